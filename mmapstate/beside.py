@@ -1,0 +1,100 @@
+"""Write files beside the state file: the image that a vacuum swaps in, and copies of what would be lost.
+
+The mechanics alone. When to do it, and what is announced around it, is told in `store`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+
+from mmapstate import platform
+from mmapstate.format import Position, marker
+
+__all__ = ["keep_copy", "region_size", "sweep", "temporary_path", "whole_image", "write_beside"]
+
+_FIRST_REGION = 16 * 1024
+_LARGEST_REGION = 4 * 1024 * 1024
+_SNAPSHOTS_PER_REGION = 8
+
+
+def region_size(snapshot: int, before: int, need: int) -> int:
+    """Return how many bytes a new append region should have.
+
+    Small at first (`before` is 0), as a program may change one counter and leave; larger with each vacuum of a busy
+    time and with the snapshot, so that dumping it stays a small share of the commits. `need` bytes fit in any case.
+    """
+    if before == 0:
+        size = max(_FIRST_REGION, min(snapshot, _LARGEST_REGION))
+    else:
+        size = max(min(before * 8, _LARGEST_REGION), snapshot * _SNAPSHOTS_PER_REGION)
+    return max(size, need + 4096)
+
+
+def whole_image(snapshot: bytes, generation: int, origin: Position | None, snapshot_crc: int, capacity: int) -> bytes:
+    """Return the bytes of a file: the snapshot, and with a `capacity` the marker and slack of that many bytes."""
+    if not capacity:
+        return snapshot
+    return b"%b%b#%b" % (snapshot, marker(generation, origin, snapshot_crc), b" " * (capacity - 1))
+
+
+def temporary_path(path: str, generation: int) -> str:
+    """Return where the image of `generation` is written before it is swapped in."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{generation:016x}.tmp")
+
+
+def write_beside(path: str, data: bytes, like: os.stat_result | None) -> int:
+    """Create `path` with `data`, synced, with the owner and mode of `like`; return its descriptor.
+
+    Raises OSError, and leaves nothing behind then.
+    """
+    descriptor = platform.create(path, 0o600 if like is not None else 0o666)
+    try:
+        platform.write_all(descriptor, data, 0)
+        if like is not None:
+            platform.keep_ownership(descriptor, like)
+        platform.sync_file(descriptor)  # before the rename: else loss of power leaves an empty file under the name
+    except BaseException:
+        os.close(descriptor)
+        platform.remove(path)
+        raise
+    return descriptor
+
+
+def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
+    """Write `data` as ``<path>.<suffix>``, readable as the state file is; None if that copy is there already."""
+    target = f"{path}.{suffix}"
+    try:
+        like = os.stat(path)
+    except FileNotFoundError:
+        like = None
+    try:
+        descriptor = platform.create(target, 0o600)
+    except FileExistsError:
+        return None
+    try:
+        if like is not None:
+            with contextlib.suppress(PermissionError):  # the owner is another user: readable for us alone, then
+                platform.keep_ownership(descriptor, like)
+        platform.write_all(descriptor, data, 0)
+        platform.sync_file(descriptor)
+    finally:
+        os.close(descriptor)
+    return target
+
+
+def sweep(path: str) -> None:
+    """Remove images that vacuums of `path` left when they were killed. Under the lock, with no vacuum under way."""
+    folder, name = os.path.split(path)
+    leftover = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{16}\.tmp\Z")
+    for found in os.listdir(folder or "."):
+        if leftover.match(found):
+            platform.remove(os.path.join(folder, found))
+
+
+def time_stamp() -> str:
+    """Return the present second as part of a file's name."""
+    return time.strftime("%Y%m%dT%H%M%S")

@@ -1,0 +1,156 @@
+"""The four changes: apply to a plain tree, text form; the only user of ``json``.
+
+A change is a tuple::
+
+    ("set", path, key, value)               container[key] = value
+    ("delete", path, key)                   del container[key]
+    ("insert", path, index, value)          container.insert(index, value)
+    ("splice", path, start, stop, values)   container[start:stop] = values
+
+``path`` is a list of keys and indexes from the root to the container; indexes are never negative. The text of a record
+is one change, or a list of changes that happen together. It is JSON wherever JSON can carry it and YAML reads it the
+same way; otherwise it is one line of YAML in flow style.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mmapstate import snapshot
+from mmapstate.errors import StateFileError
+from mmapstate.values import Plain
+
+__all__ = ["Change", "apply", "decode", "decode_each", "decode_start", "encode", "text_of"]
+
+Change = tuple[Any, ...]
+
+_LENGTHS = {"set": 4, "delete": 3, "insert": 4, "splice": 5}
+
+# JSON lets these stand for themselves; YAML takes them for line breaks or refuses them.
+_NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_quoted = json.encoder.encode_basestring
+
+
+class _NotJson(Exception):
+    """A value that JSON cannot carry."""
+
+
+def encode(changes: Sequence[Change]) -> bytes:
+    """Return the text of the record that holds `changes`: UTF-8, one line, no line end.
+
+    Raises ValueError when neither JSON nor YAML can carry a value.
+    """
+    value: Any = list(changes[0]) if len(changes) == 1 else [list(change) for change in changes]
+    try:
+        return text_of(value).encode("utf-8")
+    except _NotJson:
+        return snapshot.flow(value)
+
+
+def text_of(value: Any) -> str:
+    """Return the JSON text of `value` that YAML reads alike; raise an internal error if there is none."""
+    kind = value.__class__
+    if kind is str:
+        if value.isascii() and "\x7f" not in value:
+            return _quoted(value)
+        return _NOT_RAW.sub(_escape, _quoted(value))
+    if kind is int:
+        return int.__repr__(value)
+    if kind is list or kind is tuple:
+        return "[" + ", ".join(map(text_of, value)) + "]"
+    if kind is dict:
+        return "{" + ", ".join([f"{_key_text(key)}: {text_of(item)}" for key, item in value.items()]) + "}"
+    if value is None:
+        return "null"
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is float:
+        return _float_text(value)
+    raise _NotJson
+
+
+def decode(payload: bytes) -> list[Change]:
+    """Return the changes that a record's text holds; raise `StateFileError` if it holds none."""
+    try:
+        value = json.loads(payload, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        value = snapshot.parse_flow(payload)
+    return _changes_of(value)
+
+
+def decode_start(text: str) -> tuple[Any, int]:
+    """Return the JSON value that `text` begins with, and where it ends; raise ValueError if there is none."""
+    return json.JSONDecoder().raw_decode(text)
+
+
+def decode_each(payloads: Sequence[bytes]) -> list[list[Change]]:
+    """Return the changes of each record: one JSON parse for all of them where that is possible."""
+    try:
+        values = json.loads(b"[" + b",".join(payloads) + b"]", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return [decode(payload) for payload in payloads]
+    return [_changes_of(value) for value in values]
+
+
+def apply(root: dict[Any, Plain], changes: Iterable[Change]) -> None:
+    """Apply `changes` to the plain tree `root`, in place.
+
+    Raises LookupError or TypeError when one does not fit the tree; those before it have been applied then.
+    """
+    for change in changes:
+        operation, path = change[0], change[1]
+        container: Any = root
+        for key in path:
+            container = container[key]
+        if operation == "set":
+            container[change[2]] = change[3]
+        elif operation == "delete":
+            del container[change[2]]
+        elif operation == "insert":
+            container.insert(change[2], change[3])
+        else:
+            if container.__class__ is not list:
+                raise TypeError("splice needs a list")
+            container[change[2] : change[3]] = change[4]
+
+
+def _changes_of(value: Any) -> list[Change]:
+    changes = value if value.__class__ is list and value and value[0].__class__ is list else [value]
+    for change in changes:
+        if (
+            change.__class__ is not list
+            or not change
+            or change[0].__class__ is not str
+            or len(change) != _LENGTHS.get(change[0])
+            or change[1].__class__ is not list
+            or (change[0] == "splice" and change[4].__class__ is not list)
+        ):
+            raise StateFileError(f"not a change of a state: {str(change)[:60]}")
+    return [tuple(change) for change in changes]
+
+
+def _key_text(key: Any) -> str:
+    if key.__class__ is not str:
+        raise _NotJson
+    return text_of(key)
+
+
+def _float_text(value: float) -> str:
+    if not math.isfinite(value):
+        raise _NotJson
+    text = float.__repr__(value)
+    if "e" in text and "." not in text:  # YAML 1.1 takes 1e+16 for text
+        return text.replace("e", ".0e")
+    return text
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,95 @@
+"""A state file's bytes, read as a whole: which part is what, and the state they hold. Pure: no I/O.
+
+Open, recovery and adoption all go through `read`: there is one parser.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from mmapstate import changes, predecessor, snapshot
+from mmapstate.errors import StateFileError
+from mmapstate.format import JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
+from mmapstate.values import Plain
+
+__all__ = ["Content", "Layout", "layout", "read"]
+
+_log = logging.getLogger("mmapstate")
+
+
+class Layout(NamedTuple):
+    """Where the parts of a state file stand.
+
+    ``intact`` says that the snapshot is the one the marker was written for (at rest: always). ``foreign`` says that
+    documents of the predecessor follow the snapshot.
+    """
+
+    snapshot_end: int
+    snapshot_crc: int
+    marker: Marker | None
+    scan: Scan | None
+    intact: bool
+    unborn: bool
+    foreign: bool
+
+
+class Content(NamedTuple):
+    """The state that a file holds; `records` were applied to its snapshot."""
+
+    state: dict[Any, Plain]
+    records: int
+
+
+def layout(data: bytes, file: str) -> Layout:
+    """Return the parts of a state file; raise `StateFileError` for a journal of an unknown version."""
+    marker = find_marker(data)
+    if marker is None:
+        unborn = unborn_start(data)
+        end = len(data) if unborn < 0 else unborn
+        foreign = unborn < 0 and predecessor.find_journal(data)
+        return Layout(end, crc32(data[:end]), None, None, True, unborn >= 0, foreign)
+    if marker.version != str(JOURNAL_VERSION):
+        raise StateFileError(
+            f"{file}: the journal is of version {marker.version}, this mmapstate reads version {JOURNAL_VERSION}; "
+            "open it with the mmapstate that wrote it"
+        )
+    crc = crc32(data[: marker.start])
+    found = scan(data, marker.end, seed(marker.generation))
+    return Layout(marker.start, crc, marker, found, crc == marker.snapshot_crc, False, False)
+
+
+def read(data: bytes, parts: Layout, file: str) -> Content:
+    """Return the state in `data`, whose parts are known; raise `StateFileError` (line and column) if it is none."""
+    if parts.foreign:
+        return Content(predecessor.read(data, file), 0)
+    suspects: list[snapshot.Suspect] = []
+    state = snapshot.parse(data[: parts.snapshot_end], file, suspects)
+    _warn_of(suspects, file)
+    if parts.scan is None:
+        return Content(state, 0)
+    records = changes.decode_each(parts.scan.payloads)
+    for number, record in enumerate(records, 1):
+        try:
+            changes.apply(state, record)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            raise StateFileError(
+                f"{file}: record {number} of the journal ({str(record[0])[:60]}) does not apply to the edited snapshot "
+                f"({type(error).__name__}: {error}); put back what it changes, or remove the journal: all lines from "
+                "'--- # mmapstate journal' on. The file is left as it is"
+            ) from None
+    return Content(state, len(records))
+
+
+_warned: set[tuple[str, int, str]] = set()
+
+
+def _warn_of(suspects: list[snapshot.Suspect], file: str) -> None:
+    for suspect in suspects:
+        if (file, *suspect) not in _warned:
+            _warned.add((file, *suspect))
+            _log.warning(
+                "%s, line %d: %s is read as text, not as a boolean; write true or false, or put it in quotes",
+                file, suspect.line, suspect.text,
+            )  # fmt: skip

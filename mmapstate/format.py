@@ -1,0 +1,325 @@
+"""Every constant and byte of the state file and of the control page. Pure: no I/O.
+
+The state file
+==============
+
+::
+
+    file       := snapshot [journal]
+    snapshot   := one YAML document, UTF-8, a mapping at its top
+    journal    := marker record* slack
+    marker     := "--- # mmapstate journal 1 " generation " from " (position | "-") " " snapshot-crc " " text LF
+    record     := "--- " payload " #" crc LF
+    slack      := "#" then spaces to the end of the file
+    payload    := change | "[" change ("," change)* "]"        see `changes`
+    generation := 16 hex digits                                64 random bits naming one journal
+    position   := generation ":" tail                          tail: an offset in the file, decimal
+    crc        := 8 hex digits                                 of the payload, seeded by the previous record's
+
+At every moment the file is a valid YAML stream. Its first document is the snapshot; each further one that is not empty
+is a record. Whoever applies the changes of the records to the snapshot, in order, has the state.
+
+**Committing.** The tail is the offset of the slack's ``#``. A ``#`` is stored where the next tail will be, then the
+record's text but for its first byte, then that first byte: ``-`` over the ``#``. Until this last store the record is a
+comment. A writer killed before it leaves junk that is still comment; who takes the lock next blanks it.
+
+**Checksums.** The first record's crc is seeded with `seed` of the generation, each later one with its predecessor's.
+So the crc after a run of records is one ``crc32`` over their payloads together, and records left from another journal
+never fit. The snapshot's crc in the marker tells an edit by hand from our own writing.
+
+**A journal is born** by one write that appends the marker with ``#`` in place of its first ``-``, the slack's ``#``
+and spaces (real bytes, never a hole: a store into a hole on a full disk kills the process), and then by storing that
+``-``. Until then it is a trailing comment, and no part of the snapshot.
+
+**Odd bytes that readers accept**: NULs for spaces behind the last record (pages lost with the power), CR before LF,
+slack that an editor cut short, and a whole record still as comment whose successor is committed and continues the
+chain through it (a copy made while a writer was at work).
+
+A worked example: a snapshot of 11 bytes, and a journal of one record (the marker is one line)::
+
+    last_id: 1
+    --- # mmapstate journal 1 00000000000000aa from 00000000000000bb:11 f9df1cef newer changes follow: stop the programs before editing
+    --- ["set", [], "last_id", 2] #1ddc1b43
+    #
+
+The control page
+================
+
+The first page of the sidecar (``<state file>-lock``), mapped by every process; little-endian:
+
+======  =====  ===========================================================================================
+offset  bytes
+======  =====  ===========================================================================================
+0       8      magic, version in its last byte
+8       1      unsettled: 1 while a holder of the lock changes anything; found set, its owner has died
+9       1      let go: 1 while a vacuum waits for the other processes to unmap the file (Windows)
+10      1      doubtful: 1 after a sync of the image failed; who writes next writes a new file
+16      16     position: generation and tail as announced last; readers compare these bytes
+32      16     the position the present image was made from (zeros: made from none)
+48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
+72      16     generation and inode of an image about to be swapped in
+88      16     the last position before an edit by hand was adopted (zeros: none, or all of it is in the edit)
+104     16     boot id of the machine (zeros: unknown)
+120     8      offset of the journal's marker in the present image (-1: at rest)
+======  =====  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+from zlib import crc32
+
+__all__ = [
+    "BOOT",
+    "DOUBTFUL",
+    "FROM",
+    "IMAGE",
+    "JOURNAL_VERSION",
+    "LET_GO",
+    "MAGIC",
+    "MARKER_START",
+    "NO_POSITION",
+    "PAGE_SIZE",
+    "PENDING",
+    "POSITION",
+    "START",
+    "SUPERSEDED",
+    "TAIL",
+    "UNSETTLED",
+    "Image",
+    "Marker",
+    "Position",
+    "Scan",
+    "find_marker",
+    "marker",
+    "pack_image",
+    "pack_offset",
+    "pack_position",
+    "pack_tail",
+    "read_batch",
+    "record",
+    "scan",
+    "seed",
+    "unborn_start",
+    "unpack_image",
+    "unpack_offset",
+    "unpack_position",
+]
+
+JOURNAL_VERSION = 1
+MARKER_START = b"--- # mmapstate journal "
+_ADVICE = b"newer changes follow: stop the programs before editing"
+_MARKER = re.compile(
+    rb"[#-]-- # mmapstate journal (?P<version>\S+)"
+    rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]+)|-) (?P<crc>[0-9a-f]{8}) [^\n]*)?"
+)
+_STRAY_LINE = re.compile(rb"\n[ \r\x00]*([^#\x00 \r\n])")
+
+PAGE_SIZE = 4096
+MAGIC = b"mmapst\x00\x01"
+UNSETTLED = 8
+LET_GO = 9
+DOUBTFUL = 10
+POSITION = slice(16, 32)
+TAIL = slice(24, 32)
+FROM = slice(32, 48)
+IMAGE = slice(48, 72)
+PENDING = slice(72, 88)
+SUPERSEDED = slice(88, 104)
+BOOT = slice(104, 120)
+START = slice(120, 128)
+NO_POSITION = bytes(16)
+
+_POSITION = struct.Struct("<QQ")
+_IMAGE = struct.Struct("<QQq")
+_OFFSET = struct.Struct("<q")
+pack_tail = struct.Struct("<Q").pack
+
+
+class Position(NamedTuple):
+    """How far a process has seen: a journal and an offset in it."""
+
+    generation: int
+    tail: int
+
+
+class Image(NamedTuple):
+    """What the operating system says of a file: inode number, size in bytes, mtime in nanoseconds."""
+
+    inode: int
+    size: int
+    mtime: int
+
+
+class Marker(NamedTuple):
+    """The line that begins a journal: where it stands, and what it says."""
+
+    start: int
+    end: int
+    version: str
+    generation: int
+    origin: Position | None
+    snapshot_crc: int
+
+
+class Scan(NamedTuple):
+    """The records found from some offset on, up to `tail`; `crc` is the last one's.
+
+    `bad` is the offset of the first byte that belongs to no record and no slack, or -1. `clean` says that the slack
+    is one ``#`` and spaces to the end of the file.
+    """
+
+    payloads: list[bytes]
+    tail: int
+    crc: int
+    bad: int
+    clean: bool
+
+
+def seed(generation: int) -> int:
+    """Return what the crc of a journal's first record continues."""
+    return crc32(b"%016x" % generation)
+
+
+def marker(generation: int, origin: Position | None, snapshot_crc: int) -> bytes:
+    """Return the line that begins a journal, LF included."""
+    came_from = b"%016x:%d" % origin if origin else b"-"
+    return b"%s%d %016x from %s %08x %s\n" % (
+        MARKER_START, JOURNAL_VERSION, generation, came_from, snapshot_crc, _ADVICE
+    )  # fmt: skip
+
+
+def find_marker(data: bytes) -> Marker | None:
+    """Return the marker in a file's bytes: the first line that begins a journal, of whatever version."""
+    start = 0 if data.startswith(MARKER_START) else data.find(b"\n" + MARKER_START) + 1
+    if start == 0 and not data.startswith(MARKER_START):
+        return None
+    line_end = data.find(b"\n", start)
+    end = line_end + 1 if line_end >= 0 else len(data)
+    match = _MARKER.match(data, start, end)
+    if match is None:  # the words alone, without a version
+        return Marker(start, end, "?", 0, None, 0)
+    version = match["version"].decode("ascii", "replace")
+    if match["generation"] is None or line_end < 0:
+        return Marker(start, end, version if version != "1" else "1, cut short", 0, None, 0)
+    origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
+    return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16))
+
+
+def unborn_start(data: bytes) -> int:
+    """Return where a journal that was appended, but not yet begun, starts at the end of `data`; -1 if there is none.
+
+    A killed write may have left only some first bytes of it.
+    """
+    start = data.rfind(b"\n#-- #") + 1
+    if start == 0 and not data.startswith(b"#-- #"):
+        return -1
+    full = b"#" + MARKER_START[1:]
+    rest = data[start:]
+    if full.startswith(rest):
+        return start
+    if not rest.startswith(full):
+        # The newest line may be the slack's "#" behind the marker's own line.
+        return -1
+    line, _, slack = rest.partition(b"\n")
+    return start if not slack.strip(b"# \x00\r\n") else -1
+
+
+def record(payload: bytes, crc: int) -> tuple[bytes, int]:
+    """Return the text of a record, LF included, and its crc; `crc` is its predecessor's."""
+    crc = crc32(payload, crc)
+    return b"--- %b #%08x\n" % (payload, crc), crc
+
+
+def read_batch(data: bytes, crc: int) -> tuple[list[bytes], int] | None:
+    """Return payloads and last crc of `data`, which should be whole records that continue `crc`; None if it is not."""
+    if not data.endswith(b"\n"):
+        return None
+    lines = data.split(b"\n")
+    lines.pop()
+    payloads = [line[4:-10] for line in lines]
+    crc = crc32(b"".join(payloads), crc)
+    last = lines[-1]
+    if last[-8:] != b"%08x" % crc:
+        return None
+    if not all([line[:4] == b"--- " and line[-10:-8] == b" #" for line in lines]):
+        return None
+    return payloads, crc
+
+
+def scan(data: bytes, start: int, crc: int) -> Scan:
+    """Return the records in `data` from `start` on, each checked against the chain that `crc` begins."""
+    payloads: list[bytes] = []
+    tail = start
+    while True:
+        found = _record_at(data, tail, crc, b"-")
+        if found is None:
+            # A copy made while a writer was at work may hold a record still as comment, its successor committed.
+            skipped = _record_at(data, tail, crc, b"#")
+            if skipped is None or _record_at(data, skipped[1], skipped[2], b"-") is None:
+                break
+            found = skipped
+        payload, tail, crc = found
+        payloads.append(payload)
+    bad, clean = _judge_slack(data, tail)
+    return Scan(payloads, tail, crc, bad, clean)
+
+
+def pack_position(position: Position) -> bytes:
+    """Return the 16 bytes of a position in the control page."""
+    return _POSITION.pack(*position)
+
+
+def unpack_position(data: bytes) -> Position:
+    """Return the position that 16 bytes of the control page hold."""
+    return Position(*_POSITION.unpack(data))
+
+
+def pack_image(image: Image) -> bytes:
+    """Return the 24 bytes of an image in the control page."""
+    return _IMAGE.pack(*image)
+
+
+def unpack_image(data: bytes) -> Image:
+    """Return the image that 24 bytes of the control page hold."""
+    return Image(*_IMAGE.unpack(data))
+
+
+def pack_offset(offset: int) -> bytes:
+    """Return the 8 bytes of an offset in the control page."""
+    return _OFFSET.pack(offset)
+
+
+def unpack_offset(data: bytes) -> int:
+    """Return the offset that 8 bytes of the control page hold."""
+    return int(_OFFSET.unpack(data)[0])
+
+
+def _record_at(data: bytes, start: int, crc: int, first: bytes) -> tuple[bytes, int, int] | None:
+    """Return payload, end and crc of the whole record at `start`, whose first byte is `first`."""
+    if data[start : start + 4] != first + b"-- ":
+        return None
+    end = data.find(b"\n", start)
+    if end < 0:
+        return None
+    line_end = end - 1 if data[end - 1 : end] == b"\r" else end
+    payload = data[start + 4 : line_end - 10]
+    crc = crc32(payload, crc)
+    if data[line_end - 10 : line_end] != b" #%08x" % crc:
+        return None
+    return payload, end + 1, crc
+
+
+def _judge_slack(data: bytes, tail: int) -> tuple[int, bool]:
+    """Return the offset of the first byte behind `tail` that cannot be slack (or -1), and whether the slack is clean."""
+    if data[tail : tail + 1] == b"#" and not data[tail + 1 :].strip(b" "):
+        return -1, True
+    first = data[tail : tail + 1]
+    if first == b"-":
+        return tail, False
+    stray = _STRAY_LINE.search(data, tail) if first == b"#" else _STRAY_LINE.search(b"\n" + data[tail:])
+    if stray is None:
+        return -1, False
+    return stray.start(1) + (0 if first == b"#" else tail - 1), False

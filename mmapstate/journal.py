@@ -1,0 +1,116 @@
+"""Append and replay over a mapped file; owns the tail.
+
+A journal is where this process stands in one file: the generation, the offset behind the last record it knows, and
+that record's crc. It moves forward only: by `advance`, under the lock, and by `follow`, which reads what others did.
+"""
+
+from __future__ import annotations
+
+from mmapstate.format import Marker, Position, read_batch, record, seed
+from mmapstate.mapping import MappedFile
+
+__all__ = ["Journal"]
+
+_SLACK = ord("#")
+_COMMITTED = ord("-")
+
+
+class Journal:
+    """The position of a process in the journal of `file`; at rest (`start` is -1) there is none to append to."""
+
+    def __init__(self, file: MappedFile, generation: int, start: int, tail: int, crc: int, snapshot_crc: int) -> None:
+        self.file = file
+        self.generation = generation
+        self.start = start
+        self.tail = tail
+        self.crc = crc
+        self.snapshot_crc = snapshot_crc
+        self.end = b""  # the nine bytes before the tail, and the slack's first
+
+    @classmethod
+    def at_rest(cls, file: MappedFile, generation: int, snapshot_crc: int) -> Journal:
+        """Return the position in a file that is its snapshot alone."""
+        return cls(file, generation, -1, file.size, 0, snapshot_crc)
+
+    @classmethod
+    def begun(cls, file: MappedFile, marker: Marker) -> Journal:
+        """Return the position just behind the marker, before the first record."""
+        journal = cls(file, marker.generation, marker.start, marker.end, seed(marker.generation), marker.snapshot_crc)
+        journal.end = file.read(marker.end - 9, marker.end) + b"#"
+        return journal
+
+    @property
+    def position(self) -> Position:
+        """How far this process has seen."""
+        return Position(self.generation, self.tail)
+
+    @property
+    def snapshot_end(self) -> int:
+        """Where the snapshot ends."""
+        return self.tail if self.start < 0 else self.start
+
+    def room(self) -> int:
+        """Return how many bytes of records fit; the slack's ``#`` behind them needs one more."""
+        return 0 if self.start < 0 else self.file.size - self.tail - 1
+
+    def encode(self, payload: bytes) -> tuple[bytes, int]:
+        """Return the text of the record that would hold `payload` as the next one, and its crc."""
+        return record(payload, self.crc)
+
+    def append(self, text: bytes) -> None:
+        """Store the record `text`, which fits, at the tail. With the last of these stores it is committed.
+
+        In this order: a kill between the stores leaves the record a comment, with a ``#`` behind its line end. The
+        last store is one byte, which no kill can tear.
+        """
+        stores = self.file.bytes
+        tail = self.tail
+        end = tail + len(text)
+        stores[end] = _SLACK
+        stores[tail + 1 : end] = text[1:]
+        stores[tail] = _COMMITTED
+
+    def advance(self, text: bytes, crc: int) -> None:
+        """Move on behind the record just appended."""
+        self.tail += len(text)
+        self.crc = crc
+        self.end = text[-9:] + b"#"
+
+    def take_back(self, text: bytes) -> None:
+        """Make the record just appended a comment again, and then blank. Instead of `advance`."""
+        self.file.bytes[self.tail] = _SLACK
+        self.blank(self.tail + 1, self.tail + len(text) + 1)
+
+    def is_untouched(self) -> bool:
+        """Return whether the end of the last record (or marker) stands before the tail, and no record at it."""
+        tail = self.tail
+        return bool(self.file.bytes[tail - 9 : tail + 1] == self.end)
+
+    def follow(self, until: int) -> list[bytes] | None:
+        """Move on to the offset `until` and return the payloads on the way; None if they do not check out (yet)."""
+        data = self.file.read(self.tail, until)
+        if len(data) != until - self.tail:
+            return None
+        batch = read_batch(data, self.crc)
+        if batch is None:
+            return None
+        payloads, crc = batch
+        self.tail = until
+        self.crc = crc
+        self.end = data[-9:] + b"#"
+        return payloads
+
+    def stand(self, tail: int, crc: int) -> None:
+        """Stand behind records that were read otherwise, of which the last has this crc."""
+        self.tail = tail
+        self.crc = crc
+        self.end = self.file.read(tail - 9, tail) + b"#"
+
+    def blank(self, start: int, stop: int) -> None:
+        """Make junk between two offsets of the slack into spaces; line ends first: it stays one comment throughout."""
+        stores = self.file.bytes
+        junk = self.file.read(start, stop)
+        for offset, byte in enumerate(junk):
+            if byte in b"\n\r":
+                stores[start + offset] = 32
+        stores[start:stop] = b" " * (stop - start)

@@ -1,0 +1,240 @@
+"""The lock: one for the threads of a process, one for the processes of a host; the only user of ``portalocker``.
+
+The file lock is held on the sidecar (``<state file>-lock``), a file of its own that is never deleted: a lock on the
+state file would go with each vacuum's rename, and on Windows keep other programs from reading it. Its descriptor is
+never mapped: a map keeps a duplicate of its descriptor alive, and with it the lock, in a forked child.
+
+flock belongs to the open file, which a fork shares: the child must close its descriptors (`StoreLock.forget`) and never
+unlock, else it would unlock its parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import stat
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from portalocker import portalocker as _portalocker
+
+from mmapstate import platform
+from mmapstate.errors import LockTimeout
+
+__all__ = ["Presence", "StoreLock", "new_thread_lock", "open_sidecar", "sidecar_path"]
+
+_FIRST_WAIT = 20e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
+_LONGEST_WAIT = 2e-3
+
+if platform.WINDOWS:
+    from portalocker.exceptions import AlreadyLocked as _Contended
+
+    _locker: Any = _portalocker.MsvcrtLocker()  # type: ignore[attr-defined,unused-ignore]
+    _FLAGS: Any = _portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            _locker.lock(descriptor, _FLAGS)
+        except _Contended:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        _locker.unlock(descriptor)
+
+else:
+    # portalocker's own function for the platform (flock), called directly: `portalocker.lock` spends 8 us on checks.
+    _flock: Any = _portalocker.FlockLocker().locker
+    _EXCLUSIVE = int(_portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING)
+    _SHARED = int(_portalocker.LockFlags.SHARED | _portalocker.LockFlags.NON_BLOCKING)
+    _UNLOCK = int(_portalocker.LockFlags.UNBLOCK)
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            _flock(descriptor, _EXCLUSIVE)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(descriptor: int) -> None:
+        _flock(descriptor, _UNLOCK)
+
+
+def sidecar_path(path: str) -> str:
+    """Return the path of the sidecar. Not ``.lock``: shell idioms such as ``9>state.lock`` truncate that name."""
+    return path + "-lock"
+
+
+def open_sidecar(path: str, state: os.stat_result | None) -> int:
+    """Return a descriptor of the sidecar at `path`, created if need be as private as the state file `state`.
+
+    Who can read a file can hold a lock on it for ever: only who may write the state may read its sidecar.
+    """
+    while True:
+        try:
+            return platform.open_regular(path, write=True, follow=False)
+        except FileNotFoundError:
+            pass
+        try:
+            descriptor = platform.create(path, 0o600)
+        except FileExistsError:
+            continue
+        if state is not None and not platform.WINDOWS:
+            writers = stat.S_IMODE(state.st_mode) & 0o222
+            with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
+                os.fchown(descriptor, state.st_uid, state.st_gid)
+            os.fchmod(descriptor, writers | writers << 1)
+        return descriptor
+
+
+def new_thread_lock() -> Any:
+    """Return a re-entrant lock that can tell, by ``_is_owned``, whether the asking thread holds it."""
+    return threading.RLock()  # has told threading.Condition so since Python 2; typeshed does not know
+
+
+class StoreLock:
+    """Thread lock and file lock, taken together in this order.
+
+    ``held`` tells that the file lock is, or may be, ours: it is set before the system is asked, so that an interrupt
+    in between never leaves a lock that nobody releases (unlocking what is not locked does no harm).
+    """
+
+    def __init__(self, path: str, descriptor: int, file: str) -> None:
+        self.path = path
+        self.file = file
+        self.descriptor = descriptor
+        self.inode = platform.image_of(descriptor).inode
+        self.held = False
+        self.kept = False
+        self._renew()
+
+    def _renew(self) -> None:
+        self.thread = new_thread_lock()
+        self.owned: Callable[[], bool] = self.thread._is_owned  # as threading.Condition asks: is it this thread's?
+
+    def acquire(self, timeout: float | None) -> None:
+        """Take both locks within `timeout` seconds (None: wait for ever); raise `LockTimeout` otherwise."""
+        thread = self.thread
+        if not thread.acquire(False):
+            self._acquire_thread(timeout)
+        if self.kept:
+            return
+        self.held = True
+        if not _try_lock(self.descriptor):
+            self._wait(self.descriptor, timeout)
+
+    def release(self) -> None:
+        """Release what this thread holds of the two. Can be called again after an interrupt."""
+        if not self.owned():
+            return
+        try:
+            if self.held and not self.kept:
+                _unlock(self.descriptor)
+                self.held = False
+        finally:
+            self.thread._release_save()  # all levels at once: an interrupt may have cut an acquire in two
+
+    def keep(self) -> None:
+        """Keep the file lock from now on, until `close`: `release` frees the thread lock alone."""
+        self.kept = True
+
+    def switch(self, descriptor: int, timeout: float | None) -> None:
+        """Go on with another sidecar, its lock taken while the old one is held: that was deleted or replaced."""
+        if not _try_lock(descriptor):
+            self._wait(descriptor, timeout)
+        old = self.descriptor
+        self.descriptor = descriptor
+        self.inode = platform.image_of(descriptor).inode
+        os.close(old)
+
+    def forget(self) -> None:
+        """In a forked child: close the inherited descriptor without unlocking, and start with a fresh thread lock."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+        self.held = False
+        self._renew()
+
+    def close(self) -> None:
+        """Close the descriptor, and with it free the lock."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+        self.held = self.kept = False
+
+    def _acquire_thread(self, timeout: float | None) -> None:
+        if not self.thread.acquire(True, -1 if timeout is None else max(timeout, 0)):
+            raise LockTimeout(
+                f"{self.file}: another thread of this process held the state for more than {timeout} s; "
+                "shorten what it does there, or open the state with a larger timeout"
+            )
+
+    def _wait(self, descriptor: int, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        wait = _FIRST_WAIT
+        while True:
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self.held = False
+                    raise LockTimeout(
+                        f"{self.file}: another process held the lock for more than {timeout} s (a stopped program? "
+                        f"a state opened with exclusive=True?); end it, or open the state with a larger timeout"
+                    )
+                wait = min(wait, left)
+            time.sleep(wait * random.uniform(0.5, 1))
+            if _try_lock(descriptor):
+                return
+            wait = min(wait * 1.5, _LONGEST_WAIT)
+
+
+class Presence:
+    """A shared lock on the state file's inode, held while a process has the state open (POSIX).
+
+    Who can get it exclusively is the only one. On a descriptor of its own: a map keeps a duplicate of its descriptor.
+    Taken and tried under the file lock only. On Windows there is none: there the system itself refuses to replace a
+    file that somebody else has open.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = -1
+        self.inode = 0
+
+    def take(self, path: str, *, exclusively: bool = False) -> bool:
+        """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had."""
+        if platform.WINDOWS:
+            return True
+        self.leave()
+        descriptor = platform.open_regular(path, write=False)
+        self.descriptor = descriptor
+        self.inode = platform.image_of(descriptor).inode
+        if _flock_now(descriptor, _EXCLUSIVE if exclusively else _SHARED):
+            return True
+        self.leave()
+        return False
+
+    def is_only(self) -> bool:
+        """Return whether no other process is present on this inode. Stays present."""
+        if platform.WINDOWS:
+            return True
+        alone = _flock_now(self.descriptor, _EXCLUSIVE)
+        _flock_now(self.descriptor, _SHARED)  # a refused upgrade has dropped the shared lock
+        return alone
+
+    def leave(self) -> None:
+        """Be no longer present."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+        self.inode = 0
+
+
+def _flock_now(descriptor: int, operation: int) -> bool:
+    try:
+        _flock(descriptor, operation)
+    except BlockingIOError:
+        return False
+    return True

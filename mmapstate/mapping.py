@@ -1,0 +1,218 @@
+"""The mapped file and the control page; the only user of ``mmap``.
+
+All stores go through the ``bytes`` of these two: an ``mmap``, or an object that behaves like one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+from mmapstate import platform
+from mmapstate.format import (
+    BOOT,
+    FROM,
+    IMAGE,
+    MAGIC,
+    NO_POSITION,
+    PAGE_SIZE,
+    PENDING,
+    POSITION,
+    START,
+    SUPERSEDED,
+    UNSETTLED,
+    Image,
+    Position,
+    pack_image,
+    pack_offset,
+    pack_position,
+    unpack_image,
+    unpack_offset,
+    unpack_position,
+)
+
+__all__ = ["ControlPage", "MappedFile"]
+
+
+class MappedFile:
+    """A state file: its descriptor, and its bytes mapped while there is a journal to write to.
+
+    ``size`` is what the file's size should be: that of the mapping, or of the snapshot at rest. Reads go through the
+    descriptor: a file that another program cuts gives a short read there, and kills the process here.
+    """
+
+    def __init__(self, descriptor: int, path: str, *, write: bool = True) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        self.image = platform.image_of(descriptor)
+        self.inode = self.image.inode
+        self.size = self.image.size
+        self.bytes: Any = None
+        self.write = write
+
+    @classmethod
+    def open(cls, path: str, *, write: bool = True) -> MappedFile:
+        """Open the state file at `path`; raise OSError, or `StateError` if it is no regular file."""
+        return cls(platform.open_regular(path, write=write), path, write=write)
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """Return the bytes from `start` to `stop` (default: to the end of the file)."""
+        return platform.read(self.descriptor, start, platform.file_size(self.descriptor) if stop is None else stop)
+
+    def map(self) -> None:
+        """Map the whole file, as large as it is now."""
+        self.unmap()
+        self.size = platform.file_size(self.descriptor)
+        if platform.writes_copies(self.path):
+            self.bytes = _Written(self.descriptor)
+        else:
+            self.bytes = mmap.mmap(self.descriptor, self.size)
+
+    def unmap(self) -> None:
+        """Let go of the mapping, if there is one."""
+        if self.bytes is not None:
+            self.bytes.close()
+            self.bytes = None
+
+    def append(self, data: bytes) -> None:
+        """Write `data` behind the end of the file, all of it or (raising OSError) nothing; needs a new `map`."""
+        if self.bytes is not None and platform.WINDOWS:
+            self.unmap()  # a failed append could not be taken back: a mapped file cannot be cut there
+        size = self.size
+        try:
+            platform.write_all(self.descriptor, data, size)
+        except BaseException:
+            platform.truncate(self.descriptor, size)
+            raise
+        self.size = size + len(data)
+
+    def sync(self) -> None:
+        """Make all bytes survive loss of power."""
+        if platform.WINDOWS and self.bytes is not None:
+            self.bytes.flush()
+        platform.sync_data(self.descriptor)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.unmap()
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = -1
+
+
+class _Written:
+    """Bytes of a file behind the interface of a map, stored by ``pwrite``.
+
+    On a copy-on-write filesystem that is full, a store into a map kills the process with SIGBUS; this raises ENOSPC.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, slice):
+            return platform.read(self.descriptor, key.start, key.stop)
+        return platform.read(self.descriptor, key, key + 1)[0]
+
+    def __setitem__(self, key: int | slice, value: int | bytes) -> None:
+        if isinstance(key, slice):
+            assert isinstance(value, bytes)
+            platform.write_all(self.descriptor, value, key.start)
+        else:
+            assert isinstance(value, int)
+            platform.write_all(self.descriptor, bytes((value,)), key)
+
+    def flush(self) -> None:
+        """Have nothing to do: what was stored is in the file."""
+
+    def close(self) -> None:
+        """Have nothing to do: the descriptor is the file's."""
+
+
+class ControlPage:
+    """The first page of the sidecar, mapped; `bytes` is the mapping itself, for the paths that are in a hurry."""
+
+    def __init__(self, path: str, lock_descriptor: int) -> None:
+        if platform.file_size(lock_descriptor) < PAGE_SIZE:
+            # Through the lock's own descriptor: on Windows no other may write where the lock is.
+            platform.write_all(lock_descriptor, bytes(PAGE_SIZE), 0)
+        descriptor = platform.open_regular(path, write=True, follow=False)
+        try:
+            self.bytes: Any = mmap.mmap(descriptor, PAGE_SIZE)
+        finally:
+            os.close(descriptor)
+
+    def is_usable(self, boot: bytes) -> bool:
+        """Return whether the page is of this version and was written since the machine started."""
+        return bool(self.bytes[: len(MAGIC)] == MAGIC and self.bytes[BOOT] == boot)
+
+    def initialise(self, boot: bytes) -> None:
+        """Make the page a valid one that announces nothing yet: unsettled."""
+        self.bytes[UNSETTLED] = 1
+        self.bytes[UNSETTLED + 1 : PAGE_SIZE] = bytes(PAGE_SIZE - UNSETTLED - 1)
+        self.bytes[BOOT] = boot
+        self.bytes[: len(MAGIC)] = MAGIC
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a holder of the lock is at work, or died at work."""
+        return bool(self.bytes[UNSETTLED])
+
+    @unsettled.setter
+    def unsettled(self, value: bool) -> None:
+        self.bytes[UNSETTLED] = value
+
+    @property
+    def position(self) -> Position:
+        """The position announced last."""
+        return unpack_position(self.bytes[POSITION])
+
+    @property
+    def origin(self) -> Position:
+        """The position the present image was made from."""
+        return unpack_position(self.bytes[FROM])
+
+    @property
+    def image(self) -> Image:
+        """Inode, size and mtime of the image as we last wrote it."""
+        return unpack_image(self.bytes[IMAGE])
+
+    @image.setter
+    def image(self, image: Image) -> None:
+        self.bytes[IMAGE] = pack_image(image)
+
+    @property
+    def start(self) -> int:
+        """Where the journal's marker stands; -1 at rest."""
+        return unpack_offset(self.bytes[START])
+
+    @property
+    def pending(self) -> Position:
+        """Generation and inode of an image about to be swapped in."""
+        return unpack_position(self.bytes[PENDING])
+
+    @pending.setter
+    def pending(self, pending: Position) -> None:
+        self.bytes[PENDING] = pack_position(pending)
+
+    @property
+    def superseded(self) -> Position:
+        """The last position before an edit by hand was adopted."""
+        return unpack_position(self.bytes[SUPERSEDED])
+
+    @superseded.setter
+    def superseded(self, position: Position) -> None:
+        self.bytes[SUPERSEDED] = pack_position(position)
+
+    def announce(self, position: Position, origin: Position | None, image: Image, start: int) -> None:
+        """Announce a new generation; who reads the new position reads what belongs to it."""
+        self.bytes[FROM] = pack_position(origin) if origin else NO_POSITION
+        self.bytes[IMAGE] = pack_image(image)
+        self.bytes[START] = pack_offset(start)
+        self.bytes[PENDING] = NO_POSITION
+        self.bytes[POSITION] = pack_position(position)
+
+    def close(self) -> None:
+        """Let go of the mapping."""
+        self.bytes.close()

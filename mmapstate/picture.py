@@ -1,0 +1,182 @@
+"""What one process believes of a state file: memory, and the file, journal and offset that memory stands for.
+
+Here is how that picture follows what others commit in good order: further records, a region that grew, a vacuum. What
+else can happen to a file is told in `surprises`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+from zlib import crc32
+
+from mmapstate import changes, nodes, platform
+from mmapstate.errors import StateFileError
+from mmapstate.format import POSITION, Marker, Position, find_marker
+from mmapstate.journal import Journal
+from mmapstate.lock import Presence, StoreLock, new_thread_lock
+from mmapstate.mapping import ControlPage, MappedFile
+
+__all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "WRITE", "Picture", "log"]
+
+log = logging.getLogger("mmapstate")
+
+LOOK_INTERVAL = 0.05  # seconds between two looks at the path; what is edited meanwhile is superseded at most so long
+READ, WRITE, OPEN, CLOSE = "read", "write", "open", "close"  # what a look at the file is for
+
+_MARKER_LENGTH = 256  # bytes, more than any marker of ours has
+
+
+class Picture:
+    """The picture of one state file. Changed under ``guard`` only.
+
+    Three flags tell how far a thread came that was interrupted (a signal handler that raises), or is at work:
+    ``applying`` while memory is half-way (other threads wait), ``unsure`` while file and memory may differ (found set
+    with nobody at work: rebuilt from the file), ``busy`` the thread inside a write, which must not start another one.
+    """
+
+    lock: StoreLock
+    page: ControlPage
+    page_bytes: Any
+    mapping: MappedFile
+    journal: Journal
+
+    def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
+        self.path = path
+        self.file = path
+        self.timeout = timeout
+        self.exclusive = exclusive
+        self.power = power
+        self.root = nodes.new_root(self)
+        self._renew_guard()
+        self.applying = False
+        self.unsure = True
+        self.busy = 0
+        self.seen = b""
+        self.due = 0.0
+        self.mtime = -1
+        self.missing_since: float | None = None
+        self.boot = platform.boot_id()
+        self.fresh_page = False
+        self.presence = Presence()
+        self.presence_due = False
+
+    def _renew_guard(self) -> None:
+        self.guard = new_thread_lock()
+        self.guarded: Callable[[], bool] = self.guard._is_owned
+
+    def _has_file(self) -> bool:
+        """Return whether there is a file that this process stands on, as is always so after opening."""
+        return "journal" in self.__dict__
+
+    def _begin_unsure(self) -> None:
+        """From here on an interrupt leaves memory, or where it stands, in doubt: the next access must not trust it."""
+        self.seen = b""
+        self.unsure = True
+
+    def _follow(self, until: int) -> bool:
+        """Read the records up to the offset `until` and apply them. Under the guard."""
+        self._begin_unsure()
+        payloads = self.journal.follow(until)
+        if payloads:
+            try:
+                records = changes.decode_each(payloads)
+                self.applying = True
+                for record in records:
+                    nodes.replay(self.root, record)
+            except (LookupError, TypeError, AttributeError, StateFileError):
+                return False  # memory is not what the records were made for: rebuilt from the file, which tells more
+            self.applying = False
+        self.unsure = False
+        return payloads is not None
+
+    def _move_over(self, position: Position) -> bool:
+        """Follow a vacuum of another process without parsing: possible for who stood where its image was made from.
+
+        Under the guard; works with and without the lock. Returns False where memory must be rebuilt.
+        """
+        origin, start = self.page.origin, self.page.start
+        journal = self.journal
+        if origin.generation == journal.generation and origin.tail > journal.tail and not self._follow(origin.tail):
+            return False
+        if journal.position != origin:
+            return False
+        try:
+            file = MappedFile.open(self.path)
+        except OSError:
+            return False
+        moved = self._journal_of(file, position, start)
+        if (
+            moved is None
+            or (start < 0 and self.page.image != file.image)
+            or self.page.position.generation != (position.generation)
+        ):
+            file.close()
+            return False
+        self._stand_on(file, moved)
+        return True
+
+    def _journal_of(self, file: MappedFile, position: Position, start: int) -> Journal | None:
+        """Return where the journal of `position` begins in `file`, if this is its file."""
+        if start < 0:
+            return Journal.at_rest(file, position.generation, crc32(file.read(0, file.size)))
+        found = find_marker(file.read(start, start + _MARKER_LENGTH))
+        if found is None or found.start != 0 or found.generation != position.generation:
+            return None
+        shifted = Marker(start, start + found.end, found.version, found.generation, found.origin, found.snapshot_crc)
+        return Journal.begun(file, shifted)
+
+    def _stand_on(self, file: MappedFile, journal: Journal) -> None:
+        """Make `file` the one this process reads and writes. Under the guard."""
+        if journal.start >= 0:
+            file.map()
+        old: MappedFile | None = getattr(self, "mapping", None)
+        self.unsure = True
+        self.mapping, self.journal = file, journal
+        self.unsure = False
+        self.mtime = file.image.mtime
+        if old is not None and old is not file:
+            old.close()
+        self.presence_due = self.presence.inode != file.inode
+
+    def _stood_at(self, position: Position) -> bool:
+        return self._has_file() and self.journal.position == position
+
+    def _is_path_unchanged(self, purpose: str) -> bool:
+        """Look at path and sidecar as the system has them. Under the guard."""
+        found = platform.path_image(self.path)
+        if found is None or found.size == 0 != self.mapping.size:
+            return (
+                purpose == READ
+            )  # an editor half-way, or deleted: what is read is the last state; a commit settles it
+        if found.inode != self.mapping.inode or found.size != self.mapping.size:
+            return False
+        sidecar = platform.path_image(self.lock.path)
+        if sidecar is None or sidecar.inode != self.lock.inode:
+            return False
+        if found.mtime != self.mtime:
+            if not self._is_snapshot_intact():
+                return False
+            self.mtime = found.mtime
+        self.missing_since = None
+        return True
+
+    def _is_snapshot_intact(self) -> bool:
+        journal = self.journal
+        return crc32(self.mapping.read(0, journal.snapshot_end)) == journal.snapshot_crc
+
+    def _announce(self, origin: Position | None) -> None:
+        """Announce the present image and this process's position in it as everybody's; all is settled then."""
+        image = platform.image_of(self.mapping.descriptor)
+        self.mtime = image.mtime
+        self.page.announce(self.journal.position, origin, image, self.journal.start)
+        self.page.unsettled = False
+        self.seen = self.page_bytes[POSITION]
+
+    def _let_go(self) -> None:
+        self.presence.leave()
+        if self._has_file():
+            self.mapping.close()
+        if "page" in self.__dict__:
+            self.page.close()

@@ -1,0 +1,226 @@
+"""Files as the operating system has them: open safely, replace, sync; every ``if`` on the operating system.
+
+All functions are thin: one call of the system, or a few that belong together. Tests count, fail and record them here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+from typing import Any
+
+from mmapstate.errors import StateError
+from mmapstate.format import Image
+
+__all__ = [
+    "REPLACE_NEEDS_UNMAPPED",
+    "WINDOWS",
+    "boot_id",
+    "change_time_ns",
+    "create",
+    "file_size",
+    "image_of",
+    "is_refusal",
+    "keep_ownership",
+    "open_regular",
+    "path_image",
+    "read",
+    "remove",
+    "replace",
+    "sync_data",
+    "sync_file",
+    "sync_folder",
+    "truncate",
+    "write_all",
+    "writes_copies",
+]
+
+WINDOWS = sys.platform == "win32"
+REPLACE_NEEDS_UNMAPPED = WINDOWS
+
+_EXTRA: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
+_NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+_NO_BLOCK: int = getattr(os, "O_NONBLOCK", 0)  # else opening a FIFO that somebody put there waits for ever
+
+# A rename that the system refuses now, or always (a file that is a mount point of its own): not a failure of ours.
+_REFUSALS = frozenset({errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.ETXTBSY})
+_WINDOWS_REFUSALS = frozenset({5, 32, 1224})
+
+_COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
+
+
+def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
+    """Return a descriptor of the regular file at `path`; raise OSError, or `StateError` if it is none.
+
+    Without `follow` a symbolic link at the last place of the path is refused.
+    """
+    flags = (os.O_RDWR if write else os.O_RDONLY) | _EXTRA | _NO_BLOCK | (0 if follow else _NO_FOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StateError(f"{path}: not a regular file; remove it, or use another path")
+    return descriptor
+
+
+def create(path: str, mode: int = 0o666) -> int:
+    """Create the file `path`, which must not exist (nor a link of that name), and return its descriptor."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _EXTRA | _NO_FOLLOW, mode)
+
+
+def keep_ownership(descriptor: int, like: os.stat_result, *, mode: int | None = None) -> None:
+    """Give a new file the owner and mode of another one; raise OSError where the system refuses the owner."""
+    if WINDOWS:
+        return
+    now = os.fstat(descriptor)
+    if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
+        os.fchown(descriptor, like.st_uid, like.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(like.st_mode) if mode is None else mode)  # after chown, which drops bits
+
+
+def file_size(descriptor: int) -> int:
+    """Return the size of an open file. A third of the price of ``fstat``; nothing here uses the file's position."""
+    return os.lseek(descriptor, 0, os.SEEK_END)
+
+
+def image_of(descriptor: int) -> Image:
+    """Return inode, size and mtime of an open file."""
+    return _image(os.fstat(descriptor))
+
+
+def path_image(path: str) -> Image | None:
+    """Return inode, size and mtime of the file at `path`; None if there is none."""
+    try:
+        return _image(os.stat(path))
+    except FileNotFoundError:
+        return None
+
+
+def _image(found: os.stat_result) -> Image:
+    return Image(found.st_ino & 0xFFFF_FFFF_FFFF_FFFF, found.st_size, found.st_mtime_ns)
+
+
+def change_time_ns(descriptor: int) -> int:
+    """Return when the file last changed in any way, contents, name or owner, in nanoseconds of the wall clock."""
+    found = os.fstat(descriptor)
+    return found.st_mtime_ns if WINDOWS else max(found.st_mtime_ns, found.st_ctime_ns)
+
+
+if WINDOWS:  # no pread and pwrite there; the position of a descriptor is nobody else's
+
+    def read(descriptor: int, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop`; fewer where the file ends before."""
+        os.lseek(descriptor, start, os.SEEK_SET)
+        pieces = []
+        while start < stop and (piece := os.read(descriptor, stop - start)):
+            pieces.append(piece)
+            start += len(piece)
+        return b"".join(pieces)
+
+    def write_all(descriptor: int, data: bytes, start: int) -> None:
+        """Write `data` at the offset `start`, all of it."""
+        os.lseek(descriptor, start, os.SEEK_SET)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+
+else:
+
+    def read(descriptor: int, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop`; fewer where the file ends before."""
+        data = os.pread(descriptor, stop - start, start)
+        while data and start + len(data) < stop:  # a short read: a signal, a file cut meanwhile, or over 2 GiB
+            piece = os.pread(descriptor, stop - start - len(data), start + len(data))
+            if not piece:
+                break
+            data += piece
+        return data
+
+    def write_all(descriptor: int, data: bytes, start: int) -> None:
+        """Write `data` at the offset `start`, all of it."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(descriptor, view, start)
+            view = view[written:]
+            start += written
+
+
+def truncate(descriptor: int, size: int) -> None:
+    """Cut the file to `size` bytes."""
+    os.ftruncate(descriptor, size)
+
+
+def replace(source: str, target: str) -> None:
+    """Rename `source` over `target`, atomically."""
+    os.replace(source, target)
+
+
+def remove(path: str) -> None:
+    """Remove the file `path` if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def is_refusal(error: OSError) -> bool:
+    """Return whether a rename failed because the system does not let it happen here and now."""
+    return error.errno in _REFUSALS or getattr(error, "winerror", None) in _WINDOWS_REFUSALS
+
+
+def sync_file(descriptor: int) -> None:
+    """Make the file's bytes and size survive loss of power."""
+    if sys.platform == "darwin":  # fsync there only hands the bytes to the drive
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
+
+
+def sync_data(descriptor: int) -> None:
+    """Make the file's bytes survive loss of power: all of them, as a mapping may have dirtied any page."""
+    if sys.platform == "linux":
+        os.fdatasync(descriptor)
+    else:
+        sync_file(descriptor)
+
+
+def sync_folder(path: str) -> None:
+    """Make names in the folder of `path` survive loss of power."""
+    if WINDOWS:  # folders cannot be opened; NTFS journals its names
+        return
+    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | _EXTRA)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some filesystems have no folders to sync
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def boot_id() -> bytes:
+    """Return 16 bytes that stay the same from one start of the machine to the next; zeros where nobody tells."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return bytes.fromhex(file.read().strip().replace("-", ""))[:16].ljust(16, b"\0")
+    except (OSError, ValueError):
+        return bytes(16)
+
+
+def writes_copies(path: str) -> bool:
+    """Return whether the filesystem writes to new places only: a store into a mapping can find no room there."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            mounts = [line.split() for line in file]
+    except OSError:
+        return False
+    best: tuple[int, Any] = (-1, "")
+    for fields in mounts:
+        point = fields[4].replace("\\040", " ")
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= best[0]:
+            best = (len(point), fields[fields.index("-") + 1])
+    return best[1] in _COPY_ON_WRITE

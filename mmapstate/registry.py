@@ -1,0 +1,101 @@
+"""One store per real path in a process: found again by every open, told of forks, put to rest at exit."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from typing import Any, Protocol
+
+from mmapstate.errors import StateError
+from mmapstate.store import Store
+
+__all__ = ["Handle", "enter", "leave"]
+
+
+class Handle(Protocol):
+    """What counts as a user of a store."""
+
+    _durability: str
+
+
+class _Place:
+    """A real path of this process: its store while there is one, the handles that use it, and a lock for opening."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.store: Store | None = None
+        self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id: no hash
+
+    def asks_for_power(self) -> bool:
+        """Return whether any handle wants its changes to survive loss of power."""
+        return any(handle._durability == "power" for handle in list(self.handles.values()))
+
+
+_places: dict[str, _Place] = {}
+_lock_of_places = [threading.Lock()]  # one, renewed in a forked child
+
+
+def enter(path: str, handle: Handle, *, timeout: float | None, exclusive: bool) -> Store:
+    """Return the store of the real path `path`, opened if need be; `handle` uses it until `leave`, or until it is gone.
+
+    Of the handles' timeouts the newest counts, of their durabilities the strictest. Raises `StateError` if this
+    process has the state open with the other choice of `exclusive`, and what opening raises.
+    """
+    with _lock_of_places[0]:
+        place = _places.setdefault(path, _Place())
+    with place.lock:
+        store = place.store
+        if store is not None and store.exclusive != exclusive and not place.handles:
+            store.close()  # its handles were dropped without close(); this open may want it otherwise
+            store = None
+        if store is not None and store.exclusive != exclusive:
+            raise StateError(
+                f"{path}: this process has it open {'exclusively' if store.exclusive else 'without exclusive=True'}; "
+                "close that first, or open it the same way"
+            )
+        if store is None or store.closed:
+            power = handle._durability == "power"
+            store = Store(path, timeout=timeout, exclusive=exclusive, power=power)
+        store.timeout = timeout
+        place.handles[id(handle)] = handle
+        place.store = store
+        store.power = place.asks_for_power()
+        return store
+
+
+def leave(path: str, handle: Handle) -> None:
+    """Take `handle` off the users of its store; the last one closes it."""
+    with _lock_of_places[0]:
+        place = _places.get(path)
+    if place is None:
+        return
+    with place.lock:
+        if place.handles.pop(id(handle), None) is None or place.store is None:
+            return
+        place.store.power = place.asks_for_power()
+        if not place.handles:
+            place.store.close()
+            place.store = None
+
+
+def _rest_all() -> None:
+    """At exit: the last process with a journal vacuums it. Later writes (other exit handlers) still work."""
+    for place in list(_places.values()):
+        if place.store is not None:
+            place.store.rest()
+
+
+def _forget_all() -> None:
+    """In a forked child: other threads are gone, and their locks may be left taken."""
+    _lock_of_places[0] = threading.Lock()
+    for place in list(_places.values()):
+        place.lock = threading.Lock()
+        if place.store is not None:
+            place.store.forget()
+
+
+atexit.register(_rest_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,340 @@
+"""YAML text to plain data and back, the flow form of a value too; the only user of ``yaml``.
+
+Scalars typed by hand are read as PyYAML reads them (YAML 1.1), with three traps taken out: only ``true`` and ``false``
+are booleans, ``12:30`` is text and not a number in base 60, ``012`` is 12 and not an octal number. What is written is
+quoted wherever YAML 1.1 or 1.2, or the rules here, would take text for something else.
+
+Reading builds the data from libyaml's events, on a stack of its own: its loader recurses, and crashes the interpreter
+at some 30,000 levels of nesting.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import yaml
+
+from mmapstate.errors import StateFileError
+from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, same
+
+__all__ = ["Suspect", "dump", "flow", "parse", "parse_flow", "represent_as_plain"]
+
+_HAS_LIBYAML = hasattr(yaml, "CSafeLoader") and hasattr(yaml, "CSafeDumper")
+_Loader: Any = yaml.CSafeLoader if _HAS_LIBYAML else yaml.SafeLoader
+_BaseDumper: Any = yaml.CSafeDumper if _HAS_LIBYAML else yaml.SafeDumper
+
+_WIDE = 1 << 30  # columns: never fold a long line, a line of the file is a line of the state
+
+_CONSTANTS: dict[str, Any] = {
+    text: value
+    for texts, value in ((("", "~", "null", "Null", "NULL"), None), (("true", "True", "TRUE"), True))
+    for text in texts
+} | dict.fromkeys(("false", "False", "FALSE"), False)
+_TRAPS = frozenset(
+    casing for word in ("yes", "no", "on", "off") for casing in (word, word.capitalize(), word.upper())
+)  # booleans to YAML 1.1, text here
+_NUMERIC_START = frozenset("0123456789+-.")
+_INT = re.compile(
+    r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-9_]*)\Z"
+)
+_FLOAT = re.compile(
+    r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?"
+    r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+)
+_TIMESTAMP: re.Pattern[str] = next(
+    pattern for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers["2"] if tag.endswith(":timestamp")
+)
+_AMBIGUOUS = re.compile(  # text that some reader of YAML 1.1 or 1.2 takes for something else: quoted
+    r"(?:[-+]?0[bBoOxX][0-9a-fA-F_]*|[-+]?[0-9][0-9_]*|[-+]?\.?[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]*)?"
+    r"|[-+]?\.(?:inf|nan)|[-+]?[0-9][0-9_]*(?::[0-9_.]*)+|y|n|yes|no|on|off|true|false|null|~|<<|=|nan|inf)\Z",
+    re.IGNORECASE,
+)
+_LITERAL = re.compile(  # text of several lines that reads well, and safely, as a YAML block
+    r"[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! )(?:\n|\n[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! ))*\Z"
+)
+
+
+class Suspect(NamedTuple):
+    """A word that YAML 1.1 takes for a boolean, and this library for text."""
+
+    line: int
+    text: str
+
+
+def parse(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
+    """Return the data of the snapshot `text` (UTF-8, a BOM is accepted): the mapping at its top, ``{}`` if it is blank.
+
+    `file` names the source in messages; plain words such as ``yes`` are appended to `suspects`. Raises
+    `StateFileError`, with line and column, for anything that is not one YAML document of plain data.
+    """
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise StateFileError(
+            f"{file}, line {line}: not UTF-8 (byte {error.start}: {error.reason}); save the file as UTF-8"
+        ) from None
+    if text.startswith(b"\xef\xbb\xbf"):
+        text = text[3:]
+    if not text.endswith(b"\n"):
+        text += b"\n"
+    data = _Reader(text, file, suspects if suspects is not None else []).read()
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        kind = "a sequence" if isinstance(data, list) else "a scalar"
+        raise StateFileError(f"{file}: the top of the document is {kind}, not a mapping; write it as 'key: value' lines")
+    return data
+
+
+def parse_flow(text: bytes) -> Plain:
+    """Return the data of one value in flow form, as `flow` writes it; raise `StateFileError` if it is none."""
+    return _Reader(text, "a record", []).read()
+
+
+def dump(data: dict[Any, Plain]) -> bytes:
+    """Return `data` as one YAML document in UTF-8: block style, keys in their own order, LF at the end."""
+    return _dump(data, _BlockDumper, default_flow_style=False)
+
+
+def flow(value: Plain) -> bytes:
+    """Return `value` as one line of YAML in flow style, strings in double quotes.
+
+    The text is read back and compared. Raises ValueError if YAML cannot carry the value.
+    """
+    text = _dump(value, _FlowDumper, default_flow_style=True).rstrip(b"\n")
+    if b"\n" in text or b"\r" in text or not same(parse_flow(text), value):
+        raise ValueError("YAML cannot carry this value")
+    return text
+
+
+def represent_as_plain(kind: type, plain: Callable[[Any], Plain]) -> None:
+    """Teach PyYAML's dumpers to write objects of `kind` (subclasses too) as the plain data that `plain` returns."""
+    dumpers = [yaml.representer.SafeRepresenter, yaml.representer.Representer]
+    for name in ("SafeDumper", "Dumper", "CSafeDumper", "CDumper"):
+        dumper = getattr(yaml, name, None)
+        if "yaml_multi_representers" in vars(dumper):  # somebody registered a type there: it has a table of its own
+            dumpers.append(dumper)
+    for dumper in dumpers:
+        dumper.add_multi_representer(kind, lambda self, data: self.represent_data(plain(data)))
+
+
+class _Reader:
+    """Builds plain data from the events of one document."""
+
+    def __init__(self, text: bytes, file: str, suspects: list[Suspect]) -> None:
+        self.text = text
+        self.file = file
+        self.suspects = suspects
+        self.documents = 0
+
+    def read(self) -> Plain:
+        try:
+            return self._read()
+        except yaml.YAMLError as error:
+            raise self._refusal(getattr(error, "problem", None) or str(error), _mark_of(error)) from None
+        except (ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+            raise StateFileError(f"{self.file}: no YAML that can be read ({error}); mend it in an editor") from error
+
+    def _read(self) -> Plain:
+        loader = _Loader(self.text)
+        try:
+            return self._build(loader.get_event)
+        finally:
+            loader.dispose()
+
+    def _build(self, next_event: Callable[[], Any]) -> Plain:
+        root: list[Any] = []
+        container: Any = root
+        key: Any = _NO_KEY
+        around: list[tuple[Any, Any]] = []
+        while True:
+            event = next_event()
+            kind = event.__class__
+            if kind is yaml.ScalarEvent:
+                value = self._scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._check_start(event, len(around), container, key)
+                around.append((container, key))
+                container = {} if kind is yaml.MappingStartEvent else []
+                key = _NO_KEY
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                value = container
+                container, key = around.pop()
+            elif kind is yaml.AliasEvent:
+                raise self._refusal("aliases (*name) are not supported: write the value out", event.start_mark)
+            elif kind is yaml.StreamEndEvent:
+                return root[0] if root else None
+            else:
+                self._check_document(event)
+                continue
+            if container.__class__ is list:
+                container.append(value)
+            elif key is _NO_KEY:
+                self._check_key(value, container, event)
+                key = value
+            else:
+                container[key] = value
+                key = _NO_KEY
+
+    def _scalar(self, event: Any) -> Plain:
+        if event.tag is not None and event.tag != "!":
+            return self._tagged(event)
+        text: str = event.value
+        if not event.implicit[0]:  # quoted, or a block
+            return text
+        if text[:1] in _NUMERIC_START and text:
+            return self._number(text, event)
+        value = _CONSTANTS.get(text, _NO_KEY)
+        if value is not _NO_KEY:
+            return value  # type: ignore[no-any-return]
+        if text in _TRAPS:
+            self.suspects.append(Suspect(event.start_mark.line + 1, text))
+        elif text == "<<":
+            raise self._refusal("merge keys (<<) are not supported: write the entries out", event.start_mark)
+        return text
+
+    def _number(self, text: str, event: Any) -> Plain:
+        if _INT.match(text):
+            if len(text) > MAX_INT_DIGITS + 1:
+                raise self._refusal(f"an integer of more than {MAX_INT_DIGITS} digits", event.start_mark)
+            return _read_int(text)
+        if _FLOAT.match(text):
+            return _read_float(text)
+        if _TIMESTAMP.match(text):
+            return self._convert(_read_timestamp, text, event)
+        return text
+
+    def _tagged(self, event: Any) -> Plain:
+        convert = _TAGS.get(event.tag)
+        if convert is None:
+            raise self._refusal(f"the tag {event.tag} is not supported: a state holds plain data", event.start_mark)
+        return self._convert(convert, event.value, event)
+
+    def _convert(self, convert: Callable[[str], Plain], text: str, event: Any) -> Plain:
+        try:
+            return convert(text)
+        except (ValueError, KeyError, AttributeError, OverflowError, binascii.Error) as error:
+            raise self._refusal(f"{text[:40]!r} cannot be read ({error})", event.start_mark) from None
+
+    def _check_start(self, event: Any, level: int, container: Any, key: Any) -> None:
+        if level >= MAX_DEPTH:
+            raise self._refusal(f"more than {MAX_DEPTH} containers inside each other", event.start_mark)
+        if container.__class__ is dict and key is _NO_KEY:
+            raise self._refusal("a mapping or sequence cannot be a key", event.start_mark)
+        kind = "map" if event.__class__ is yaml.MappingStartEvent else "seq"
+        if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
+            raise self._refusal(f"the tag {event.tag} is not supported: a state holds plain data", event.start_mark)
+
+    def _check_document(self, event: Any) -> None:
+        if event.__class__ is yaml.DocumentStartEvent:
+            self.documents += 1
+            if self.documents > 1:
+                raise self._refusal("a second document begins: a state is one YAML document", event.start_mark)
+
+    def _check_key(self, key: Any, container: dict[Any, Any], event: Any) -> None:
+        if key in container:
+            raise self._refusal(f"the key {key!r} stands twice in one mapping: remove one", event.start_mark)
+        if key.__class__ is float and math.isnan(key):
+            raise self._refusal("NaN cannot be a key", event.start_mark)
+
+    def _refusal(self, problem: str, mark: Any) -> StateFileError:
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        return StateFileError(f"{self.file}{where}: {problem}; mend the file in an editor, it is left as it is")
+
+
+_NO_KEY: Any = object()
+
+
+def _mark_of(error: yaml.YAMLError) -> Any:
+    return getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+
+
+def _read_int(text: str) -> int:
+    digits = text.replace("_", "").lower()
+    sign = -1 if digits[0] == "-" else 1
+    digits = digits.lstrip("+-")
+    if digits.startswith(("0x", "0b")):
+        return sign * int(digits[2:], 16 if digits[1] == "x" else 2)
+    return sign * int(digits)
+
+
+def _read_float(text: str) -> float:
+    text = text.replace("_", "").lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+def _read_timestamp(text: str) -> Plain:
+    node = yaml.ScalarNode("tag:yaml.org,2002:timestamp", text)
+    return yaml.constructor.SafeConstructor().construct_yaml_timestamp(node)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _read_binary(text: str) -> bytes:
+    return base64.b64decode("".join(text.split()), validate=True)
+
+
+_TAGS: dict[str, Callable[[str], Plain]] = {
+    "tag:yaml.org,2002:str": str,
+    "tag:yaml.org,2002:int": _read_int,
+    "tag:yaml.org,2002:float": _read_float,
+    "tag:yaml.org,2002:bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "tag:yaml.org,2002:null": lambda text: _CONSTANTS[text],
+    "tag:yaml.org,2002:timestamp": _read_timestamp,
+    "tag:yaml.org,2002:binary": _read_binary,
+}
+
+
+def _dump(data: Plain, dumper: Any, *, default_flow_style: bool) -> bytes:
+    text: bytes = yaml.dump(
+        data,
+        Dumper=dumper,
+        default_flow_style=default_flow_style,
+        allow_unicode=_HAS_LIBYAML,  # the pure Python emitter writes U+0085 raw, and reads it back as a line break
+        sort_keys=False,
+        width=_WIDE,
+        encoding="utf-8",
+    )
+    return text
+
+
+class _BlockDumper(_BaseDumper):  # type: ignore[misc]
+    """libyaml's dumper, which quotes all that could be misread, and writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+class _FlowDumper(_BlockDumper):
+    """The same for one line: text always in double quotes."""
+
+
+def _represent_block_text(dumper: Any, text: str) -> Any:
+    style = "|" if "\n" in text and _LITERAL.match(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _represent_flow_text(dumper: Any, text: str) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+
+
+def _represent_bytes(dumper: Any, data: bytes) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode("ascii"))
+
+
+def _represent_flow_datetime(dumper: Any, moment: datetime) -> Any:
+    # Plain, it would hold a colon: libyaml quotes it in flow style, and tags it so that only PyYAML reads a timestamp.
+    return dumper.represent_scalar("tag:yaml.org,2002:timestamp", moment.isoformat(" "), style='"')
+
+
+_BlockDumper.add_representer(str, _represent_block_text)
+_BlockDumper.add_representer(bytes, _represent_bytes)
+_FlowDumper.add_representer(str, _represent_flow_text)
+_FlowDumper.add_representer(datetime, _represent_flow_datetime)
+_BlockDumper.add_implicit_resolver("!ambiguous", _AMBIGUOUS, list("0123456789+-.ynotfYNOTF~<=iI"))

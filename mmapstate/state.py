@@ -1,0 +1,291 @@
+"""The state as its users hold it: attributes, defaults, options, the lock for several steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mmapstate import nodes, registry
+from mmapstate.errors import ClosedError, UnsupportedValueError
+from mmapstate.nodes import StateDict
+from mmapstate.store import Store
+from mmapstate.values import normalise, normalise_key
+from mmapstate.view import View
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing.Self, since 3.11; checkers bring this module along
+
+__all__ = ["PersistedState", "State", "open_state"]
+
+_DURABILITIES = ("process", "power")
+
+
+class State(StateDict):
+    """A state file mapped to live objects: a mapping whose changes are in the file when their statement ends.
+
+    Parameters:
+        path: the state file, made absolute now; symbolic links are followed. Created if missing.
+        defaults: keys to store where the file has none, as one record.
+        readonly: only read: nothing is created, repaired or locked, no write permission is needed, and missing
+            defaults are in memory only. A missing file is FileNotFoundError.
+        durability: "process": a change survives the death of the process; "power": that of the machine, too, at the
+            price of a disk sync for each change.
+        timeout: seconds to wait for the lock of another thread or process; None waits for ever, 0 tries once.
+        exclusive: keep the lock until `close`: one process, fastest.
+
+    Raises `StateFileError` (line and column) where the file is no state, `DamagedStateError` where committed bytes
+    changed, `LockTimeout`, `UnsupportedValueError` for a default, OSError. What a write raises is told at `StateDict`.
+
+    All states of one file in a process share one picture of it; `readonly` and `durability` are each state's own (a
+    change through a nested container is as durable as the strictest of them asks).
+    """
+
+    __slots__ = ("__dict__", "__weakref__")
+
+    _durability: str
+    _path_text: str
+    _store: Store | View
+    _readonly: bool
+
+    _hidden: ClassVar[frozenset[str]]
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        /,
+        defaults: Mapping[Any, Any] | None = None,
+        *,
+        readonly: bool = False,
+        durability: str = "process",
+        timeout: float | None = 10.0,
+        exclusive: bool = False,
+    ) -> None:
+        if durability not in _DURABILITIES:
+            raise ValueError(f"durability is {durability!r}; it can be 'process' or 'power'")
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout is {timeout!r}; it can be None, 0 or seconds")
+        if readonly and exclusive:
+            raise ValueError("readonly=True and exclusive=True exclude each other")
+        real = os.path.realpath(os.fspath(path))
+        if not isinstance(real, str):
+            raise TypeError("the path must be text, not bytes")
+        checked = _checked_defaults(defaults or {}, real)
+        put = object.__setattr__
+        put(self, "_path_text", real)
+        put(self, "_durability", durability)
+        put(self, "_readonly", readonly)
+        put(self, "_options", {"timeout": timeout, "exclusive": exclusive})
+        store: Store | View
+        store = View(real, checked) if readonly else registry.enter(real, self, timeout=timeout, exclusive=exclusive)
+        put(self, "_store", store)
+        nodes.adopt_root(self, store.root)
+        if not readonly:
+            try:
+                self._commit_defaults(checked)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Let go of the file; the last process to do so leaves it as plain YAML, without a journal.
+
+        Reads go on working on the last state; writes raise `ClosedError`. Can be called again.
+        """
+        if isinstance(self._tree, _Closed):
+            return
+        nodes.use_tree(self, _Closed(self._store))
+        if isinstance(self._store, View):
+            self._store.close()
+        else:
+            registry.leave(self._path_text, self)
+
+    def sync(self) -> None:
+        """Make everything committed so far survive loss of power; raise OSError if the system cannot."""
+        self._store.sync()
+
+    def vacuum(self) -> None:
+        """Compact the file to its YAML document alone. Happens by itself; raises `StateError` where refused."""
+        self._store.vacuum()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _thread_lock(self) -> _Hold:
+        """A lock for several steps, against threads and processes; as in the predecessor, without rolling back."""
+        return _Hold(self._store)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        elif name in self._hidden:
+            raise AttributeError(f"{name!r} is a method of a state; write STATE[{name!r}] = ... for a key of that name")
+        else:
+            self._set_attribute(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            object.__delattr__(self, name)
+        elif name in self._hidden:
+            raise AttributeError(f"{name!r} is a method of a state; write del STATE[{name!r}] for a key of that name")
+        else:
+            self._delete_attribute(name)
+
+    def _set_attribute(self, name: str, value: Any) -> None:  # noqa: ARG002
+        raise AttributeError(f"{name!r} is not declared; write STATE[{name!r}] = ... for a key")
+
+    def _delete_attribute(self, name: str) -> None:
+        raise AttributeError(f"{name!r} is not declared; write del STATE[{name!r}] for a key")
+
+    def __dir__(self) -> Iterable[str]:
+        keys = [key for key in self._items if isinstance(key, str)]
+        return sorted({*super().__dir__(), *keys})
+
+    def __repr__(self) -> str:
+        closed = ", closed" if isinstance(self._tree, _Closed) else ""
+        return f"<{type(self).__name__} {self._path_text!r}: {nodes.plain_root(self)!r}{closed}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        options = {**self._options, "readonly": self._readonly, "durability": self._durability}
+        return _open_again, (type(self), self._path_text, options)
+
+    def _commit_defaults(self, defaults: dict[Any, Any]) -> None:
+        if any(key not in self for key in defaults):
+            self._tree.write(self._add_missing, defaults)
+
+    def _add_missing(self, defaults: dict[Any, Any]) -> None:
+        missing = {key: value for key, value in defaults.items() if key not in self._items}
+        if missing:
+            self._update(missing)
+
+
+State._hidden = frozenset(name for name in dir(State) if not name.startswith("_")) | {
+    "increment",
+    "transaction",
+    "wait_for",
+}
+
+
+class PersistedState(State):
+    """A state whose keys are attributes, too: ``STATE.last_id = 5`` is ``STATE["last_id"] = 5``.
+
+    `defaults` are stored where the file has no such key. For options see `mmapstate.open`, and for what is raised
+    `State`; a default named like a method is an AttributeError.
+
+    ``STATE.x += 1`` is a read and a write: another process can come in between. Use ``with STATE._thread_lock:``
+    around it where several write.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
+        _refuse_hidden(defaults)
+        super().__init__(path, defaults)
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            try:
+                return self[name]
+            except KeyError:
+                pass
+        raise AttributeError(f"{self.__dict__.get('_path_text', 'a state')} has no key {name!r}")
+
+    def _set_attribute(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def _delete_attribute(self, name: str) -> None:
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"{self._path_text} has no key {name!r}") from None
+
+
+def open_state(
+    path: str | os.PathLike[str],
+    defaults: Mapping[Any, Any] | None = None,
+    *,
+    readonly: bool = False,
+    durability: str = "process",
+    timeout: float | None = 10.0,
+    exclusive: bool = False,
+) -> PersistedState:
+    """Open the state file at `path`, or create it, and return it as a `PersistedState`. For the options see `State`."""
+    state = PersistedState.__new__(PersistedState)
+    State.__init__(
+        state, path, defaults, readonly=readonly, durability=durability, timeout=timeout, exclusive=exclusive
+    )
+    return state
+
+
+class _Hold:
+    """What ``_thread_lock`` gives: both locks, for a ``with`` block; can be nested."""
+
+    def __init__(self, store: Store | View) -> None:
+        self._store = store
+
+    def __enter__(self) -> bool:
+        self._store.hold()
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        self._store.unhold()
+
+    def acquire(self) -> bool:
+        """Take both locks; raise `LockTimeout` if that takes longer than the state's timeout."""
+        return self.__enter__()
+
+    def release(self) -> None:
+        """Release them."""
+        self._store.unhold()
+
+
+class _Closed:
+    """What stands behind a state after `close`: reads work, writes raise."""
+
+    applying = False
+
+    def __init__(self, store: Store | View) -> None:
+        self.file = store.file
+        self.root = store.root
+
+    def refresh(self) -> None:
+        """Have nothing to catch up with."""
+
+    def steady(self, read: Any, *args: Any) -> Any:
+        """Return ``read(*args)``."""
+        return read(*args)
+
+    def write(self, decide: Any, *args: Any) -> Any:  # noqa: ARG002
+        """Refuse to write."""
+        raise ClosedError(f"{self.file}: the state was closed; open it again")
+
+    commit = write
+
+
+def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:
+    checked: dict[Any, Any] = {}
+    for key, value in defaults.items():
+        try:
+            name = normalise_key(key)
+            checked[name] = normalise(value, 1)
+        except UnsupportedValueError as error:
+            raise error.within((key,), file) from None
+    return checked
+
+
+def _refuse_hidden(defaults: Mapping[str, Any]) -> None:
+    for name in defaults:
+        if name in State._hidden:
+            raise AttributeError(
+                f"the default {name!r} is named like a method of a state; use mmapstate.open(path, {{{name!r}: ...}})"
+            )
+
+
+def _open_again(kind: type[State], path: str, options: dict[str, Any]) -> State:
+    state = kind.__new__(kind)
+    State.__init__(state, path, **options)
+    return state

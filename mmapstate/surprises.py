@@ -1,0 +1,311 @@
+"""What else can stand at the path: after a death, an edit by hand, damage, a deletion. Settled under the lock.
+
+The page is marked unsettled first. Whatever changes contents other than by appending ends in a new generation,
+announced last: so a position never stands for two contents.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NoReturn
+from zlib import crc32
+
+from mmapstate import beside, content, nodes, platform, snapshot
+from mmapstate.errors import DamagedStateError, StateError, StateFileError
+from mmapstate.format import DOUBTFUL, Image, Marker, Position
+from mmapstate.journal import Journal
+from mmapstate.lock import open_sidecar
+from mmapstate.mapping import ControlPage, MappedFile
+from mmapstate.picture import OPEN, WRITE, log
+from mmapstate.vacuum import NOTHING_THERE, EditedMeanwhile, Vacuum, new_generation
+
+__all__ = ["Surprises"]
+
+SETTLING = 0.2  # seconds that size, inode and mtime of an edited file must have stood still
+PATIENCE = 2.0  # seconds for an editor that emptied or removed the file to write it again
+ENDLESS_EDIT = 30.0  # seconds; some program that is none of ours writes to the file all the time
+
+
+class Surprises(Vacuum):
+    """A picture that can find out what stands at the path, whatever happened, and agree with it."""
+
+    refused: tuple[Image, StateFileError] | None = None
+
+    def _settle(self, purpose: str) -> None:
+        """Find out what stands at the path, whatever happened, and agree with it. Under the locks and the guard."""
+        self._look_at_sidecar()
+        deadline = time.monotonic() + ENDLESS_EDIT
+        while True:
+            if time.monotonic() > deadline:
+                raise StateFileError(f"{self.file}: keeps changing; stop the program that writes to it")
+            found = platform.path_image(self.path)
+            if found is None or (found.size == 0 and self._has_state()):
+                if self._wait_for_editor(purpose, found):
+                    return
+                continue
+            self.missing_since = None
+            self._refuse_again(found)
+            file = MappedFile.open(self.path)
+            try:
+                data = file.read(0, file.size)
+                if len(data) != file.size:
+                    continue
+                parts = content.layout(data, self.file)
+                if self._is_ours(file, parts):
+                    settled = self._settle_own(file, data, parts)
+                else:
+                    settled = self._adopt(file, data, parts)
+                if settled:
+                    self._vacuum_if_doubtful(purpose)
+                    return
+            except BaseException as error:
+                self.page.unsettled = True  # the others look closely too
+                self._begin_unsure()
+                if isinstance(error, StateFileError):
+                    self.refused = (file.image, error)
+                raise
+            finally:
+                if file is not self.__dict__.get("mapping"):
+                    file.close()
+
+    def _refuse_again(self, found: Image) -> None:
+        """Raise the error of the last look again while the file is still the one that was refused."""
+        if self.refused is not None:
+            image, error = self.refused
+            self.refused = None
+            if image == found:
+                self.refused = (image, error)
+                raise type(error)(*error.args)
+
+    def _has_state(self) -> bool:
+        """Return whether this process, or the page, knows of a state that was in the file."""
+        known = self.page.position
+        return self._has_file() and (self.mapping.size > 0 or known.tail > 0)
+
+    def _is_ours(self, file: MappedFile, parts: content.Layout) -> bool:
+        """Return whether this is the file that this library wrote last, by what the page knows of it."""
+        page = self.page
+        pending = page.pending
+        if parts.marker is not None:
+            known = {page.position.generation} | ({pending.generation} if pending.tail == file.inode else set())
+            inodes = {page.image.inode, pending.tail}
+            return bool(parts.intact and parts.marker.generation in known - {0} and file.inode in inodes)
+        if parts.unborn or parts.foreign:
+            return False
+        return file.image == page.image or (pending.tail == file.inode and pending.generation != 0)
+
+    def _settle_own(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
+        """Go on with our own file: replay what a dead writer committed, clear what it left. False: look again."""
+        page, found, scan = self.page, parts.marker, parts.scan
+        if found is None or scan is None:
+            swapped = page.pending.generation != 0 and page.pending.tail == file.inode  # and its owner died then
+            generation = page.pending.generation if swapped else page.position.generation
+            journal = Journal.at_rest(file, generation, parts.snapshot_crc)
+            page.unsettled = True
+            if self.unsure or not self._stood_at(journal.position):
+                self._rebuild(data, parts)
+            self._stand_on(file, journal)
+            self._announce(None if swapped or page.origin.generation == 0 else page.origin)
+            return True
+        announced = page.position if page.position.generation == found.generation else None
+        if scan.bad >= 0 or (announced is not None and scan.tail < announced.tail):
+            if scan.bad < 0:
+                return self._adopt(file, data, parts)  # the tail went back: an older copy was put in its place
+            self._damaged(scan.bad)
+        if not scan.clean and data[scan.tail : scan.tail + 1] != b"#":
+            return self._adopt(file, data, parts)  # slack cut short by an editor, or NULs
+        page.unsettled = True
+        journal = Journal.begun(file, found)
+        keep = self._can_keep(found)
+        if keep is None:
+            self._rebuild(data, parts)
+            journal.stand(scan.tail, scan.crc)
+        elif keep.generation == found.generation:
+            journal.stand(keep.tail, self.journal.crc)
+        self._stand_on(file, journal)
+        if journal.tail != scan.tail and not self._follow(scan.tail):
+            self.unsure = True
+            return False
+        if not scan.clean:
+            journal.blank(scan.tail + 1, file.size)
+        platform.remove(beside.temporary_path(self.path, page.pending.generation))
+        self._announce(found.origin)
+        return True
+
+    def _can_keep(self, found: Marker) -> Position | None:
+        """Return the position from which memory can follow the journal that `found` begins; None: rebuild."""
+        if self.unsure or self.applying or not self._has_file():
+            return None
+        journal = self.journal
+        if journal.generation == found.generation:
+            return journal.position
+        origin = found.origin
+        if origin is not None and origin.generation == journal.generation and origin.tail > journal.tail:
+            self._follow(origin.tail)
+        return journal.position if journal.position == origin else None
+
+    def _rebuild(self, data: bytes, parts: content.Layout) -> None:
+        """Read the state from the file's bytes into the live tree; containers at paths of keys alone stay the same."""
+        state = content.read(data, parts, self.file).state
+        self._keep_superseded(self.page.superseded)  # if an edit superseded what this process stood at last
+        self._begin_unsure()
+        self.applying = True
+        nodes.reconcile(self.root, state)
+        self.applying = False
+
+    def _damaged(self, offset: int) -> NoReturn:
+        raise DamagedStateError(
+            f"{self.file}: bytes of the journal at offset {offset} have changed since they were committed; no crash of a "
+            "program does that. Nothing was overwritten. Copy the file, then put back a good copy of it, or remove all "
+            "lines from the damaged one on"
+        )
+
+    def _adopt(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
+        """Take over what somebody else put at the path, once it stands still. Returns False: look again."""
+        if not self._stands_still(file):
+            return False
+        if parts.scan is not None and parts.scan.bad >= 0:
+            if not self.fresh_page and any(self.boot):
+                self._damaged(parts.scan.bad)
+            self._keep_damaged(data, parts.scan.bad)
+        elif parts.scan is not None and not parts.scan.clean and self.fresh_page:
+            self._report_dropped(data, parts)
+        state = content.read(data, parts, self.file)
+        superseded = self._supersede(parts)
+        self.page.unsettled = True
+        self.page.superseded = superseded
+        self._begin_unsure()
+        self.applying = True
+        nodes.reconcile(self.root, state.state)
+        self.applying = False
+        journal = Journal.at_rest(file, new_generation(), parts.snapshot_crc)
+        self._stand_on(file, journal)
+        if parts.marker is not None or parts.unborn or parts.foreign:
+            try:
+                if not self._vacuum(0, origin_known=False, expected=file.image):
+                    self.unsure = True
+                    raise StateFileError(
+                        f"{self.file}: was edited while it had a journal, and the system refuses to replace it; stop all "
+                        "programs that use it, and remove the lines from '--- # mmapstate journal' on"
+                    )
+            except EditedMeanwhile:
+                self.unsure = True
+                return False
+            return True
+        self._announce(None)
+        return True
+
+    def _stands_still(self, file: MappedFile) -> bool:
+        """Wait until size, inode and mtime have not changed for a while; return False when they have."""
+        age = (time.time_ns() - platform.change_time_ns(file.descriptor)) / 1e9
+        if 0 <= age < SETTLING:
+            time.sleep(SETTLING - age)
+        elif age < 0:
+            time.sleep(SETTLING)  # a clock that was set back tells nothing: watch for the whole time
+        return platform.path_image(self.path) == file.image
+
+    def _supersede(self, parts: content.Layout) -> Position:
+        """Keep what was committed and is not in the edit; return the old position for the others to do the same."""
+        last = self.page.position
+        if not self._has_file() or self.page.start < 0:
+            return Position(0, 0)  # there was no journal: programs had changed nothing
+        if not self.unsure and self.journal.generation == last.generation and self.journal.tail < last.tail:
+            self._follow(last.tail)  # the file that was replaced is still open here
+        if parts.scan is not None and self._stood_at(last) and parts.scan.crc == self.journal.crc:
+            return Position(0, 0)
+        self._keep_superseded(last)
+        return last  # one that was not up to date leaves it to those that were
+
+    def _keep_superseded(self, last: Position) -> None:
+        """Write memory beside the file if this process stood at the last position before an edit. One of all does."""
+        if self.unsure or not self._stood_at(last):
+            return
+        text = snapshot.dump(nodes.plain_root(self.root))
+        target = beside.keep_copy(self.path, f"superseded-{last.generation:016x}", text)
+        if target is not None:
+            log.warning(
+                "%s: was edited while programs changed it; the state before the edit is in %s", self.file, target
+            )
+
+    def _keep_damaged(self, data: bytes, offset: int) -> None:
+        target = beside.keep_copy(self.path, f"damaged-{beside.time_stamp()}", data)
+        log.warning(
+            "%s: records from offset %d on are lost (with the power?), the state before them is used; the file as it "
+            "was is in %s", self.file, offset, target,
+        )  # fmt: skip
+
+    def _report_dropped(self, data: bytes, parts: content.Layout) -> None:
+        assert parts.scan is not None
+        rest = data[parts.scan.tail + 1 :]
+        if rest.strip(b" \x00"):
+            self._keep_damaged(data, parts.scan.tail)
+
+    def _wait_for_editor(self, purpose: str, found: Image | None) -> bool:
+        """The file is missing or empty: return True when that is settled, False to look again."""
+        if purpose == OPEN and not self._has_file():
+            try:
+                self._create()
+            except FileExistsError:
+                return False  # it appeared meanwhile
+            return True
+        if purpose != WRITE:
+            return True  # what is read is the last state; close never writes the file anew
+        now = time.monotonic()
+        if self.missing_since is None:
+            self.missing_since = now
+        if now - self.missing_since < PATIENCE:
+            time.sleep(0.01)
+            return False
+        log.warning("%s: the file was %s while in use; writing it anew", self.file, "emptied" if found else "deleted")
+        if self.unsure:
+            raise StateFileError(
+                f"{self.file}: the file is gone, and what is in memory may be incomplete; open it again"
+            )
+        self.page.superseded = Position(0, 0)
+        try:
+            written = self._vacuum(beside.region_size(0, 0, 0), origin_known=False, expected=found or NOTHING_THERE)
+        except EditedMeanwhile:
+            return False
+        if not written:
+            raise StateFileError(f"{self.file}: the file was deleted and cannot be written anew; stop the program")
+        self.missing_since = None
+        return True
+
+    def _create(self) -> None:
+        """Create the state file, empty: exclusively, never in place of one that appeared meanwhile."""
+        os.close(platform.create(self.path))
+        if self.power:
+            platform.sync_folder(self.path)
+        file = MappedFile.open(self.path)
+        self.page.unsettled = True
+        self._stand_on(file, Journal.at_rest(file, new_generation(), crc32(file.read(0, file.size))))
+        self._announce(None)
+
+    def _vacuum_if_doubtful(self, purpose: str) -> None:
+        """After a failed sync nobody commits to that file any more."""
+        if not self.page_bytes[DOUBTFUL]:
+            return
+        if purpose != WRITE:
+            self.page.unsettled = True  # whoever writes next comes here
+        else:
+            capacity = beside.region_size(self.journal.snapshot_end, 0, 0)
+            if not self._vacuum(capacity):
+                raise StateError(
+                    f"{self.file}: a sync failed, and the system refuses to replace the file; free the disk"
+                )
+
+    def _look_at_sidecar(self) -> None:
+        """Go on with a new sidecar where somebody removed or replaced the one in use."""
+        found = platform.path_image(self.lock.path)
+        if found is not None and found.inode == self.lock.inode:
+            return
+        descriptor = open_sidecar(self.lock.path, None)
+        self.lock.switch(descriptor, self.timeout)
+        self.page.unsettled = True  # for good: who still has it looks closely, and comes here
+        page = ControlPage(self.lock.path, descriptor)
+        if not page.is_usable(self.boot):
+            page.initialise(self.boot)
+        self.page.close()
+        self.page = page
+        self.page_bytes = page.bytes

@@ -1,0 +1,192 @@
+"""Room for records: the first region, a larger one, a compacted image that is swapped in by an atomic rename."""
+
+from __future__ import annotations
+
+import os
+import random
+from zlib import crc32
+
+from mmapstate import beside, nodes, platform, snapshot
+from mmapstate.format import DOUBTFUL, Image, Marker, Position, find_marker, marker
+from mmapstate.journal import Journal
+from mmapstate.mapping import MappedFile
+from mmapstate.picture import Picture, log
+
+__all__ = ["NOTHING_THERE", "EditedMeanwhile", "Vacuum", "new_generation"]
+
+NOTHING_THERE = Image(0, -1, 0)
+
+_MARKER_LENGTH = 256  # bytes, more than any marker of ours has
+
+
+class EditedMeanwhile(Exception):
+    """The file was found edited after the decision what to write: settle it, and decide again."""
+
+
+class Vacuum(Picture):
+    """A picture that can make room. All of it under the locks, the file settled, and memory up to date."""
+
+    synced_inode = 0
+    warned_of_refusal = False
+
+    def _make_room(self, need: int) -> None:
+        """Have a region with room for `need` bytes: the first one, or a larger one. Under the locks."""
+        with self.guard:
+            if self.journal.start < 0:
+                self._begin_journal(beside.region_size(self.mapping.size, 0, need))
+                return
+            before = self.mapping.size - self.journal.start
+            capacity = beside.region_size(self.journal.start, before, need)
+            if not self._vacuum(capacity):
+                self._grow(capacity)
+
+    def _begin_journal(self, capacity: int) -> None:
+        """Append marker and slack to a file at rest, as one write of real bytes, and give birth to it by one store."""
+        file, before = self.mapping, self.journal
+        generation = new_generation()
+        lead = b"" if file.size == 0 or file.read(file.size - 1, file.size) == b"\n" else b"\n"
+        crc = crc32(lead, before.snapshot_crc)
+        line = marker(generation, before.position, crc)
+        start = file.size + len(lead)
+        self.page.unsettled = True
+        self._begin_unsure()
+        file.append(b"%b#%b#%b" % (lead, line[1:], b" " * (capacity - 1)))
+        file.map()
+        file.bytes[start] = ord("-")
+        born = Marker(start, start + len(line), "1", generation, before.position, crc)
+        self.journal = Journal.begun(file, born)
+        self._announce(before.position)
+        self.unsure = False
+
+    def _grow(self, need: int) -> None:
+        """Make the region larger where it is. Under the guard."""
+        self.page.unsettled = True
+        self.mapping.append(b" " * need)
+        self.mapping.map()
+        self.page.image = platform.image_of(self.mapping.descriptor)
+        self.page.unsettled = False
+
+    def _vacuum_to_rest(self) -> bool:
+        with self.guard:
+            return self.journal.start < 0 or self._vacuum(0)
+
+    def _vacuum(self, capacity: int, *, origin_known: bool = True, expected: Image | None = None) -> bool:
+        """Write a compacted image beside the file and swap it in. Under the locks and the guard, memory up to date.
+
+        `capacity` is the size of its append region in bytes, 0 for none. `expected` is what must stand at the path
+        (default: what this process has open, unedited). Returns False where the system refuses the swap.
+        """
+        generation = new_generation()
+        origin = self.journal.position if origin_known else None
+        text = snapshot.dump(nodes.plain_root(self.root))
+        data = beside.whole_image(text, generation, origin, crc32(text), capacity)
+        temporary = beside.temporary_path(self.path, generation)
+        self.page.unsettled = True
+        self.page.pending = Position(generation, 0)
+        file: MappedFile | None = None
+        try:
+            file = self._write_image(temporary, data)
+            self.page.pending = Position(generation, file.inode)
+            self._check_still(expected)
+            if not self._swap(temporary, file):
+                self.page.pending = Position(0, 0)
+                self.page.unsettled = False
+                return False
+        except BaseException:
+            if file is not None:
+                file.close()
+            platform.remove(temporary)
+            if self.mapping.descriptor >= 0:
+                self.page.pending = Position(0, 0)
+                self.page.unsettled = expected is not None
+            raise
+        self._stand_on_own(file, generation, origin, len(text))
+        self._sync_swap()
+        return True
+
+    def _write_image(self, temporary: str, data: bytes) -> MappedFile:
+        try:
+            like: os.stat_result | None = os.stat(self.path)
+        except FileNotFoundError:
+            like = None
+        return MappedFile(beside.write_beside(temporary, data, like), self.path)
+
+    def _check_still(self, expected: Image | None) -> None:
+        """Raise the internal error that somebody edited the file meanwhile, if so: a last look before the swap."""
+        found = platform.path_image(self.path)
+        if expected is not None:
+            unchanged = (found or NOTHING_THERE) == expected
+        else:
+            unchanged = (
+                found is not None
+                and found.inode == self.mapping.inode
+                and found.size == self.mapping.size
+                and self._is_snapshot_intact()
+            )
+        if not unchanged:
+            raise EditedMeanwhile
+
+    def _swap(self, temporary: str, file: MappedFile) -> bool:
+        if platform.REPLACE_NEEDS_UNMAPPED:
+            self.mapping.close()
+            file.close()
+            self.presence.leave()
+        try:
+            platform.replace(temporary, self.path)
+        except OSError as error:
+            if not platform.is_refusal(error):
+                raise
+            self._refused(error)
+            platform.remove(temporary)
+            return False
+        finally:
+            if platform.REPLACE_NEEDS_UNMAPPED:
+                self._reopen(file)
+        return True
+
+    def _reopen(self, file: MappedFile) -> None:
+        """On Windows: open again what had to be let go, the new file or the old one."""
+        descriptor = platform.open_regular(self.path, write=True)
+        inode = platform.image_of(descriptor).inode
+        target = file if inode == file.inode else self.mapping
+        target.descriptor = descriptor
+        if target is self.mapping and self.journal.start >= 0:
+            target.map()
+
+    def _refused(self, error: OSError) -> None:
+        if not self.warned_of_refusal and not platform.WINDOWS:
+            log.warning("%s: the file cannot be replaced (%s); its journal grows in place", self.file, error)
+        self.warned_of_refusal = True
+
+    def _stand_on_own(self, file: MappedFile, generation: int, origin: Position | None, snapshot_end: int) -> None:
+        """Go on with the image that this process has just swapped in, and announce it."""
+        file.image = platform.image_of(file.descriptor)
+        if file.size == snapshot_end:
+            journal = Journal.at_rest(file, generation, crc32(file.read(0, snapshot_end)))
+        else:
+            found = find_marker(file.read(snapshot_end, snapshot_end + _MARKER_LENGTH))
+            assert found is not None
+            journal = Journal.begun(file, found._replace(start=snapshot_end, end=snapshot_end + found.end))
+        self._stand_on(file, journal)
+        self.synced_inode = file.inode  # written, synced and named by us
+        self.page_bytes[DOUBTFUL] = 0
+        self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)
+        self._announce(origin)
+
+    def _sync_swap(self) -> None:
+        """Make the new image's name survive loss of power; until then the old image is what comes back."""
+        try:
+            platform.sync_folder(self.path)
+        except OSError as error:
+            if self.power:
+                self.page_bytes[DOUBTFUL] = 1
+                self.page.unsettled = True
+                raise
+            log.warning(
+                "%s: loss of power may bring back an older state, as its folder was not synced: %s", self.file, error
+            )
+
+
+def new_generation() -> int:
+    """Return a new name for a journal. From the system: a forked child must not repeat its parent's."""
+    return random.SystemRandom().getrandbits(64) or 1

@@ -1,0 +1,241 @@
+"""What may be stored: validate, normalise, copy to plain data.
+
+Plain data is made of ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``, ``date``, ``datetime``, ``list`` and
+``dict``, each of exactly that type. How it is written as text is not told here (see `snapshot` and `changes`).
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, Union
+
+from mmapstate.errors import UnsupportedValueError
+
+__all__ = ["MAX_DEPTH", "MAX_INT_DIGITS", "MAX_KEY_TEXT", "Live", "Plain", "normalise", "normalise_key", "plain", "same"]
+
+Plain = Union[None, bool, int, float, str, bytes, date, datetime, "list[Plain]", "dict[Any, Plain]"]
+
+MAX_DEPTH = 100
+"""Containers inside each other, the state itself included. libyaml's loader crashes the interpreter at some 30,000."""
+
+MAX_KEY_TEXT = 1000
+"""Characters of a mapping key as JSON text. YAML reads no ``key:`` of more than 1,024."""
+
+MAX_INT_DIGITS = 4300
+"""CPython refuses to convert longer integers from and to text (since 3.11, by default)."""
+
+_SURE_INT = 10**18
+_LIMIT_INT = 10**MAX_INT_DIGITS
+
+
+class Live(abc.ABC):  # noqa: B024 - a marker with one method, not an interface to fill
+    """Base of the live containers, which know best how to copy themselves."""
+
+    __slots__ = ()
+
+    def plain(self) -> Plain:
+        """Return a plain, deep, consistent copy."""
+        raise NotImplementedError
+
+
+def plain(value: Any) -> Plain:
+    """Return `value` as plain data: a deep copy in which live containers are ``dict`` and ``list``.
+
+    Serves as ``json.dumps(..., default=mmapstate.plain)``. Raises `UnsupportedValueError` for what a state cannot hold.
+    """
+    return normalise(value)
+
+
+def normalise(value: Any, level: int = 0) -> Plain:
+    """Return a copy of `value` as plain data.
+
+    `level` is the number of containers that will be around the value. Raises `UnsupportedValueError`, its ``path``
+    relative to `value`, for a type that cannot be stored, a cycle, more than `MAX_DEPTH` levels, text with lone
+    surrogates, an integer of more than `MAX_INT_DIGITS` digits, and a key that is no scalar, is NaN or is too long.
+    """
+    kind = type(value)
+    if kind is int:
+        if -_SURE_INT < value < _SURE_INT:
+            return value  # type: ignore[no-any-return]
+        return _checked_int(value)
+    if kind is str:
+        return value if value.isascii() else _checked_text(value)
+    if value is None or kind is bool or kind is float or kind is bytes:
+        return value  # type: ignore[no-any-return]
+    return _normalise_other(value, kind, level, ())
+
+
+def normalise_key(key: Any) -> Any:
+    """Return `key` as a plain scalar that may be the key of a mapping; raise `UnsupportedValueError` otherwise."""
+    if type(key) is str and len(key) <= 160 and key.isascii():  # at most six characters of text for each
+        return key
+    path = (key,) if isinstance(key, str | int | float) else ()
+    try:
+        copy = normalise(key)
+    except UnsupportedValueError as error:
+        raise UnsupportedValueError(f"as a key: {error.problem}", path) from None
+    if isinstance(copy, list | dict):
+        raise UnsupportedValueError(f"{_name(type(key))} cannot be a key; use a scalar, such as text", path)
+    if isinstance(copy, float) and math.isnan(copy):
+        raise UnsupportedValueError("NaN cannot be a key: it is not equal to itself", path)
+    if len(copy if isinstance(copy, bytes) else str(copy)) > 160 and _text_length(copy) > MAX_KEY_TEXT:
+        shown = repr(key)[:40]
+        raise UnsupportedValueError(
+            f"the key {shown}... has more than {MAX_KEY_TEXT} characters as text, YAML cannot read it back; "
+            "shorten it, or keep the long text as a value"
+        )
+    return copy
+
+
+def same(left: Any, right: Any) -> bool:
+    """Return whether two plain values are the same in type, order of keys, sign of zero and time zone (NaN is NaN)."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict):
+        return len(left) == len(right) and all(
+            same(left_key, right_key) and same(left[left_key], right[right_key])
+            for left_key, right_key in zip(left, right, strict=True)
+        )
+    if isinstance(left, float):
+        return left == right and math.copysign(1, left) == math.copysign(1, right) or (left != left and right != right)
+    if isinstance(left, datetime):
+        return bool(left == right) and left.utcoffset() == right.utcoffset()
+    return bool(left == right)
+
+
+def _normalise_other(value: Any, kind: type, level: int, around: tuple[int, ...]) -> Plain:
+    """Normalise what is not one of the five commonest types; `around` has the ids of the containers around it."""
+    if isinstance(value, Live):
+        value = value.plain()
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+        return _normalise_container(value, level, around)
+    if isinstance(value, str):  # a subclass, such as StrEnum
+        return _checked_text(str.__str__(value)[:])
+    if isinstance(value, int):
+        return _checked_int(int.__pos__(value))
+    if isinstance(value, float):
+        return float.__pos__(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, datetime):
+        return _plain_datetime(value)
+    if isinstance(value, date):
+        return date(value.year, value.month, value.day)
+    if hasattr(kind, "__index__"):  # numpy's integers
+        return _checked_int(int.__pos__(value.__index__()))
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):  # numpy's floats
+        return float(value)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # numpy's bool and datetime
+        return normalise(value.item(), level)
+    raise UnsupportedValueError(f"{_name(kind)} cannot be stored{_way_out(value, kind)}")
+
+
+def _normalise_container(value: Any, level: int, around: tuple[int, ...]) -> Plain:
+    if id(value) in around:
+        raise UnsupportedValueError("this container is inside itself; a state holds trees only")
+    if level >= MAX_DEPTH:
+        raise UnsupportedValueError(f"more than {MAX_DEPTH} containers inside each other; store it flatter")
+    around = (*around, id(value))
+    level += 1
+    place: Any = None
+    try:
+        if isinstance(value, Mapping):
+            copy: dict[Any, Plain] = {}
+            for key, item in value.items():
+                place = ()
+                name = normalise_key(key)
+                place = (name,)
+                copy[name] = _normalise_item(item, level, around)
+            return copy
+        items: list[Plain] = []
+        for index, item in enumerate(value):
+            place = (index,)
+            items.append(_normalise_item(item, level, around))
+        return items
+    except UnsupportedValueError as error:
+        raise UnsupportedValueError(error.problem, (place or ()) + error.path) from None
+
+
+def _normalise_item(value: Any, level: int, around: tuple[int, ...]) -> Plain:
+    kind = type(value)
+    if kind is dict or kind is list or kind is tuple:
+        return _normalise_container(value, level, around)
+    if value is None or kind is bool or kind is float or (kind is str and value.isascii()):
+        return value  # type: ignore[no-any-return]
+    if kind is int or kind is str or kind is bytes:
+        return normalise(value)
+    return _normalise_other(value, kind, level, around)
+
+
+def _checked_int(value: int) -> int:
+    if not -_LIMIT_INT < value < _LIMIT_INT:
+        raise UnsupportedValueError(f"an integer of more than {MAX_INT_DIGITS} digits cannot be stored; use hex(...)")
+    return value
+
+
+def _checked_text(value: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UnsupportedValueError(
+            f"text with a lone surrogate (at character {error.start}) is no UTF-8; "
+            'use os.fsencode(...), or .encode("utf-8", "surrogatepass"), and store the bytes'
+        ) from None
+    return value
+
+
+def _plain_datetime(value: datetime) -> datetime:
+    offset = value.utcoffset()
+    zone = None if offset is None else timezone(offset)
+    copy = datetime(
+        value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond, tzinfo=zone
+    )
+    if offset is not None and (offset.microseconds or offset.seconds % 60):
+        return copy.astimezone(timezone.utc)  # YAML has no seconds in the offset of a time zone
+    return copy if offset != timedelta(0) else copy.replace(tzinfo=timezone.utc)
+
+
+def _text_length(key: Any) -> int:
+    if isinstance(key, str):  # as JSON text: an escape has two or six characters
+        return 2 + sum(_character_length(character) for character in key)
+    return len(key) * 4 // 3 + 16 if isinstance(key, bytes) else len(str(key))
+
+
+def _character_length(character: str) -> int:
+    if character in '"\\\n\r\t\f\b':
+        return 2
+    return 1 if character.isprintable() else 6
+
+
+def _name(kind: type) -> str:
+    module = kind.__module__
+    return kind.__qualname__ if module in {"builtins", "__main__"} else f"{module}.{kind.__qualname__}"
+
+
+def _way_out(value: Any, kind: type) -> str:
+    """Return what people usually store in place of a value of this type, as the end of a sentence."""
+    if isinstance(value, set | frozenset):
+        return "; store sorted(...) of it"
+    if hasattr(value, "__fspath__"):
+        return "; store str(...) of it"
+    if hasattr(value, "tolist"):
+        return "; store its .tolist()"
+    if hasattr(value, "__dataclass_fields__"):
+        return "; store dataclasses.asdict(...) of it"
+    if any(base.__name__ == "Enum" for base in kind.__mro__):
+        return "; store its .value"
+    if isinstance(value, numbers.Number):
+        return "; store str(...), or float(...) of it"
+    if isinstance(value, complex):
+        return "; store [value.real, value.imag]"
+    if hasattr(value, "isoformat"):
+        return "; store its .isoformat()"
+    if hasattr(value, "__iter__"):
+        return "; store list(...) of it"
+    return "; store text, numbers, lists and mappings that describe it"

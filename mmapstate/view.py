@@ -1,0 +1,171 @@
+"""A state file that is only read (``readonly=True``): no lock, no sidecar, no write permission needed.
+
+What stands behind the nodes is a `View` in place of a `Store`. It follows the file by its bytes: the one at its own
+tail turns from ``#`` to ``-`` when a record is committed. Everything else (a vacuum, an edit by hand) is read anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+from zlib import crc32
+
+from mmapstate import changes, content, nodes, platform
+from mmapstate.errors import DamagedStateError, ReadOnlyError, StateFileError
+from mmapstate.format import Image, scan
+from mmapstate.mapping import MappedFile
+
+__all__ = ["View"]
+
+_T = TypeVar("_T")
+
+LOOK_INTERVAL = 0.05  # seconds between two looks at the path
+_TRIES = 40  # of a file that changes under the read; 10 ms apart
+
+
+class View:
+    """One state file as a reader sees it (see `nodes.Tree`)."""
+
+    exclusive = False
+
+    def __init__(self, path: str, defaults: dict[Any, Any]) -> None:
+        self.path = path
+        self.file = path
+        self.defaults = defaults
+        self.root = nodes.new_root(self)
+        self.guard: Any = threading.RLock()
+        self.applying = False
+        self.closed = False
+        self.due = 0.0
+        self.mapping: MappedFile | None = None
+        self.image = Image(0, 0, 0)
+        self.tail = self.crc = 0
+        self.journaled = False
+        self.snapshot = (0, 0)
+        if not os.path.exists(path):
+            raise FileNotFoundError(2, "there is no state file to read", path)
+        with self.guard:
+            self._load()
+
+    def refresh(self) -> None:
+        """Bring memory up to date with what was committed; one byte is read for it."""
+        if self.closed or self.guard._is_owned():
+            return
+        with self.guard:
+            if time.monotonic() >= self.due or self.applying:
+                self._look()
+            elif self.mapping is not None and self.mapping.read(self.tail, self.tail + 1) not in (b"#", b""):
+                self._follow()
+
+    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
+        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
+        self.refresh()
+        with self.guard:
+            return read(*args)
+
+    def write(self, decide: Callable[..., _T], *args: Any) -> _T:  # noqa: ARG002
+        """Refuse to write."""
+        raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to change it")
+
+    def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:  # noqa: ARG002
+        """Refuse to write."""
+        self.write(publish, *args)
+
+    def hold(self) -> NoReturn:
+        """Refuse to lock: there is nothing to write."""
+        raise ReadOnlyError(f"{self.file}: is open readonly, there is nothing to lock")
+
+    def unhold(self) -> None:
+        """Have nothing to release."""
+
+    def sync(self) -> None:
+        """Refuse to write."""
+        self.hold()
+
+    def vacuum(self) -> None:
+        """Refuse to write."""
+        self.hold()
+
+    def rest(self) -> None:
+        """Leave the file as it is."""
+
+    def forget(self) -> None:
+        """In a forked child: start with a fresh lock."""
+        self.guard = threading.RLock()
+
+    def close(self) -> None:
+        """Let go of the file; reads go on working on the last state."""
+        with self.guard:
+            self.closed = True
+            if self.mapping is not None:
+                self.mapping.close()
+
+    def _look(self) -> None:
+        found = platform.path_image(self.path)
+        self.due = time.monotonic() + LOOK_INTERVAL
+        if found is None or (found.size == 0 != self.image.size):
+            return  # deleted, or an editor half-way: what is read is the last state
+        if self.applying or found[:2] != self.image[:2] or (found != self.image and not self._is_snapshot_intact()):
+            self._load()
+        else:
+            self.image = found
+            self._follow()
+
+    def _is_snapshot_intact(self) -> bool:
+        assert self.mapping is not None
+        end, crc = self.snapshot
+        return crc32(self.mapping.read(0, end)) == crc
+
+    def _follow(self) -> None:
+        """Apply the records behind the own tail; one that does not check out is not visible yet."""
+        if not self.journaled or self.mapping is None:
+            return
+        found = scan(self.mapping.read(self.tail), 0, self.crc)
+        if not found.payloads:
+            return
+        self.applying = True
+        for record in changes.decode_each(found.payloads):
+            nodes.replay(self.root, record)
+        self.tail += found.tail
+        self.crc = found.crc
+        self.applying = False
+
+    def _load(self) -> None:
+        """Read the whole file. What is caught half-way through an edit is read again, until it stands still."""
+        for left in reversed(range(_TRIES)):
+            file = MappedFile.open(self.path, write=False)
+            try:
+                data = file.read(0)
+                self._accept(file, data)
+            except StateFileError:
+                file.close()
+                if left == 0 or platform.path_image(self.path) == file.image:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    def _accept(self, file: MappedFile, data: bytes) -> None:
+        parts = content.layout(data, self.file)
+        if parts.scan is not None and parts.scan.bad >= 0:
+            raise DamagedStateError(
+                f"{self.file}: bytes of the journal at offset {parts.scan.bad} are none that a program of this library "
+                "wrote; open it once without readonly=True to have it repaired or explained"
+            )
+        state = content.read(data, parts, self.file).state
+        for key, value in self.defaults.items():
+            state.setdefault(key, value)
+        self.applying = True
+        nodes.reconcile(self.root, state)
+        old, self.mapping = self.mapping, file
+        if old is not None:
+            old.close()
+        self.image = file.image
+        self.journaled = parts.scan is not None
+        self.tail, self.crc = (parts.scan.tail, parts.scan.crc) if parts.scan else (len(data), 0)
+        self.snapshot = (parts.snapshot_end, parts.snapshot_crc)
+        self.due = time.monotonic() + LOOK_INTERVAL
+        self.applying = False

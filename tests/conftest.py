@@ -1,0 +1,75 @@
+"""What every test gets: a state file that is checked afterwards by an independent reader, and a look at descriptors."""
+
+import gc
+import os
+import sys
+
+import independent_reader
+import pytest
+
+from mmapstate import registry
+
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
+
+
+def scaled(count):
+    """Return how many cases to run: all on one CPython, a tenth where the gate says so."""
+    return max(1, count // 10) if os.environ.get("MMAPSTATE_TEST_COUNTS") == "tenth" else count
+
+
+def close_all_stores():
+    """Close every store of this process, as if its handles had been closed."""
+    for place in list(registry._places.values()):
+        if place.store is not None:
+            place.store.close()
+            place.store = None
+        place.handles.clear()
+
+
+def open_descriptors():
+    """Return what the descriptors of this process point to; None where the system does not tell."""
+    try:
+        names = os.listdir("/proc/self/fd")
+    except OSError:
+        return None
+    found = {}
+    for name in names:
+        try:
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            pass  # the descriptor of the listing itself
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_leaks():
+    """Fail a test that leaves descriptors open."""
+    before = open_descriptors()
+    yield
+    gc.collect()
+    close_all_stores()
+    after = open_descriptors()
+    if before is not None and after is not None:
+        leaked = {name: target for name, target in after.items() if name not in before and "/tmp" in target}
+        assert not leaked, f"descriptors left open: {leaked}"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """The path of a state file that does not exist yet; what it holds at the end is checked."""
+    state_path = tmp_path / "example.state"
+    yield str(state_path)
+    close_all_stores()
+    if state_path.exists() and not (tmp_path / "not-to-be-checked").exists():
+        content = state_path.read_bytes()
+        independent_reader.check(content)
+        independent_reader.read_state(content)
+    leftovers = [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+    assert not leftovers, f"temporary files left: {leftovers}"
+
+
+@pytest.fixture
+def broken_path(tmp_path):
+    """The same for tests that leave a file which is no state."""
+    (tmp_path / "not-to-be-checked").touch()
+    return str(tmp_path / "example.state")

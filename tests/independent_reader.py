@@ -1,0 +1,67 @@
+"""A second reader of the state file, written from its specification alone: it imports nothing from the package.
+
+It reads the file as any program could, with plain ``yaml.safe_load_all``, and applies the documents behind the first
+one as changes. Who doubts the library can check a file with it: ``python tests/independent_reader.py example.state``.
+"""
+
+import re
+import sys
+import zlib
+
+import yaml
+
+_RECORD = re.compile(rb"--- (.*) #([0-9a-f]{8})\r?\n")
+_MARKER = re.compile(rb"^--- # mmapstate journal 1 ([0-9a-f]{16}) from (?:[0-9a-f]{16}:\d+|-) ([0-9a-f]{8}) .*\n", re.M)
+
+
+def read_state(data):
+    """Return the state that the bytes of a state file hold."""
+    documents = list(yaml.safe_load_all(data))
+    marker = _MARKER.search(data)
+    snapshot_text = data[: marker.start()] if marker else data
+    has_snapshot = yaml.safe_load(snapshot_text) is not None
+    state = documents.pop(0) if has_snapshot else {}
+    for document in documents:
+        if document is not None:  # the marker, and nothing else, is an empty document
+            for change in document if isinstance(document[0], list) else [document]:
+                _apply(state, *change)
+    return state
+
+
+def check(data):
+    """Raise AssertionError if a checksum of the file is wrong."""
+    marker = _MARKER.search(data)
+    if marker is None:
+        return
+    assert int(marker[2], 16) == zlib.crc32(data[: marker.start()]), "the snapshot is not what the marker says"
+    crc = zlib.crc32(marker[1])
+    end = marker.end()
+    while record := _RECORD.match(data, end):
+        crc = zlib.crc32(record[1], crc)
+        assert int(record[2], 16) == crc, f"the record at {end} does not continue the chain"
+        end = record.end()
+    assert data[end : end + 1] == b"#", f"no slack at {end}"
+    assert b"\n-" not in data[end:], "something that is no comment behind the last record"
+
+
+def _apply(state, verb, path, *arguments):
+    container = state
+    for key in path:
+        container = container[key]
+    if verb == "set":
+        container[arguments[0]] = arguments[1]
+    elif verb == "delete":
+        del container[arguments[0]]
+    elif verb == "insert":
+        container.insert(arguments[0], arguments[1])
+    elif verb == "splice":
+        container[arguments[0] : arguments[1]] = arguments[2]
+    else:
+        raise AssertionError(f"no such change: {verb}")
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], "rb") as file:
+        content = file.read()
+    check(content)
+    sys.stdout.write(yaml.safe_dump(read_state(content), allow_unicode=True, sort_keys=False))

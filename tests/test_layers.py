@@ -1,0 +1,178 @@
+"""The layers hold: each module of the package imports only from the modules below it in `LAYERS`.
+
+The source is parsed, not imported, so that imports inside functions and under `TYPE_CHECKING` count as well.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "mmapstate"
+FOLDER = Path(__file__).resolve().parent.parent / PACKAGE
+
+# From the ground up: a module may import only from modules named before it.
+LAYERS = (
+    "errors",
+    "values",
+    "snapshot",
+    "changes",
+    "format",
+    "platform",
+    "lock",
+    "mapping",
+    "journal",
+    "predecessor",
+    "content",
+    "beside",
+    "nodes",
+    "picture",
+    "vacuum",
+    "surprises",
+    "store",
+    "registry",
+    "view",
+    "state",
+    "demo",
+    "cli",
+    "__init__",
+    "__main__",
+)
+
+# What a module may not import although it is named before it: nodes know nothing of files.
+BARRED = {"nodes": {"format", "platform", "lock", "mapping", "journal", "content", "beside"}}
+
+# Libraries of which one module is the only user, so that one module knows their traps.
+OWNERS = {"yaml": "snapshot", "json": "changes", "portalocker": "lock", "mmap": "mapping"}
+
+
+def violations(module: str, source: str) -> list[str]:
+    """Name every import in the source of a module that breaks the rules above: module, line, import, reason."""
+    if module not in LAYERS:
+        return [f"{module}: not in the table of layers: give it a place in LAYERS"]
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found += [
+                (node.lineno, f"{module}:{node.lineno}: `{ast.unparse(node)}`: {reason}")
+                for target in imported(node)
+                if (reason := objection(module, target))
+            ]
+    return [message for _, message in sorted(found)]
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    """Yield the full name of each module that an import statement of our package asks for."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+        return
+    origin = ".".join(filter(None, [PACKAGE if node.level else "", node.module]))
+    if origin != PACKAGE:
+        yield origin
+        return
+    for alias in node.names:  # `from . import x`: x is a module, or else a name that `__init__` defines
+        yield f"{PACKAGE}.{alias.name}" if alias.name in LAYERS else PACKAGE
+
+
+def objection(module: str, target: str) -> str:
+    """Say why a module may not import another; empty when it may."""
+    top, _, rest = target.partition(".")
+    if top != PACKAGE:
+        owner = OWNERS.get(top, module)
+        return "" if owner == module else f"only {owner} may import {top}"
+    layer = rest.partition(".")[0] or "__init__"
+    if layer not in LAYERS:
+        return f"{layer} is not in the table of layers"
+    if LAYERS.index(layer) >= LAYERS.index(module):
+        return f"{layer} is not below {module}"
+    if layer in BARRED.get(module, ()):
+        return f"{module} knows nothing of {layer}"
+    return ""
+
+
+def module_name(path: Path) -> str:
+    """Return the name of a module within the package, `folder.name` for one in a subfolder."""
+    return ".".join(path.relative_to(FOLDER).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=module_name)
+def test_module_imports_only_from_below(path):
+    """Each module of the package is in the table and keeps to it."""
+    assert violations(module_name(path), path.read_text(encoding="utf-8")) == []
+
+
+def test_package_is_where_we_look():
+    """The test above has something to look at."""
+    assert (FOLDER / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("errors", "import os, sys.path\nfrom collections import abc"),
+        ("values", "from .errors import UnsupportedValueError"),
+        ("values", "from . import errors"),
+        ("values", "from mmapstate import errors"),
+        ("values", "import mmapstate.errors as e"),
+        ("nodes", "from . import changes, errors, snapshot, values"),
+        ("state", "from .nodes import StateDict\nfrom .store import Store"),
+        ("snapshot", "import yaml\nfrom yaml.nodes import Node"),
+        ("changes", "import json"),
+        ("lock", "import portalocker"),
+        ("mapping", "import mmap"),
+        ("__init__", "from .cli import main\nfrom .state import *"),
+        ("__main__", "from . import __version__\nfrom .cli import main"),
+        ("errors", "import mmapstate_plugin, jsonschema"),
+    ],
+)
+def test_checker_lets_pass(module, source):
+    """What the rules allow passes, in each way to write it."""
+    assert violations(module, source) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "message"),
+    [
+        ("values", "import os\nfrom .store import Store", "values:2: `from .store import Store`: store is not below"),
+        ("values", "from . import errors, store", "values:1: `from . import errors, store`: store is not below values"),
+        ("values", "import mmapstate.store", "values:1: `import mmapstate.store`: store is not below values"),
+        ("values", "from mmapstate import store", "store is not below values"),
+        ("values", "from mmapstate.store.deep import x", "store is not below values"),
+        ("values", "from .values import x", "values is not below values"),
+        ("cli", "from . import __version__", "cli:1: `from . import __version__`: __init__ is not below cli"),
+        ("cli", "from . import *", "__init__ is not below cli"),
+        ("cli", "import mmapstate", "__init__ is not below cli"),
+        ("__init__", "from . import __main__", "__main__ is not below __init__"),
+        ("state", "from .helpers import x", "state:1: `from .helpers import x`: helpers is not in the table"),
+        ("errors", "def f():\n    from .cli import main", "errors:2: `from .cli import main`: cli is not below errors"),
+        ("errors", "if TYPE_CHECKING:\n    from .state import State", "errors:2: `from .state import State`"),
+        ("nodes", "from .store import Store", "nodes:1: `from .store import Store`: nodes knows nothing of store"),
+        ("nodes", "from .format import MAGIC", "nodes knows nothing of format"),
+        ("nodes", "from .platform import replace", "nodes knows nothing of platform"),
+        ("nodes", "from .lock import Lock", "nodes knows nothing of lock"),
+        ("nodes", "from .mapping import Page", "nodes knows nothing of mapping"),
+        ("nodes", "from .journal import Journal", "nodes knows nothing of journal"),
+        ("store", "import yaml", "store:1: `import yaml`: only snapshot may import yaml"),
+        ("store", "from yaml.nodes import Node", "only snapshot may import yaml"),
+        ("snapshot", "import os, json", "snapshot:1: `import os, json`: only changes may import json"),
+        ("mapping", "import portalocker.portalocker", "only lock may import portalocker"),
+        ("journal", "from mmap import mmap", "only mapping may import mmap"),
+        ("helpers", "", "helpers: not in the table of layers"),
+        ("inner.errors", "", "inner.errors: not in the table of layers"),
+    ],
+)
+def test_checker_objects(module, source, message):
+    """What the rules forbid is one message, with module, line and import."""
+    (found,) = violations(module, source)
+    assert message in found
+
+
+def test_checker_names_every_violation_in_order_of_lines():
+    """A function-level import is found before a later one at the top, and one statement may break two rules."""
+    source = "def f():\n    import yaml\nimport json, mmap\n"
+    assert [message.partition(": `")[0] for message in violations("errors", source)] == [
+        "errors:2",
+        "errors:3",
+        "errors:3",
+    ]

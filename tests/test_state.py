@@ -1,0 +1,408 @@
+"""A state in one process: attributes, defaults, options, what is in the file when."""
+
+import copy
+import json
+import logging
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import independent_reader
+import pytest
+import yaml
+from conftest import close_all_stores, open_descriptors
+
+import mmapstate
+from mmapstate import PersistedState, registry
+
+
+def on_disk(path):
+    with open(path, "rb") as file:
+        return independent_reader.read_state(file.read())
+
+
+def run(program, *arguments, **options):
+    """Run a Python program to its end and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), *arguments], capture_output=True, text=True, timeout=60, **options
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class TestAttributes:
+    def test_a_change_is_in_the_file_when_its_statement_ends(self, path):
+        state = PersistedState(path, last_id=0)
+        for last_id in range(1, 50):
+            state.last_id = last_id
+            assert on_disk(path) == {"last_id": last_id}
+
+    def test_keys_are_attributes_and_attributes_keys(self, path):
+        state = PersistedState(path)
+        state.a = 1
+        state["b"] = 2
+        assert state["a"] == 1
+        assert state.b == 2
+        del state.a
+        assert "a" not in state
+        assert not hasattr(state, "a")
+
+    def test_a_missing_attribute_is_an_attribute_error_that_names_file_and_key(self, path):
+        state = PersistedState(path)
+        with pytest.raises(AttributeError, match=r"example\.state has no key 'missing'"):
+            _ = state.missing
+        with pytest.raises(AttributeError, match="missing"):
+            del state.missing
+
+    @pytest.mark.parametrize("name", ["items", "close", "update", "pop", "sync", "transaction", "increment"])
+    def test_setting_an_attribute_that_a_method_hides_says_what_to_write(self, path, name):
+        state = PersistedState(path)
+        with pytest.raises(AttributeError, match=rf"STATE\['{name}'\]"):
+            setattr(state, name, 5)
+        state[name] = 5
+        assert on_disk(path) == {name: 5}
+
+    def test_a_default_named_like_a_method_is_refused_at_open(self, path):
+        with pytest.raises(AttributeError, match="items"):
+            PersistedState(path, items=[])
+        assert not os.path.exists(path)
+
+    def test_an_attribute_with_a_leading_underscore_is_never_stored(self, path):
+        state = PersistedState(path)
+        state._note = 1
+        state["_x"] = 2
+        assert state._note == 1
+        assert on_disk(path) == {"_x": 2}
+
+    def test_dir_lists_the_keys(self, path):
+        state = PersistedState(path, last_id=0)
+        assert {"last_id", "close", "update"} <= set(dir(state))
+
+
+class TestDefaults:
+    def test_missing_defaults_are_committed_at_open_as_one_record(self, path):
+        PersistedState(path, b=1, a=[])
+        with open(path, "rb") as file:
+            assert file.read().count(b"\n--- [") == 1
+        assert list(on_disk(path)) == ["b", "a"]
+
+    def test_defaults_do_not_overwrite(self, path):
+        with PersistedState(path, a=1) as state:
+            state.a = 5
+        assert PersistedState(path, a=1, b=2) == {"a": 5, "b": 2}
+
+    def test_a_default_that_cannot_be_stored_creates_nothing(self, path):
+        with pytest.raises(mmapstate.UnsupportedValueError, match="places"):
+            PersistedState(path, places={1, 2})
+        assert not os.path.exists(path)
+
+    def test_defaults_are_copied(self, path):
+        shared = []
+        PersistedState(path, queue=shared).queue.append(1)
+        assert shared == []
+
+
+class TestOpen:
+    def test_open_gives_a_persisted_state_with_options(self, path):
+        with mmapstate.open(path, {"a": 1}, durability="power", timeout=None) as state:
+            assert isinstance(state, PersistedState)
+            state.a += 1
+        assert on_disk(path) == {"a": 2}
+
+    @pytest.mark.parametrize(
+        "options", [{"durability": "paper"}, {"timeout": -1}, {"timeout": float("nan")}, {"readonly": True, "exclusive": True}]
+    )
+    def test_nonsense_options_are_value_errors(self, path, options):
+        with pytest.raises(ValueError):
+            mmapstate.open(path, **options)
+        assert not os.path.exists(path)
+
+    def test_a_missing_folder_is_file_not_found(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            PersistedState(tmp_path / "missing" / "example.state")
+
+    def test_a_folder_in_place_of_the_file_is_refused(self, tmp_path):
+        with pytest.raises((mmapstate.StateError, OSError)):
+            PersistedState(tmp_path)
+        assert os.listdir(tmp_path) == []
+
+    def test_the_path_is_made_absolute_at_open(self, path, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        state = PersistedState("example.state", a=1)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        state.a = 2
+        state.vacuum()
+        assert on_disk(path) == {"a": 2}
+
+    def test_all_handles_of_a_process_share_one_store(self, path, tmp_path):
+        first = PersistedState(path, a={})
+        second = PersistedState(tmp_path / "." / "example.state")
+        first.a["x"] = 1
+        assert second.a is first.a
+        first.close()
+        second.a["y"] = 2
+        assert on_disk(path) == {"a": {"x": 1, "y": 2}}
+
+    def test_exclusive_and_not_exclusive_in_one_process_is_an_immediate_error(self, path):
+        with mmapstate.open(path, exclusive=True) as state, pytest.raises(mmapstate.StateError, match="exclusively"):
+            PersistedState(path)
+        assert state == {}
+        with PersistedState(path), pytest.raises(mmapstate.StateError, match="without exclusive"):
+            mmapstate.open(path, exclusive=True)
+
+    def test_a_symbolic_link_is_followed_and_stays_one(self, path, tmp_path):
+        link = tmp_path / "link"
+        link.symlink_to(path)
+        with PersistedState(link) as state:
+            state.a = 1
+        assert link.is_symlink()
+        assert on_disk(path) == {"a": 1}
+
+    def test_mode_and_owner_survive_a_vacuum_and_the_sidecar_is_for_writers_only(self, path):
+        with open(path, "w") as file:
+            file.write("a: 1\n")
+        os.chmod(path, 0o664)
+        os.utime(path, (1, 1))
+        owner = (12345, 54321) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+        if os.geteuid() == 0:
+            os.chown(path, *owner)
+        with PersistedState(path) as state:
+            state.a = 2
+        found, sidecar = os.stat(path), os.stat(path + "-lock")
+        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o664, *owner)
+        assert (sidecar.st_mode & 0o777, sidecar.st_uid, sidecar.st_gid) == (0o660, *owner)
+
+
+class TestClose:
+    def test_the_file_at_rest_is_plain_yaml(self, path):
+        with PersistedState(path, last_id=0, queue=[]) as state:
+            state.queue.append({"name": "x"})
+        with open(path, "rb") as file:
+            assert file.read() == b"last_id: 0\nqueue:\n- name: x\n"
+
+    def test_after_close_reads_go_on_and_writes_raise(self, path):
+        state = PersistedState(path, a={"b": 1})
+        node = state.a
+        state.close()
+        state.close()
+        assert state.a["b"] == 1
+        assert state == {"a": {"b": 1}}
+        with pytest.raises(mmapstate.ClosedError, match=r"example\.state"):
+            state.a = 2
+        with pytest.raises(mmapstate.ClosedError):
+            node["b"] = 2
+        with pytest.raises(ValueError):
+            del state["a"]
+
+    def test_a_process_that_only_read_leaves_bytes_and_mtime(self, path):
+        with open(path, "w") as file:
+            file.write("# mine\na:   1\n")
+        os.utime(path, ns=(10**18, 10**18))
+        with PersistedState(path, a=5) as state:
+            assert state.a == 1
+        with open(path) as file:
+            assert file.read() == "# mine\na:   1\n"
+        assert os.stat(path).st_mtime_ns == 10**18
+
+    def test_a_function_that_never_closes_leaves_plain_yaml_at_exit(self, path):
+        run(
+            """
+            import sys, mmapstate
+            def change():
+                state = mmapstate.PersistedState(sys.argv[1], count=0)
+                state.count += 1
+            for _ in range(100):
+                change()
+            """,
+            path,
+        )
+        with open(path) as file:
+            assert yaml.safe_load(file) == {"count": 100}
+
+    def test_writes_of_later_exit_handlers_still_work(self, path):
+        run(
+            """
+            import atexit, sys
+            atexit.register(lambda: state.update(last="words"))
+            import mmapstate
+            state = mmapstate.PersistedState(sys.argv[1], count=0)
+            """,
+            path,
+        )
+        assert on_disk(path) == {"count": 0, "last": "words"}
+
+    def test_ten_thousand_unclosed_opens_keep_descriptors_flat(self, path):
+        PersistedState(path, count=0)
+        before = open_descriptors()
+        for _ in range(10_000):
+            PersistedState(path).count += 1
+        assert open_descriptors() == before
+        assert on_disk(path) == {"count": 10_000}
+
+    def test_opening_and_closing_keeps_descriptors_and_bookkeeping_flat(self, path):
+        with PersistedState(path, count=0):
+            pass
+        before = open_descriptors()
+        for _ in range(300):
+            with PersistedState(path) as state:
+                state.count += 1
+        assert open_descriptors() == before
+        assert on_disk(path) == {"count": 300}
+
+
+class TestReadOnly:
+    def test_a_missing_file_is_file_not_found_and_nothing_is_created(self, path, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            mmapstate.open(path, readonly=True)
+        assert os.listdir(tmp_path) == []
+
+    def test_it_reads_and_refuses_to_write(self, path):
+        with PersistedState(path, a={"b": [1]}):
+            pass
+        state = mmapstate.open(path, {"c": 3}, readonly=True)
+        assert state == {"a": {"b": [1]}, "c": 3}
+        for change in (lambda: state.update(a=1), lambda: state.a.b.append(1) if False else state["a"]["b"].append(1)):
+            with pytest.raises(mmapstate.ReadOnlyError, match="readonly"):
+                change()
+        for method in (state.sync, state.vacuum):
+            with pytest.raises(mmapstate.ReadOnlyError):
+                method()
+        state.close()
+        assert on_disk(path) == {"a": {"b": [1]}}
+
+    def test_it_follows_commits_vacuums_and_edits(self, path):
+        writer = PersistedState(path, a={"n": 0})
+        reader = mmapstate.open(path, readonly=True)
+        held = reader["a"]
+        for n in range(1, 300):
+            writer.a["n"] = n
+            assert held["n"] == n
+        writer.vacuum()
+        writer.a["n"] = "after"
+        deadline = time.monotonic() + 10
+        while held["n"] != "after" and time.monotonic() < deadline:
+            pass
+        assert held["n"] == "after"
+        reader.close()
+
+    def test_it_needs_no_write_permission_and_leaves_nothing_behind(self, path, tmp_path):
+        with open(path, "w") as file:
+            file.write("a: 1\n")
+        before = sorted(os.listdir(tmp_path))
+        os.chmod(path, 0o444)
+        os.chmod(tmp_path, 0o555)
+        try:
+            state = mmapstate.open(path, readonly=True)
+            assert state.a == 1
+            state.close()
+        finally:
+            os.chmod(tmp_path, 0o755)
+        assert sorted(os.listdir(tmp_path)) == before
+
+
+class TestCopies:
+    def test_copies_are_plain_data(self, path):
+        state = PersistedState(path, a={"b": [1, {"c": 2}]})
+        for copied in (copy.copy(state), copy.deepcopy(state), state.copy(), mmapstate.plain(state)):
+            assert type(copied) is dict
+            assert copied == {"a": {"b": [1, {"c": 2}]}}
+            assert type(copied["a"]["b"][1]) is dict
+        assert json.loads(json.dumps(state, default=mmapstate.plain)) == state
+        assert yaml.safe_load(yaml.safe_dump(state)) == state
+
+    def test_a_pickled_state_opens_the_same_file_with_the_same_options(self, path):
+        state = mmapstate.open(path, {"a": 1}, durability="power", timeout=3)
+        again = pickle.loads(pickle.dumps(state))
+        assert type(again) is PersistedState
+        again.a = 2
+        assert state.a == 2
+        assert again._durability == "power"
+
+    def test_a_pickled_node_is_plain_data(self, path):
+        state = PersistedState(path, a={"b": [1]})
+        assert type(pickle.loads(pickle.dumps(state.a))) is dict
+
+    def test_repr_never_raises_or_waits(self, broken_path):
+        state = PersistedState(broken_path, a=1)
+        with open(broken_path, "w") as file:
+            file.write("a: [")
+        assert "'a': 1" in repr(state)
+        state.close()
+        assert "closed" in repr(state)
+
+
+class TestThreads:
+    def test_no_append_of_several_threads_is_lost(self, path):
+        state = PersistedState(path, queue=[])
+
+        def append(number):
+            for index in range(200):
+                state.queue.append([number, index])
+
+        threads = [threading.Thread(target=append, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(state.queue.copy()) == [[number, index] for number in range(4) for index in range(200)]
+        assert on_disk(path) == state
+
+    def test_the_thread_lock_makes_several_steps_one(self, path):
+        state = PersistedState(path, count=0)
+
+        def count():
+            for _ in range(300):
+                with state._thread_lock, state._thread_lock:
+                    state.count += 1
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert state.count == 1200
+
+    def test_another_thread_that_holds_the_lock_is_a_lock_timeout(self, path):
+        state = mmapstate.open(path, {"a": 1}, timeout=0.05)
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with state._thread_lock:
+                held.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(30)
+        with pytest.raises(mmapstate.LockTimeout, match=r"example\.state.*another thread"):
+            state.a = 2
+        assert state.a == 1
+        done.set()
+        thread.join()
+        state.a = 2
+        assert on_disk(path) == {"a": 2}
+
+
+class TestLogging:
+    def test_values_never_appear_in_log_messages(self, path, caplog):
+        caplog.set_level(logging.DEBUG, logger="mmapstate")
+        state = PersistedState(path, token="s3cret")
+        os.unlink(path)
+        state._store.missing_since = time.monotonic() - 10
+        state._store.due = 0
+        state.token = "s3cret2"
+        state.close()
+        assert "written anew" in caplog.text or "writing it anew" in caplog.text
+        assert "s3cret" not in caplog.text
+
+
+def test_the_registry_forgets_closed_stores(path):
+    state = PersistedState(path)
+    state.close()
+    assert all(place.store is None for place in registry._places.values())
+    close_all_stores()
