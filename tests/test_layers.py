@@ -147,7 +147,7 @@ def test_checker_lets_pass(module, source):
         ("state", "from .helpers import x", "state:1: `from .helpers import x`: helpers is not in the table"),
         ("errors", "def f():\n    from .cli import main", "errors:2: `from .cli import main`: cli is not below errors"),
         ("errors", "if TYPE_CHECKING:\n    from .state import State", "errors:2: `from .state import State`"),
-        ("nodes", "from .store import Store", "nodes:1: `from .store import Store`: nodes knows nothing of store"),
+        ("nodes", "from .store import Store", "nodes:1: `from .store import Store`: store is not below nodes"),
         ("nodes", "from .format import MAGIC", "nodes knows nothing of format"),
         ("nodes", "from .platform import replace", "nodes knows nothing of platform"),
         ("nodes", "from .lock import Lock", "nodes knows nothing of lock"),

@@ -1,0 +1,234 @@
+"""kill -9: every change whose statement ended is there; at most the one in flight is in doubt; it always reopens."""
+
+import os
+import random
+import signal
+import time
+
+import independent_reader
+import pytest
+from conftest import scaled
+from processes import Child, needs_fork
+
+import mmapstate
+from mmapstate import PersistedState, mapping, platform
+
+pytestmark = needs_fork
+
+SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", 0)) or random.SystemRandom().getrandbits(32)
+
+
+def operations(seed):
+    """Yield an endless, repeatable run of changes: name and arguments."""
+    dice = random.Random(seed)
+    number = 0
+    while True:
+        number += 1
+        kind = dice.random()
+        if kind < 0.45:
+            yield "set", "n", number
+        elif kind < 0.75:
+            yield "append", "queue", [number, "x" * dice.choice((0, 3, 40, 40, 400, 400, 5000))]
+        elif kind < 0.80:
+            yield "nested", f"k{dice.randrange(5)}", number
+        elif kind < 0.85:
+            yield "trim", "queue", -3
+        elif kind < 0.95:
+            yield "many", number, dice.randrange(1, 6)
+        else:
+            yield "vacuum", None, None
+
+
+def perform(state, name, key, value):
+    """Do one of the operations to a live state or to a plain dict: each is one record."""
+    if name == "set":
+        state[key] = value
+    elif name == "append":
+        state.setdefault(key, [])
+        state[key].append(value)
+    elif name == "nested":
+        state.setdefault("d", {})
+        state["d"][key] = {"v": value}
+    elif name == "trim":
+        if key in state:
+            del state[key][:value]
+    elif name == "many":
+        state.update({f"m{index}": [key] for index in range(value)})
+    elif isinstance(state, PersistedState):
+        state.vacuum()
+
+
+def write_until_killed(talk, path, seed):
+    state = PersistedState(path)
+    talk.send("open")
+    for operation in operations(seed):
+        perform(state, *operation)
+        talk.send("done")
+
+
+def states_after(model, seed, count):
+    """Return the states that may be found when `count` operations were acknowledged, smallest first."""
+    run = operations(seed)
+    for _ in range(count):
+        perform(model, *next(run))
+    yield mmapstate.plain(model)
+    name, key, value = next(run)
+    if name == "append" and key not in model:  # two records: the container, then the item
+        yield {**mmapstate.plain(model), key: []}
+    if name == "nested" and "d" not in model:
+        yield {**mmapstate.plain(model), "d": {}}
+    perform(model, name, key, value)
+    yield mmapstate.plain(model)
+
+
+def test_random_kills_of_a_writer_lose_no_acknowledged_change(path):
+    dice = random.Random(SEED)
+    print(f"MMAPSTATE_TEST_SEED={SEED}")
+    model = {}
+    acknowledged = 0
+    for round_number in range(scaled(500)):
+        seed = dice.getrandbits(32)
+        with Child(write_until_killed, path, seed) as child:
+            if dice.random() < 0.9:
+                assert child.receive() == "open"
+            time.sleep(dice.random() ** 3 * 0.03)
+            done = [message for message in child.kill() if message == "done"]
+        assert os.WTERMSIG(child.status) == signal.SIGKILL
+        acknowledged += len(done)
+        allowed = list(states_after(model, seed, len(done)))
+        # Half of the looks leave the file as the dead left it, for the next writer to clean up.
+        with mmapstate.open(path, readonly=dice.random() < 0.5 and os.path.exists(path)) as state:
+            found = state.copy()
+        assert found in allowed, f"round {round_number}, seed {SEED}: {len(done)} acknowledged"
+        with open(path, "rb") as file:
+            assert independent_reader.read_state(file.read()) == found
+        model = found
+    print(f"{acknowledged} acknowledged changes")
+    assert acknowledged > scaled(500)
+
+
+class Tripwire:
+    """Counts the stores and system calls of a process and kills it at one of them, before or half-way through it."""
+
+    def __init__(self, at, torn):
+        self.left = at
+        self.torn = torn
+
+    def step(self, half=None):
+        self.left -= 1
+        if self.left == 0:
+            if self.torn and half is not None:
+                half()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self):
+        real_map = mapping.mmap.mmap
+        tripwire = self
+
+        class Watched:
+            def __init__(self, *arguments):
+                self.map = real_map(*arguments)
+
+            def __getitem__(self, key):
+                return self.map[key]
+
+            def __setitem__(self, key, value):
+                def second_half_first():
+                    if isinstance(key, slice) and len(value) > 1:
+                        start, middle = key.start or 0, len(value) // 2
+                        self.map[start + middle : key.stop] = value[middle:]
+
+                tripwire.step(second_half_first)
+                self.map[key] = value
+
+            def close(self):
+                self.map.close()
+
+        class WatchedModule:
+            mmap = Watched
+
+        mapping.mmap = WatchedModule
+        for name in ("write_all", "replace", "sync_file", "sync_folder", "truncate", "create", "remove", "open_regular"):
+            setattr(platform, name, self.watch(getattr(platform, name), name))
+
+    def watch(self, function, name):
+        def watched(*arguments, **options):
+            def partly():
+                descriptor, data, start = arguments
+                function(descriptor, data[: len(data) // 2], start)
+
+            self.step(partly if name == "write_all" else None)
+            return function(*arguments, **options)
+
+        return watched
+
+
+def stumble(talk, path, at, torn):
+    """Live a short life (open, change, vacuum, change, close) and die at the `at`-th step of it."""
+    tripwire = Tripwire(at, torn)
+    tripwire.install()
+    state = mmapstate.open(path, {"n": 0})
+    talk.send("done")
+    for step in SHORT_LIFE:
+        step(state)
+        talk.send("done")
+    state.close()
+    talk.send("done")
+    return tripwire.left
+
+
+SHORT_LIFE = (
+    lambda state: state.update(n=1),
+    lambda state: state.update(text="é" * 3000),
+    lambda state: state.update(queue=["x" * 9000]),
+    lambda state: state["queue"].append("y" * 9000),  # no room: vacuum to a larger region
+    lambda state: state.vacuum(),
+    lambda state: state.update(n=2, m=[]),
+)
+
+
+def short_life_states(done):
+    """Return what may be in the file when so many steps of the short life were acknowledged."""
+    states = [{}, {"n": 0}]
+    for step in SHORT_LIFE:
+        model = type("Model", (dict,), {"vacuum": lambda self: None})(states[-1])
+        if "queue" in model:
+            model["queue"] = list(model["queue"])
+        step(model)
+        states.append(dict(model))
+    states.append(states[-1])
+    return states[done : done + 2]
+
+
+@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("start", [None, b"", b"n: 0", b"# mine\nn: 0\n"])
+def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, torn, start):
+    at = 0
+    while True:
+        at += 1
+        for name in os.listdir(os.path.dirname(path)):
+            os.unlink(os.path.join(os.path.dirname(path), name))
+        if start is not None:
+            with open(path, "wb") as file:
+                file.write(start)
+            os.utime(path, (1, 1))
+        with Child(stumble, path, at, torn) as child:
+            messages = list(child.line.drain())
+            child.wait()
+        if os.WIFEXITED(child.status):
+            assert messages[-1][0] == "result", messages[-1]
+            assert messages[-1][1] >= 0
+            break
+        done = messages.count("done")
+        allowed = short_life_states(done)
+        if done == 0:
+            allowed.append({})
+        if os.path.exists(path):
+            with mmapstate.open(path, readonly=True) as state:
+                assert state.copy() in allowed, (at, done)
+        for _ in range(2):  # opening twice changes nothing
+            with PersistedState(path) as state:
+                assert state.copy() in allowed or (not done and state.copy() == {}), (at, done)
+        leftovers = [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
+        assert leftovers == [], (at, leftovers)
+    assert at > 60
