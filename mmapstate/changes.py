@@ -92,6 +92,8 @@ def decode_each(payloads: Sequence[bytes]) -> list[list[Change]]:
     try:
         values = json.loads(b"[" + b",".join(payloads) + b"]", parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
+        values = []
+    if len(values) != len(payloads):
         return [decode(payload) for payload in payloads]
     return [_changes_of(value) for value in values]
 
@@ -129,7 +131,7 @@ def _changes_of(value: Any) -> list[Change]:
             or change[1].__class__ is not list
             or (change[0] == "splice" and change[4].__class__ is not list)
         ):
-            raise StateFileError(f"not a change of a state: {str(change)[:60]}")
+            raise StateFileError(f"a record begins with {str(change)[:12]!r}: that is no change of a state")
     return [tuple(change) for change in changes]
 
 

@@ -32,13 +32,13 @@ and spaces (real bytes, never a hole: a store into a hole on a full disk kills t
 ``-``. Until then it is a trailing comment, and no part of the snapshot.
 
 **Odd bytes that readers accept**: NULs for spaces behind the last record (pages lost with the power), CR before LF,
-slack that an editor cut short, and a whole record still as comment whose successor is committed and continues the
-chain through it (a copy made while a writer was at work).
+slack that an editor cut short, and whole records (or the marker) still as comment behind which comes a committed one
+that continues the chain through them (a copy made while a writer was at work).
 
 A worked example: a snapshot of 11 bytes, and a journal of one record (the marker is one line)::
 
     last_id: 1
-    --- # mmapstate journal 1 00000000000000aa from 00000000000000bb:11 f9df1cef newer changes follow: stop the programs before editing
+    --- # mmapstate journal 1 00000000000000aa from - f9df1cef newer changes follow; stop the programs before editing
     --- ["set", [], "last_id", 2] #1ddc1b43
     #
 
@@ -61,6 +61,7 @@ offset  bytes
 88      16     the last position before an edit by hand was adopted (zeros: none, or all of it is in the edit)
 104     16     boot id of the machine (zeros: unknown)
 120     8      offset of the journal's marker in the present image (-1: at rest)
+128     16     the position that the image at rest was made from, in which the present journal was begun
 ======  =====  ===========================================================================================
 """
 
@@ -72,6 +73,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 __all__ = [
+    "BEFORE",
     "BOOT",
     "DOUBTFUL",
     "FROM",
@@ -110,10 +112,12 @@ __all__ = [
 
 JOURNAL_VERSION = 1
 MARKER_START = b"--- # mmapstate journal "
-_ADVICE = b"newer changes follow: stop the programs before editing"
+_UNBORN_START = b"#" + MARKER_START[1:]
+_ADVICE = b"newer changes follow; stop the programs before editing"
 _MARKER = re.compile(
     rb"[#-]-- # mmapstate journal (?P<version>\S+)"
-    rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]+)|-) (?P<crc>[0-9a-f]{8}) [^\n]*)?"
+    rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]+)|-) (?P<crc>[0-9a-f]{8})"
+    rb" [^\n]*)?"
 )
 _STRAY_LINE = re.compile(rb"\n[ \r\x00]*([^#\x00 \r\n])")
 
@@ -130,6 +134,7 @@ PENDING = slice(72, 88)
 SUPERSEDED = slice(88, 104)
 BOOT = slice(104, 120)
 START = slice(120, 128)
+BEFORE = slice(128, 144)
 NO_POSITION = bytes(16)
 
 _POSITION = struct.Struct("<QQ")
@@ -193,38 +198,33 @@ def marker(generation: int, origin: Position | None, snapshot_crc: int) -> bytes
 
 def find_marker(data: bytes) -> Marker | None:
     """Return the marker in a file's bytes: the first line that begins a journal, of whatever version."""
-    start = 0 if data.startswith(MARKER_START) else data.find(b"\n" + MARKER_START) + 1
-    if start == 0 and not data.startswith(MARKER_START):
-        return None
-    line_end = data.find(b"\n", start)
-    end = line_end + 1 if line_end >= 0 else len(data)
-    match = _MARKER.match(data, start, end)
-    if match is None:  # the words alone, without a version
-        return Marker(start, end, "?", 0, None, 0)
-    version = match["version"].decode("ascii", "replace")
-    if match["generation"] is None or line_end < 0:
-        return Marker(start, end, version if version != "1" else "1, cut short", 0, None, 0)
-    origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
-    return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16))
+    start = _find_line(data, MARKER_START)
+    if start >= 0:
+        return _read_marker(data, start)
+    # A copy made while a journal was born may hold the marker still as comment, its first record committed.
+    start = _find_line(data, _UNBORN_START)
+    if start >= 0:
+        found = _read_marker(data, start)
+        first = _record_at(data, found.end, seed(found.generation))
+        if first is not None and first.committed:
+            return found
+    return None
 
 
 def unborn_start(data: bytes) -> int:
     """Return where a journal that was appended, but not yet begun, starts at the end of `data`; -1 if there is none.
 
-    A killed write may have left only some first bytes of it.
+    A killed write may have left only some first bytes of it, a loss of power NULs in place of some last ones.
     """
-    start = data.rfind(b"\n#-- #") + 1
-    if start == 0 and not data.startswith(b"#-- #"):
-        return -1
-    full = b"#" + MARKER_START[1:]
-    rest = data[start:]
-    if full.startswith(rest):
+    written = data.rstrip(b"\x00")
+    start = _find_line(written, _UNBORN_START)
+    if start >= 0:
+        slack = written[start:].partition(b"\n")[2]
+        return -1 if slack.strip(b"# \x00\r\n") else start
+    start = written.rfind(b"\n") + 1
+    if written[start:].startswith(b"#-- #") and _UNBORN_START.startswith(written[start:]):
         return start
-    if not rest.startswith(full):
-        # The newest line may be the slack's "#" behind the marker's own line.
-        return -1
-    line, _, slack = rest.partition(b"\n")
-    return start if not slack.strip(b"# \x00\r\n") else -1
+    return start if 0 < start == len(written) < len(data) else -1
 
 
 def record(payload: bytes, crc: int) -> tuple[bytes, int]:
@@ -244,7 +244,7 @@ def read_batch(data: bytes, crc: int) -> tuple[list[bytes], int] | None:
     last = lines[-1]
     if last[-8:] != b"%08x" % crc:
         return None
-    if not all([line[:4] == b"--- " and line[-10:-8] == b" #" for line in lines]):
+    if not all(line[:4] == b"--- " and line[-10:-8] == b" #" for line in lines):
         return None
     return payloads, crc
 
@@ -252,19 +252,17 @@ def read_batch(data: bytes, crc: int) -> tuple[list[bytes], int] | None:
 def scan(data: bytes, start: int, crc: int) -> Scan:
     """Return the records in `data` from `start` on, each checked against the chain that `crc` begins."""
     payloads: list[bytes] = []
-    tail = start
-    while True:
-        found = _record_at(data, tail, crc, b"-")
-        if found is None:
-            # A copy made while a writer was at work may hold a record still as comment, its successor committed.
-            skipped = _record_at(data, tail, crc, b"#")
-            if skipped is None or _record_at(data, skipped[1], skipped[2], b"-") is None:
-                break
-            found = skipped
-        payload, tail, crc = found
-        payloads.append(payload)
+    comments: list[bytes] = []  # a copy made while a writer was at work may hold some whose successor is committed
+    tail, tail_crc = start, crc
+    while (found := _record_at(data, start, crc)) is not None:
+        start, crc = found.end, found.crc
+        comments.append(found.payload)
+        if found.committed:
+            payloads += comments
+            comments.clear()
+            tail, tail_crc = start, crc
     bad, clean = _judge_slack(data, tail)
-    return Scan(payloads, tail, crc, bad, clean)
+    return Scan(payloads, tail, tail_crc, bad, clean)
 
 
 def pack_position(position: Position) -> bytes:
@@ -297,9 +295,38 @@ def unpack_offset(data: bytes) -> int:
     return int(_OFFSET.unpack(data)[0])
 
 
-def _record_at(data: bytes, start: int, crc: int, first: bytes) -> tuple[bytes, int, int] | None:
-    """Return payload, end and crc of the whole record at `start`, whose first byte is `first`."""
-    if data[start : start + 4] != first + b"-- ":
+class _Found(NamedTuple):
+    committed: bool
+    payload: bytes
+    end: int
+    crc: int
+
+
+def _find_line(data: bytes, beginning: bytes) -> int:
+    """Return the offset of the first line that starts with `beginning`; -1 if there is none."""
+    if data.startswith(beginning):
+        return 0
+    before = data.find(b"\n" + beginning)
+    return before if before < 0 else before + 1
+
+
+def _read_marker(data: bytes, start: int) -> Marker:
+    line_end = data.find(b"\n", start)
+    end = line_end + 1 if line_end >= 0 else len(data)
+    match = _MARKER.match(data, start, end)
+    if match is None:  # the words alone, without a version
+        return Marker(start, end, "?", 0, None, 0)
+    version = match["version"].decode("ascii", "replace")
+    if match["generation"] is None or line_end < 0:
+        return Marker(start, end, version if version != "1" else "1, cut short", 0, None, 0)
+    origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
+    return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16))
+
+
+def _record_at(data: bytes, start: int, crc: int) -> _Found | None:
+    """Return the whole record at `start`, committed or still a comment, that continues `crc`; None if there is none."""
+    beginning = data[start : start + 4]
+    if beginning not in (b"--- ", b"#-- "):
         return None
     end = data.find(b"\n", start)
     if end < 0:
@@ -309,11 +336,11 @@ def _record_at(data: bytes, start: int, crc: int, first: bytes) -> tuple[bytes, 
     crc = crc32(payload, crc)
     if data[line_end - 10 : line_end] != b" #%08x" % crc:
         return None
-    return payload, end + 1, crc
+    return _Found(beginning == b"--- ", payload, end + 1, crc)
 
 
 def _judge_slack(data: bytes, tail: int) -> tuple[int, bool]:
-    """Return the offset of the first byte behind `tail` that cannot be slack (or -1), and whether the slack is clean."""
+    """Return the offset of the first byte from `tail` on that cannot be slack (or -1), and whether it is clean."""
     if data[tail : tail + 1] == b"#" and not data[tail + 1 :].strip(b" "):
         return -1, True
     first = data[tail : tail + 1]

@@ -86,6 +86,10 @@ class Journal:
         tail = self.tail
         return bool(self.file.bytes[tail - 9 : tail + 1] == self.end)
 
+    def is_in_file(self) -> bool:
+        """Return whether the last record's end stands where it should. By the file, not the mapping."""
+        return self.start < 0 or self.file.read(self.tail - 9, self.tail) == self.end[:9]
+
     def follow(self, until: int) -> list[bytes] | None:
         """Move on to the offset `until` and return the payloads on the way; None if they do not check out (yet)."""
         data = self.file.read(self.tail, until)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mmapstate import platform
 from mmapstate.format import (
+    BEFORE,
     BOOT,
     FROM,
     IMAGE,
@@ -204,6 +205,15 @@ class ControlPage:
     @superseded.setter
     def superseded(self, position: Position) -> None:
         self.bytes[SUPERSEDED] = pack_position(position)
+
+    @property
+    def before(self) -> Position:
+        """The position that the image at rest was made from, in which the present journal was begun."""
+        return unpack_position(self.bytes[BEFORE])
+
+    @before.setter
+    def before(self, position: Position) -> None:
+        self.bytes[BEFORE] = pack_position(position)
 
     def announce(self, position: Position, origin: Position | None, image: Image, start: int) -> None:
         """Announce a new generation; who reads the new position reads what belongs to it."""

@@ -7,6 +7,7 @@ else can happen to a file is told in `surprises`.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 from zlib import crc32
@@ -32,7 +33,7 @@ class Picture:
     """The picture of one state file. Changed under ``guard`` only.
 
     Three flags tell how far a thread came that was interrupted (a signal handler that raises), or is at work:
-    ``applying`` while memory is half-way (other threads wait), ``unsure`` while file and memory may differ (found set
+    ``applying`` is odd while memory is half-way (other threads wait), ``unsure`` while file and memory may differ (found
     with nobody at work: rebuilt from the file), ``busy`` the thread inside a write, which must not start another one.
     """
 
@@ -50,7 +51,7 @@ class Picture:
         self.power = power
         self.root = nodes.new_root(self)
         self._renew_guard()
-        self.applying = False
+        self.applying = 0
         self.unsure = True
         self.busy = 0
         self.seen = b""
@@ -82,12 +83,12 @@ class Picture:
         if payloads:
             try:
                 records = changes.decode_each(payloads)
-                self.applying = True
+                self.applying |= 1
                 for record in records:
                     nodes.replay(self.root, record)
             except (LookupError, TypeError, AttributeError, StateFileError):
                 return False  # memory is not what the records were made for: rebuilt from the file, which tells more
-            self.applying = False
+            self.applying += 1
         self.unsure = False
         return payloads is not None
 
@@ -96,11 +97,13 @@ class Picture:
 
         Under the guard; works with and without the lock. Returns False where memory must be rebuilt.
         """
-        origin, start = self.page.origin, self.page.start
+        origin, start, before = self.page.origin, self.page.start, self.page.before
         journal = self.journal
-        if origin.generation == journal.generation and origin.tail > journal.tail and not self._follow(origin.tail):
-            return False
-        if journal.position != origin:
+        for earlier in (before, origin):
+            if earlier.generation == journal.generation and earlier.tail > journal.tail:
+                if not self._follow(earlier.tail):
+                    return False
+        if journal.position not in (before, origin):
             return False
         try:
             file = MappedFile.open(self.path)
@@ -147,16 +150,17 @@ class Picture:
         """Look at path and sidecar as the system has them. Under the guard."""
         found = platform.path_image(self.path)
         if found is None or found.size == 0 != self.mapping.size:
-            return (
-                purpose == READ
-            )  # an editor half-way, or deleted: what is read is the last state; a commit settles it
+            # Deleted, or an editor half-way. What is read is the last state; the next commit settles it.
+            self.missing_since = self.missing_since or time.monotonic()
+            self.page.unsettled = True  # so that it looks closely, and does not wait for the next look
+            return purpose == READ
         if found.inode != self.mapping.inode or found.size != self.mapping.size:
             return False
         sidecar = platform.path_image(self.lock.path)
         if sidecar is None or sidecar.inode != self.lock.inode:
             return False
         if found.mtime != self.mtime:
-            if not self._is_snapshot_intact():
+            if not self._is_snapshot_intact() or not self.journal.is_in_file():
                 return False
             self.mtime = found.mtime
         self.missing_since = None

@@ -19,7 +19,6 @@ __all__ = [
     "REPLACE_NEEDS_UNMAPPED",
     "WINDOWS",
     "boot_id",
-    "change_time_ns",
     "create",
     "file_size",
     "image_of",
@@ -100,12 +99,6 @@ def path_image(path: str) -> Image | None:
 
 def _image(found: os.stat_result) -> Image:
     return Image(found.st_ino & 0xFFFF_FFFF_FFFF_FFFF, found.st_size, found.st_mtime_ns)
-
-
-def change_time_ns(descriptor: int) -> int:
-    """Return when the file last changed in any way, contents, name or owner, in nanoseconds of the wall clock."""
-    found = os.fstat(descriptor)
-    return found.st_mtime_ns if WINDOWS else max(found.st_mtime_ns, found.st_ctime_ns)
 
 
 if WINDOWS:  # no pread and pwrite there; the position of a descriptor is nobody else's

@@ -11,7 +11,6 @@ at some 30,000 levels of nesting.
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from mmapstate.errors import StateFileError
-from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, same
+from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, is_storable_int, same
 
 __all__ = ["Suspect", "dump", "flow", "parse", "parse_flow", "represent_as_plain"]
 
@@ -29,6 +28,7 @@ _HAS_LIBYAML = hasattr(yaml, "CSafeLoader") and hasattr(yaml, "CSafeDumper")
 _Loader: Any = yaml.CSafeLoader if _HAS_LIBYAML else yaml.SafeLoader
 _BaseDumper: Any = yaml.CSafeDumper if _HAS_LIBYAML else yaml.SafeDumper
 
+_LEVELS_OF_RECORD = 2  # a list of changes, and a change, around a value
 _WIDE = 1 << 30  # columns: never fold a long line, a line of the file is a line of the state
 
 _CONSTANTS: dict[str, Any] = {
@@ -40,12 +40,9 @@ _TRAPS = frozenset(
     casing for word in ("yes", "no", "on", "off") for casing in (word, word.capitalize(), word.upper())
 )  # booleans to YAML 1.1, text here
 _NUMERIC_START = frozenset("0123456789+-.")
-_INT = re.compile(
-    r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-9_]*)\Z"
-)
+_INT = re.compile(r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-9_]*)\Z")
 _FLOAT = re.compile(
-    r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+][0-9]+)?"
-    r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
+    r"(?:(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
 )
 _TIMESTAMP: re.Pattern[str] = next(
     pattern for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers["2"] if tag.endswith(":timestamp")
@@ -55,9 +52,12 @@ _AMBIGUOUS = re.compile(  # text that some reader of YAML 1.1 or 1.2 takes for s
     r"|[-+]?\.(?:inf|nan)|[-+]?[0-9][0-9_]*(?::[0-9_.]*)+|y|n|yes|no|on|off|true|false|null|~|<<|=|nan|inf)\Z",
     re.IGNORECASE,
 )
+_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
 _LITERAL = re.compile(  # text of several lines that reads well, and safely, as a YAML block
-    r"[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! )(?:\n|\n[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! ))*\Z"
+    r"[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! )(?:\n+[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! ))*\n?\Z"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_YAML = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Suspect(NamedTuple):
@@ -73,29 +73,21 @@ def parse(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict
     `file` names the source in messages; plain words such as ``yes`` are appended to `suspects`. Raises
     `StateFileError`, with line and column, for anything that is not one YAML document of plain data.
     """
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        raise StateFileError(
-            f"{file}, line {line}: not UTF-8 (byte {error.start}: {error.reason}); save the file as UTF-8"
-        ) from None
-    if text.startswith(b"\xef\xbb\xbf"):
-        text = text[3:]
     if not text.endswith(b"\n"):
         text += b"\n"
-    data = _Reader(text, file, suspects if suspects is not None else []).read()
+    reader = _Reader(text.removeprefix(b"\xef\xbb\xbf"), file, suspects if suspects is not None else [])
+    data = reader.read()
     if data is None:
         return {}
     if not isinstance(data, dict):
         kind = "a sequence" if isinstance(data, list) else "a scalar"
-        raise StateFileError(f"{file}: the top of the document is {kind}, not a mapping; write it as 'key: value' lines")
+        raise reader.refusal(f"the top of the document is {kind}; write a mapping, as 'key: value' lines", reader.top)
     return data
 
 
 def parse_flow(text: bytes) -> Plain:
     """Return the data of one value in flow form, as `flow` writes it; raise `StateFileError` if it is none."""
-    return _Reader(text, "a record", []).read()
+    return _Reader(text, "a record", [], MAX_DEPTH + _LEVELS_OF_RECORD).read()
 
 
 def dump(data: dict[Any, Plain]) -> bytes:
@@ -109,14 +101,17 @@ def flow(value: Plain) -> bytes:
     The text is read back and compared. Raises ValueError if YAML cannot carry the value.
     """
     text = _dump(value, _FlowDumper, default_flow_style=True).rstrip(b"\n")
-    if b"\n" in text or b"\r" in text or not same(parse_flow(text), value):
-        raise ValueError("YAML cannot carry this value")
-    return text
+    try:
+        if b"\n" not in text and b"\r" not in text and same(parse_flow(text), value):
+            return text
+    except StateFileError:
+        pass
+    raise ValueError("YAML cannot carry this value")
 
 
 def represent_as_plain(kind: type, plain: Callable[[Any], Plain]) -> None:
     """Teach PyYAML's dumpers to write objects of `kind` (subclasses too) as the plain data that `plain` returns."""
-    dumpers = [yaml.representer.SafeRepresenter, yaml.representer.Representer]
+    dumpers: list[Any] = [yaml.representer.SafeRepresenter, yaml.representer.Representer]
     for name in ("SafeDumper", "Dumper", "CSafeDumper", "CDumper"):
         dumper = getattr(yaml, name, None)
         if "yaml_multi_representers" in vars(dumper):  # somebody registered a type there: it has a table of its own
@@ -128,26 +123,44 @@ def represent_as_plain(kind: type, plain: Callable[[Any], Plain]) -> None:
 class _Reader:
     """Builds plain data from the events of one document."""
 
-    def __init__(self, text: bytes, file: str, suspects: list[Suspect]) -> None:
+    def __init__(self, text: bytes, file: str, suspects: list[Suspect], max_depth: int = MAX_DEPTH) -> None:
         self.text = text
         self.file = file
         self.suspects = suspects
-        self.documents = 0
+        self.max_depth = max_depth
+        self.top: Any = None  # where the document begins
+        self.mark: Any = None  # where the last event ended
 
     def read(self) -> Plain:
+        """Return the document's data, None if it is blank."""
+        self._check_characters()
         try:
-            return self._read()
+            loader = _Loader(self.text)
+            try:
+                return self._build(loader.get_event)
+            finally:
+                loader.dispose()
         except yaml.YAMLError as error:
-            raise self._refusal(getattr(error, "problem", None) or str(error), _mark_of(error)) from None
-        except (ValueError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
-            raise StateFileError(f"{self.file}: no YAML that can be read ({error}); mend it in an editor") from error
+            problem, context = getattr(error, "problem", None), getattr(error, "context", None)
+            mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None) or self.mark
+            told = ", ".join(part for part in (context, problem) if part) or str(error)
+            raise self.refusal(told, mark) from None
+        except (ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            raise self.refusal(f"no YAML that can be read ({error})", self.mark) from error
 
-    def _read(self) -> Plain:
-        loader = _Loader(self.text)
+    def _check_characters(self) -> None:
+        """Refuse what is no text, which PyYAML's two readers refuse each in its own words, and without a line."""
         try:
-            return self._build(loader.get_event)
-        finally:
-            loader.dispose()
+            found = _NOT_YAML.search(self.text.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            before = self.text[: error.start].decode("utf-8")
+            problem = f"not UTF-8 (byte {error.start}: {error.reason}); save the file as UTF-8"
+        else:
+            if found is None:
+                return
+            before = found.string[: found.start()]
+            problem = f"the control character U+{ord(found[0]):04X} cannot stand there"
+        raise self.refusal(problem, yaml.Mark("", 0, before.count("\n"), len(before) - before.rfind("\n") - 1, None, 0))
 
     def _build(self, next_event: Callable[[], Any]) -> Plain:
         root: list[Any] = []
@@ -156,6 +169,7 @@ class _Reader:
         around: list[tuple[Any, Any]] = []
         while True:
             event = next_event()
+            self.mark = event.end_mark
             kind = event.__class__
             if kind is yaml.ScalarEvent:
                 value = self._scalar(event)
@@ -169,7 +183,7 @@ class _Reader:
                 value = container
                 container, key = around.pop()
             elif kind is yaml.AliasEvent:
-                raise self._refusal("aliases (*name) are not supported: write the value out", event.start_mark)
+                raise self.refusal("aliases (*name) are not supported: write the value out", event.start_mark)
             elif kind is yaml.StreamEndEvent:
                 return root[0] if root else None
             else:
@@ -189,8 +203,10 @@ class _Reader:
             return self._tagged(event)
         text: str = event.value
         if not event.implicit[0]:  # quoted, or a block
+            if not text.isascii() and _SURROGATE.search(text):  # libyaml refuses them itself
+                raise self.refusal("half of a surrogate pair is no text", event.start_mark)
             return text
-        if text[:1] in _NUMERIC_START and text:
+        if text[:1] in _NUMERIC_START:
             return self._number(text, event)
         value = _CONSTANTS.get(text, _NO_KEY)
         if value is not _NO_KEY:
@@ -198,14 +214,12 @@ class _Reader:
         if text in _TRAPS:
             self.suspects.append(Suspect(event.start_mark.line + 1, text))
         elif text == "<<":
-            raise self._refusal("merge keys (<<) are not supported: write the entries out", event.start_mark)
+            raise self.refusal("merge keys (<<) are not supported: write the entries out", event.start_mark)
         return text
 
     def _number(self, text: str, event: Any) -> Plain:
         if _INT.match(text):
-            if len(text) > MAX_INT_DIGITS + 1:
-                raise self._refusal(f"an integer of more than {MAX_INT_DIGITS} digits", event.start_mark)
-            return _read_int(text)
+            return self._convert(_read_int, text, event) if len(text) > 18 else _read_int(text)
         if _FLOAT.match(text):
             return _read_float(text)
         if _TIMESTAMP.match(text):
@@ -215,55 +229,56 @@ class _Reader:
     def _tagged(self, event: Any) -> Plain:
         convert = _TAGS.get(event.tag)
         if convert is None:
-            raise self._refusal(f"the tag {event.tag} is not supported: a state holds plain data", event.start_mark)
+            raise self.refusal(f"the tag {event.tag} is not supported: a state holds plain data", event.start_mark)
         return self._convert(convert, event.value, event)
 
     def _convert(self, convert: Callable[[str], Plain], text: str, event: Any) -> Plain:
         try:
             return convert(text)
-        except (ValueError, KeyError, AttributeError, OverflowError, binascii.Error) as error:
-            raise self._refusal(f"{text[:40]!r} cannot be read ({error})", event.start_mark) from None
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:
+            raise self.refusal(f"{text[:40]!r} cannot be read ({error})", event.start_mark) from None
 
     def _check_start(self, event: Any, level: int, container: Any, key: Any) -> None:
-        if level >= MAX_DEPTH:
-            raise self._refusal(f"more than {MAX_DEPTH} containers inside each other", event.start_mark)
+        if level >= self.max_depth:
+            raise self.refusal(f"more than {self.max_depth} containers inside each other", event.start_mark)
         if container.__class__ is dict and key is _NO_KEY:
-            raise self._refusal("a mapping or sequence cannot be a key", event.start_mark)
+            raise self.refusal("a mapping or sequence cannot be a key", event.start_mark)
         kind = "map" if event.__class__ is yaml.MappingStartEvent else "seq"
         if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
-            raise self._refusal(f"the tag {event.tag} is not supported: a state holds plain data", event.start_mark)
+            raise self.refusal(f"the tag {event.tag} is not supported: a state holds plain data", event.start_mark)
 
     def _check_document(self, event: Any) -> None:
         if event.__class__ is yaml.DocumentStartEvent:
-            self.documents += 1
-            if self.documents > 1:
-                raise self._refusal("a second document begins: a state is one YAML document", event.start_mark)
+            if self.top is not None:
+                raise self.refusal("a second document begins: a state is one YAML document", event.start_mark)
+            self.top = event.end_mark
 
     def _check_key(self, key: Any, container: dict[Any, Any], event: Any) -> None:
         if key in container:
-            raise self._refusal(f"the key {key!r} stands twice in one mapping: remove one", event.start_mark)
+            raise self.refusal(f"the key {key!r} stands twice in one mapping: remove one", event.start_mark)
         if key.__class__ is float and math.isnan(key):
-            raise self._refusal("NaN cannot be a key", event.start_mark)
+            raise self.refusal("NaN cannot be a key", event.start_mark)
 
-    def _refusal(self, problem: str, mark: Any) -> StateFileError:
+    def refusal(self, problem: str, mark: Any) -> StateFileError:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
         return StateFileError(f"{self.file}{where}: {problem}; mend the file in an editor, it is left as it is")
 
 
 _NO_KEY: Any = object()
-
-
-def _mark_of(error: yaml.YAMLError) -> Any:
-    return getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+_TOO_LONG = f"it has more than {MAX_INT_DIGITS} digits"
 
 
 def _read_int(text: str) -> int:
     digits = text.replace("_", "").lower()
-    sign = -1 if digits[0] == "-" else 1
+    sign = -1 if digits[:1] == "-" else 1
     digits = digits.lstrip("+-")
-    if digits.startswith(("0x", "0b")):
-        return sign * int(digits[2:], 16 if digits[1] == "x" else 2)
-    return sign * int(digits)
+    base = {"0x": 16, "0b": 2}.get(digits[:2], 10)
+    if base == 10 and len(digits) > MAX_INT_DIGITS:
+        raise ValueError(_TOO_LONG)
+    value = int(digits, base)
+    if not is_storable_int(value):
+        raise ValueError(_TOO_LONG)
+    return sign * value
 
 
 def _read_float(text: str) -> float:
@@ -273,7 +288,7 @@ def _read_float(text: str) -> float:
 
 def _read_timestamp(text: str) -> Plain:
     node = yaml.ScalarNode("tag:yaml.org,2002:timestamp", text)
-    return yaml.constructor.SafeConstructor().construct_yaml_timestamp(node)  # type: ignore[no-any-return,no-untyped-call]
+    return yaml.constructor.SafeConstructor().construct_yaml_timestamp(node)
 
 
 def _read_binary(text: str) -> bytes:
@@ -284,7 +299,7 @@ _TAGS: dict[str, Callable[[str], Plain]] = {
     "tag:yaml.org,2002:str": str,
     "tag:yaml.org,2002:int": _read_int,
     "tag:yaml.org,2002:float": _read_float,
-    "tag:yaml.org,2002:bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "tag:yaml.org,2002:bool": lambda text: yaml.constructor.SafeConstructor.bool_values[text.lower()],
     "tag:yaml.org,2002:null": lambda text: _CONSTANTS[text],
     "tag:yaml.org,2002:timestamp": _read_timestamp,
     "tag:yaml.org,2002:binary": _read_binary,
@@ -307,7 +322,7 @@ def _dump(data: Plain, dumper: Any, *, default_flow_style: bool) -> bytes:
 class _BlockDumper(_BaseDumper):  # type: ignore[misc]
     """libyaml's dumper, which quotes all that could be misread, and writes no aliases."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML asks for each value
         return True
 
 
@@ -316,7 +331,9 @@ class _FlowDumper(_BlockDumper):
 
 
 def _represent_block_text(dumper: Any, text: str) -> Any:
-    style = "|" if "\n" in text and _LITERAL.match(text) else None
+    style = None
+    if _BREAK.search(text):  # never in single quotes, over several lines that would be folded
+        style = "|" if _LITERAL.match(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

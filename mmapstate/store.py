@@ -55,7 +55,7 @@ class Store(Surprises):
             return read(*args)
         while True:
             with self.guard:
-                if not self.applying:
+                if not self.applying & 1:
                     return read(*args)
             self._refresh()  # interrupted half-way: rebuild
 
@@ -71,7 +71,7 @@ class Store(Surprises):
 
     def _follow_quietly(self) -> bool:
         """Follow what others appended, without the lock; return False if that does not do. Under the guard."""
-        if self.unsure or self.applying:
+        if self.unsure or self.applying & 1:
             return self.busy not in (0, threading.get_ident())  # another thread is in its commit: memory is right
         position = self.page.position
         if position.generation != self.journal.generation and not self._move_over(position):
@@ -151,7 +151,7 @@ class Store(Surprises):
 
     def _catch_up(self, purpose: str) -> bool:
         """Follow what others did in good order; return False if anything else happened."""
-        if self.page.unsettled or self.unsure or self.applying:
+        if self.page.unsettled or self.unsure or self.applying & 1:
             return False
         position = self.page.position
         if position.generation != self.journal.generation and not self._move_over(position):
@@ -190,10 +190,10 @@ class Store(Surprises):
         if self.power:
             self._sync_commit(journal, text)
         with self.guard:
-            self.applying = True
+            self.applying |= 1
             publish(*args)
             journal.advance(text, crc)
-            self.applying = False
+            self.applying += 1
         self.unsure = False
         page[TAIL] = pack_tail(journal.tail)
         page[UNSETTLED] = 0
@@ -264,13 +264,17 @@ class Store(Surprises):
             self.lock = self._open_lock()
             undo.callback(self.lock.close)
             undo.callback(self._let_go)
-            deadline = None if self.timeout is None else time.monotonic() + self.timeout
-            while not self._pin():
-                if deadline is not None and time.monotonic() >= deadline:
-                    self._give_up_opening()
-                time.sleep(LOOK_INTERVAL)
-            self._parse_pinned()
+            self._join()
             undo.pop_all()
+
+    def _join(self) -> None:
+        """Stand where the others stand, once those are gone, or have come over, whom the page does not know."""
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        while not self._pin():
+            if deadline is not None and time.monotonic() >= deadline:
+                self._give_up_opening()
+            time.sleep(LOOK_INTERVAL)
+        self._parse_pinned()
 
     def _give_up_opening(self) -> NoReturn:
         if self.exclusive:
@@ -388,14 +392,14 @@ class Store(Surprises):
         """In a forked child: close what must not be shared; the rest happens at the first access."""
         if self.closed:
             return
-        half_way = self.unsure or self.applying or self.busy
+        half_way = self.unsure or self.applying & 1 or self.busy
         self.forked = True
         self.lock.forget()
         self.presence.leave()
         self.guard = threading.RLock()
         self.guarded = self.guard._is_owned
         self.unsure = bool(half_way)
-        self.applying = False
+        self.applying += self.applying & 1
         self.busy = self.holds = 0
         self.seen = b""
 
@@ -407,9 +411,15 @@ class Store(Surprises):
         self.presence_due = True
         self.due = 0.0
         self.forked = False
+        inode = platform.image_of(self.lock.descriptor).inode
+        if inode != self.lock.inode:  # the sidecar was replaced meanwhile: the parent may still use the old one
+            self.lock.inode = inode
+            self.page.close()
+            del self.page
+            self._join()
 
 
-_CLOSED_PAGE = bytes(128)
+_CLOSED_PAGE = bytes(144)
 
 
 def _nothing() -> None:

@@ -135,7 +135,7 @@ class Surprises(Vacuum):
 
     def _can_keep(self, found: Marker) -> Position | None:
         """Return the position from which memory can follow the journal that `found` begins; None: rebuild."""
-        if self.unsure or self.applying or not self._has_file():
+        if self.unsure or self.applying & 1 or not self._has_file():
             return None
         journal = self.journal
         if journal.generation == found.generation:
@@ -150,9 +150,9 @@ class Surprises(Vacuum):
         state = content.read(data, parts, self.file).state
         self._keep_superseded(self.page.superseded)  # if an edit superseded what this process stood at last
         self._begin_unsure()
-        self.applying = True
+        self.applying |= 1
         nodes.reconcile(self.root, state)
-        self.applying = False
+        self.applying += 1
 
     def _damaged(self, offset: int) -> NoReturn:
         raise DamagedStateError(
@@ -176,9 +176,9 @@ class Surprises(Vacuum):
         self.page.unsettled = True
         self.page.superseded = superseded
         self._begin_unsure()
-        self.applying = True
+        self.applying |= 1
         nodes.reconcile(self.root, state.state)
-        self.applying = False
+        self.applying += 1
         journal = Journal.at_rest(file, new_generation(), parts.snapshot_crc)
         self._stand_on(file, journal)
         if parts.marker is not None or parts.unborn or parts.foreign:
@@ -186,8 +186,8 @@ class Surprises(Vacuum):
                 if not self._vacuum(0, origin_known=False, expected=file.image):
                     self.unsure = True
                     raise StateFileError(
-                        f"{self.file}: was edited while it had a journal, and the system refuses to replace it; stop all "
-                        "programs that use it, and remove the lines from '--- # mmapstate journal' on"
+                        f"{self.file}: was edited while it had a journal, and the system refuses to replace it; stop "
+                        "all programs that use it, and remove the lines from '--- # mmapstate journal' on"
                     )
             except EditedMeanwhile:
                 self.unsure = True
@@ -198,7 +198,7 @@ class Surprises(Vacuum):
 
     def _stands_still(self, file: MappedFile) -> bool:
         """Wait until size, inode and mtime have not changed for a while; return False when they have."""
-        age = (time.time_ns() - platform.change_time_ns(file.descriptor)) / 1e9
+        age = (time.time_ns() - file.image.mtime) / 1e9
         if 0 <= age < SETTLING:
             time.sleep(SETTLING - age)
         elif age < 0:
@@ -260,7 +260,7 @@ class Surprises(Vacuum):
         log.warning("%s: the file was %s while in use; writing it anew", self.file, "emptied" if found else "deleted")
         if self.unsure:
             raise StateFileError(
-                f"{self.file}: the file is gone, and what is in memory may be incomplete; open it again"
+                f"{self.file}: the file is gone, and memory may be incomplete; open it again"
             )
         self.page.superseded = Position(0, 0)
         try:

@@ -54,6 +54,7 @@ class Vacuum(Picture):
         file.map()
         file.bytes[start] = ord("-")
         born = Marker(start, start + len(line), "1", generation, before.position, crc)
+        self.page.before = self.page.origin  # who stood there has seen what the file at rest held
         self.journal = Journal.begun(file, born)
         self._announce(before.position)
         self.unsure = False
@@ -89,6 +90,7 @@ class Vacuum(Picture):
             self.page.pending = Position(generation, file.inode)
             self._check_still(expected)
             if not self._swap(temporary, file):
+                file.close()
                 self.page.pending = Position(0, 0)
                 self.page.unsettled = False
                 return False
@@ -168,6 +170,7 @@ class Vacuum(Picture):
             assert found is not None
             journal = Journal.begun(file, found._replace(start=snapshot_end, end=snapshot_end + found.end))
         self._stand_on(file, journal)
+        self.page.before = Position(0, 0)
         self.synced_inode = file.inode  # written, synced and named by us
         self.page_bytes[DOUBTFUL] = 0
         self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)

@@ -6,16 +6,28 @@ Plain data is made of ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``
 
 from __future__ import annotations
 
-import abc
+import enum
 import math
 import numbers
+from collections import UserString
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Union
 
 from mmapstate.errors import UnsupportedValueError
 
-__all__ = ["MAX_DEPTH", "MAX_INT_DIGITS", "MAX_KEY_TEXT", "Live", "Plain", "normalise", "normalise_key", "plain", "same"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_INT_DIGITS",
+    "MAX_KEY_TEXT",
+    "Live",
+    "Plain",
+    "is_storable_int",
+    "normalise",
+    "normalise_key",
+    "plain",
+    "same",
+]
 
 Plain = Union[None, bool, int, float, str, bytes, date, datetime, "list[Plain]", "dict[Any, Plain]"]
 
@@ -28,11 +40,12 @@ MAX_KEY_TEXT = 1000
 MAX_INT_DIGITS = 4300
 """CPython refuses to convert longer integers from and to text (since 3.11, by default)."""
 
+_MINUTE = timedelta(minutes=1)
 _SURE_INT = 10**18
-_LIMIT_INT = 10**MAX_INT_DIGITS
+_LIMIT_INT: int = 10**MAX_INT_DIGITS
 
 
-class Live(abc.ABC):  # noqa: B024 - a marker with one method, not an interface to fill
+class Live:
     """Base of the live containers, which know best how to copy themselves."""
 
     __slots__ = ()
@@ -66,6 +79,8 @@ def normalise(value: Any, level: int = 0) -> Plain:
         return value if value.isascii() else _checked_text(value)
     if value is None or kind is bool or kind is float or kind is bytes:
         return value  # type: ignore[no-any-return]
+    if kind is dict or kind is list or kind is tuple:
+        return _normalise_container(value, level, ())
     return _normalise_other(value, kind, level, ())
 
 
@@ -103,36 +118,60 @@ def same(left: Any, right: Any) -> bool:
             for left_key, right_key in zip(left, right, strict=True)
         )
     if isinstance(left, float):
-        return left == right and math.copysign(1, left) == math.copysign(1, right) or (left != left and right != right)
+        if math.isnan(left):
+            return math.isnan(right)
+        return left == right and math.copysign(1, left) == math.copysign(1, right)
     if isinstance(left, datetime):
         return bool(left == right) and left.utcoffset() == right.utcoffset()
     return bool(left == right)
 
 
+def is_storable_int(value: int) -> bool:
+    """Return whether the integer has at most `MAX_INT_DIGITS` digits."""
+    return -_LIMIT_INT < value < _LIMIT_INT
+
+
 def _normalise_other(value: Any, kind: type, level: int, around: tuple[int, ...]) -> Plain:
-    """Normalise what is not one of the five commonest types; `around` has the ids of the containers around it."""
+    """Normalise what is not one of the commonest types; `around` has the ids of the containers around it."""
     if isinstance(value, Live):
         value = value.plain()
-    if isinstance(value, Mapping | Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
-        return _normalise_container(value, level, around)
     if isinstance(value, str):  # a subclass, such as StrEnum
-        return _checked_text(str.__str__(value)[:])
+        return _checked_text(str.__str__(value))
     if isinstance(value, int):
         return _checked_int(int.__pos__(value))
     if isinstance(value, float):
         return float.__pos__(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
-    if isinstance(value, datetime):
-        return _plain_datetime(value)
-    if isinstance(value, date):
-        return date(value.year, value.month, value.day)
-    if hasattr(kind, "__index__"):  # numpy's integers
-        return _checked_int(int.__pos__(value.__index__()))
-    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):  # numpy's floats
+    if isinstance(value, Mapping | Sequence) and not isinstance(value, UserString):
+        return _normalise_container(value, level, around)
+    try:
+        if isinstance(value, datetime):
+            return _plain_datetime(value)
+        if isinstance(value, date):
+            return date(value.year, value.month, value.day)
+        return _plain_scalar(value, kind)
+    except UnsupportedValueError:
+        raise
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise UnsupportedValueError(f"this {_name(kind)} cannot be stored ({error}){_way_out(value, kind)}") from None
+
+
+def _plain_scalar(value: Any, kind: type) -> Plain:
+    """Return a scalar of numpy or its like as plain data, by the protocols that it follows."""
+    if hasattr(kind, "__index__") and not getattr(value, "shape", ()):  # arrays have the method, and refuse it
+        try:
+            index = value.__index__()
+        except TypeError:
+            pass
+        else:
+            return _checked_int(int.__pos__(index))
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Rational):
         return float(value)
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # numpy's bool and datetime
-        return normalise(value.item(), level)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        item = value.item()
+        if type(item) in (bool, float, date, datetime):  # an integer would be a datetime64 in nanoseconds
+            return item  # type: ignore[no-any-return]
     raise UnsupportedValueError(f"{_name(kind)} cannot be stored{_way_out(value, kind)}")
 
 
@@ -151,6 +190,8 @@ def _normalise_container(value: Any, level: int, around: tuple[int, ...]) -> Pla
                 place = ()
                 name = normalise_key(key)
                 place = (name,)
+                if name in copy:  # an enumeration's member and its value, say
+                    raise UnsupportedValueError("this key stands twice in one mapping, once it is a plain scalar")
                 copy[name] = _normalise_item(item, level, around)
             return copy
         items: list[Plain] = []
@@ -174,7 +215,7 @@ def _normalise_item(value: Any, level: int, around: tuple[int, ...]) -> Plain:
 
 
 def _checked_int(value: int) -> int:
-    if not -_LIMIT_INT < value < _LIMIT_INT:
+    if not is_storable_int(value):
         raise UnsupportedValueError(f"an integer of more than {MAX_INT_DIGITS} digits cannot be stored; use hex(...)")
     return value
 
@@ -196,21 +237,21 @@ def _plain_datetime(value: datetime) -> datetime:
     copy = datetime(
         value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond, tzinfo=zone
     )
-    if offset is not None and (offset.microseconds or offset.seconds % 60):
+    if offset is not None and offset % _MINUTE:
         return copy.astimezone(timezone.utc)  # YAML has no seconds in the offset of a time zone
-    return copy if offset != timedelta(0) else copy.replace(tzinfo=timezone.utc)
+    return copy
 
 
 def _text_length(key: Any) -> int:
     if isinstance(key, str):  # as JSON text: an escape has two or six characters
-        return 2 + sum(_character_length(character) for character in key)
+        return 2 + sum(map(_character_length, key))
     return len(key) * 4 // 3 + 16 if isinstance(key, bytes) else len(str(key))
 
 
 def _character_length(character: str) -> int:
-    if character in '"\\\n\r\t\f\b':
+    if character in '"\\':
         return 2
-    return 1 if character.isprintable() else 6
+    return 1 if character.isprintable() else 6  # at most
 
 
 def _name(kind: type) -> str:
@@ -222,18 +263,22 @@ def _way_out(value: Any, kind: type) -> str:
     """Return what people usually store in place of a value of this type, as the end of a sentence."""
     if isinstance(value, set | frozenset):
         return "; store sorted(...) of it"
-    if hasattr(value, "__fspath__"):
+    if isinstance(value, UserString) or hasattr(value, "__fspath__") or kind.__module__ in ("ipaddress", "uuid"):
         return "; store str(...) of it"
     if hasattr(value, "tolist"):
         return "; store its .tolist()"
     if hasattr(value, "__dataclass_fields__"):
         return "; store dataclasses.asdict(...) of it"
-    if any(base.__name__ == "Enum" for base in kind.__mro__):
+    if hasattr(value, "model_dump"):
+        return "; store its .model_dump()"
+    if isinstance(value, enum.Enum):
         return "; store its .value"
-    if isinstance(value, numbers.Number):
-        return "; store str(...), or float(...) of it"
     if isinstance(value, complex):
         return "; store [value.real, value.imag]"
+    if isinstance(value, numbers.Number):
+        return "; store str(...), or float(...) of it"
+    if isinstance(value, timedelta):
+        return "; store its .total_seconds()"
     if hasattr(value, "isoformat"):
         return "; store its .isoformat()"
     if hasattr(value, "__iter__"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 from zlib import crc32
@@ -37,10 +38,12 @@ class View:
         self.defaults = defaults
         self.root = nodes.new_root(self)
         self.guard: Any = threading.RLock()
-        self.applying = False
+        self.applying = 0
         self.closed = False
         self.due = 0.0
         self.mapping: MappedFile | None = None
+        self.open_files: list[MappedFile] = []
+        weakref.finalize(self, _close_all, self.open_files)  # of a state that is dropped without close()
         self.image = Image(0, 0, 0)
         self.tail = self.crc = 0
         self.journaled = False
@@ -55,7 +58,7 @@ class View:
         if self.closed or self.guard._is_owned():
             return
         with self.guard:
-            if time.monotonic() >= self.due or self.applying:
+            if time.monotonic() >= self.due or self.applying & 1:
                 self._look()
             elif self.mapping is not None and self.mapping.read(self.tail, self.tail + 1) not in (b"#", b""):
                 self._follow()
@@ -108,7 +111,7 @@ class View:
         self.due = time.monotonic() + LOOK_INTERVAL
         if found is None or (found.size == 0 != self.image.size):
             return  # deleted, or an editor half-way: what is read is the last state
-        if self.applying or found[:2] != self.image[:2] or (found != self.image and not self._is_snapshot_intact()):
+        if self.applying & 1 or found[:2] != self.image[:2] or (found != self.image and not self._is_snapshot_intact()):
             self._load()
         else:
             self.image = found
@@ -126,12 +129,12 @@ class View:
         found = scan(self.mapping.read(self.tail), 0, self.crc)
         if not found.payloads:
             return
-        self.applying = True
+        self.applying |= 1
         for record in changes.decode_each(found.payloads):
             nodes.replay(self.root, record)
         self.tail += found.tail
         self.crc = found.crc
-        self.applying = False
+        self.applying += 1
 
     def _load(self) -> None:
         """Read the whole file. What is caught half-way through an edit is read again, until it stands still."""
@@ -158,9 +161,10 @@ class View:
         state = content.read(data, parts, self.file).state
         for key, value in self.defaults.items():
             state.setdefault(key, value)
-        self.applying = True
+        self.applying |= 1
         nodes.reconcile(self.root, state)
         old, self.mapping = self.mapping, file
+        self.open_files[:] = [file]
         if old is not None:
             old.close()
         self.image = file.image
@@ -168,4 +172,9 @@ class View:
         self.tail, self.crc = (parts.scan.tail, parts.scan.crc) if parts.scan else (len(data), 0)
         self.snapshot = (parts.snapshot_end, parts.snapshot_crc)
         self.due = time.monotonic() + LOOK_INTERVAL
-        self.applying = False
+        self.applying += 1
+
+
+def _close_all(files: list[MappedFile]) -> None:
+    for file in files:
+        file.close()

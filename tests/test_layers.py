@@ -26,6 +26,9 @@ LAYERS = (
     "predecessor",
     "content",
     "beside",
+    "tree",
+    "state_dict",
+    "state_list",
     "nodes",
     "picture",
     "vacuum",
@@ -41,7 +44,8 @@ LAYERS = (
 )
 
 # What a module may not import although it is named before it: nodes know nothing of files.
-BARRED = {"nodes": {"format", "platform", "lock", "mapping", "journal", "content", "beside"}}
+_FILES = {"format", "platform", "lock", "mapping", "journal", "predecessor", "content", "beside"}
+BARRED = dict.fromkeys(("tree", "state_dict", "state_list", "nodes"), _FILES)
 
 # Libraries of which one module is the only user, so that one module knows their traps.
 OWNERS = {"yaml": "snapshot", "json": "changes", "portalocker": "lock", "mmap": "mapping"}

@@ -1,0 +1,8 @@
+"""What ``python -m mmapstate`` runs."""
+
+import sys
+
+from mmapstate.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

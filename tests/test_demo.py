@@ -1,0 +1,256 @@
+"""``python -m mmapstate demo`` tells the truth: it says OK when nothing was lost, and FAILED when something was."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import independent_reader
+import pytest
+
+import mmapstate
+from mmapstate import cli, demo
+
+IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
+
+# A program that runs the demo with a fault in one of the workers. Those are spawned: each imports this file anew.
+FAULTY = """
+import multiprocessing
+import os
+import sys
+
+from mmapstate import cli
+from mmapstate.journal import Journal
+
+appends = 0
+append = Journal.append
+
+
+def faulty(self, *arguments):
+    global appends
+    appends += multiprocessing.current_process().name == "cleo"
+    if appends and appends % 500 == 0:
+        appends += 1
+        {fault}
+    else:
+        append(self, *arguments)
+
+
+Journal.append = faulty
+
+if __name__ == "__main__":
+    sys.exit(cli.main(["demo", "--seconds", "0.5"]))
+"""
+
+
+def start(folder, *arguments):
+    """Start Python in `folder` as a process group of its own; output in pipes, temporary files in that folder, too."""
+    (folder / "temporary").mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder / "temporary"))
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": IMPORTED_FROM, "PYTHONIOENCODING": "utf-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        start_new_session=True,
+    )
+
+
+def run(folder, *arguments):
+    """Run Python in `folder`; return exit code, stdout and stderr, when no worker of it holds these any more."""
+    with start(folder, *arguments) as process:
+        output, errors = process.communicate(timeout=60)
+    return process.returncode, output, errors
+
+
+def temporary_files(folder):
+    return os.listdir(folder / "temporary")
+
+
+def test_nothing_is_lost(tmp_path):
+    """It exits with 0, in a folder whose name has spaces and other letters, and leaves nothing behind."""
+    folder = tmp_path / "ein schöner Ordner, 日本"
+    folder.mkdir()
+    code, output, errors = run(folder, "-m", "mmapstate", "demo", "--seconds", "0.8")
+    assert (code, errors) == (0, "")
+    assert output.splitlines()[-1].startswith("OK: ")
+    assert re.search(r"worker bob \(process \d+\) killed", output)
+    assert re.search(r"^counter +([\d,]+) +[\d,]+$", output, re.M)
+    assert "    running: false\n    counter: " in output
+    assert "\x1b" not in output
+    assert "\r" not in output
+    assert temporary_files(folder) == []
+
+
+def test_file_that_is_kept(tmp_path):
+    """With --file the state file is there, at rest, and others can read it; a second run does not touch it."""
+    call = ["-m", "mmapstate", "demo", "--seconds", "0.2", "--file", "kept.state"]
+    code, output, errors = run(tmp_path, *call)
+    assert (code, errors) == (0, "")
+    content = (tmp_path / "kept.state").read_bytes()
+    state = independent_reader.read_state(content)
+    assert b"\n---" not in content
+    assert f"{state['counter']:,}" in output
+    assert sorted(state["done"]) == ["ada", "bob", "cleo", "dan"]
+    (tmp_path / "temporary").rmdir()
+    code, output, errors = run(tmp_path, *call)
+    assert (code, output) == (1, "")
+    assert "kept.state" in errors
+    assert "Traceback" not in errors
+    assert (tmp_path / "kept.state").read_bytes() == content
+
+
+@pytest.mark.parametrize("fault", ["pass", "os._exit(3)"], ids=["a commit is dropped", "a worker ends"])
+def test_something_is_lost(tmp_path, fault):
+    """It exits with 1, says so, and keeps the file."""
+    (tmp_path / "faulty.py").write_text(FAULTY.format(fault=fault), encoding="utf-8")
+    code, output, _ = run(tmp_path, "faulty.py")
+    assert code == 1
+    assert re.search(r"^FAILED: ", output, re.M)
+    assert "OK: " not in output
+    assert output.splitlines()[-1].startswith("The file stays: ")
+    assert len(temporary_files(tmp_path)) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is another thing there")
+@pytest.mark.parametrize("to_all", [False, True])
+def test_interrupt(tmp_path, to_all):
+    """Ctrl-C, which a terminal sends to workers too, ends them all; no traceback, no temporary file."""
+    with start(tmp_path, "-m", "mmapstate", "demo", "--seconds", "30") as process:
+        while "at work" not in process.stdout.readline():
+            assert process.poll() is None
+        (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)  # ends when no worker is left that could write there
+    assert process.returncode == 130
+    assert errors == "\ninterrupted\n"
+    assert temporary_files(tmp_path) == []
+
+
+def test_parent_killed(tmp_path):
+    """No worker outlives a parent that was killed."""
+    with start(tmp_path, "-m", "mmapstate", "demo", "--seconds", "30") as process:
+        while "at work" not in process.stdout.readline():
+            assert process.poll() is None
+        process.kill()
+        process.communicate(timeout=30)
+    assert process.returncode != 0
+
+
+def test_reader_of_the_output_leaves(tmp_path):
+    """``... demo | head -1`` is no error worth a traceback."""
+    with start(tmp_path, "-m", "mmapstate", "demo", "--seconds", "0.2") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 1
+    assert errors == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["dance"], "'dance'"),
+        (["demo", "--seconds", "never"], "'never'"),
+        (["demo", "--seconds", "0"], "0 is not between"),
+        (["demo", "--fil", "x"], "--fil"),
+    ],
+)
+def test_wrong_call(capsys, arguments, message):
+    """A wrong call gets the help and what was wrong, on stderr, and exit code 2."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    output, errors = capsys.readouterr()
+    assert (ended.value.code, output) == (2, "")
+    assert errors.startswith("usage: python -m mmapstate")
+    assert "\nexample:\n  python -m mmapstate demo" in errors
+    assert message in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]])
+def test_help(capsys, arguments):
+    """Help tells example and exit codes."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    output, _ = capsys.readouterr()
+    assert ended.value.code == 0
+    assert "\nexample:\n  python -m mmapstate demo" in output
+    assert "\nexit codes:" in output
+
+
+def test_module_without_arguments(tmp_path):
+    """``python -m mmapstate`` itself goes there."""
+    code, output, errors = run(tmp_path, "-m", "mmapstate")
+    assert (code, output) == (2, "")
+    assert "usage: python -m mmapstate" in errors
+
+
+def compare(counter, **items):
+    """Judge a file in which all is as acknowledged, but for what is given here."""
+    acknowledged = {"ada": 3, "bob": 2, "cleo": 0, "dan": 1}
+    workers = [SimpleNamespace(name=name, counted=10, appended=count) for name, count in acknowledged.items()]
+    done = {name: list(range(1, count + 1)) for name, count in acknowledged.items()}
+    return demo._Demo("", 1, None, workers)._compare({"counter": counter, "done": done | items})
+
+
+@pytest.mark.parametrize(
+    ("counter", "items"),
+    [(40, {}), (41, {}), (40, {"bob": [1, 2, 3]})],
+    ids=["as acknowledged", "a count in flight", "an item in flight"],
+)
+def test_what_is_good(counter, items):
+    """Everything acknowledged, and at most one change of the killed worker."""
+    assert compare(counter, **items) == []
+
+
+@pytest.mark.parametrize(
+    ("counter", "items", "problem"),
+    [
+        (39, {}, "the counter is 39, and 40 counts"),
+        (None, {}, "the counter is None"),
+        (42, {}, "2 changes more than acknowledged"),
+        (41, {"bob": [1, 2, 3]}, "2 changes more than acknowledged"),
+        (40, {"ada": [1, 2]}, "ada has 2 items, and 3 were"),
+        (40, {"ada": []}, "ada has 0 items, and 3 were"),
+        (40, {"ada": [1, 3, 2]}, "not 1, 2, 3 ... in order"),
+        (40, {"ada": [1, 2, 2]}, "not 1, 2, 3 ... in order"),
+        (40, {"dan": [1, 2]}, "dan has 2 items, and only 1 were"),
+        (40, {"dan": None}, "dan has no items"),
+    ],
+)
+def test_what_is_not_good(counter, items, problem):
+    """Each kind of loss is named."""
+    assert any(problem in message for message in compare(counter, **items))
+
+
+def test_long_sequences_are_shortened():
+    """Short ones stay, nested ones keep their indent, and a file of many lines ends early."""
+    text = "a:\n- 1\n- 2\n- 3\nb:\n  c:\n  - 1\n  - 2\n  - 3\n  - 4\n  - 5\nd: 1\n"
+    assert demo.shortened(text).split("\n") == (
+        "a:/- 1/- 2/- 3/b:/  c:/  - 1/  # ... 3 more/  - 5/d: 1".replace("/", "\n").split("\n")
+    )
+    assert demo.shortened("x: 1\n" * 100).endswith("x: 1\n# ... 60 more lines")
+    assert demo.shortened("- 1") == "- 1"
+    assert demo.shortened("") == ""
+
+
+def test_progress_on_a_terminal(capsys, monkeypatch):
+    """It is one line that is written over, by carriage returns alone."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    progress = demo._Progress()
+    progress.show("a long line")
+    progress.due = time.monotonic()
+    progress.show("short")
+    progress.tell("stays")
+    output, _ = capsys.readouterr()
+    assert [part.strip() for part in output.split("\r")] == [
+        "", "0.0 s  a long line", "0.0 s  short", "", "0.0 s  stays"
+    ]  # fmt: skip
+    assert "\x1b" not in output

@@ -1,0 +1,290 @@
+"""README.md is true: its examples run and give what it says, its links lead somewhere, and it names all there is.
+
+An example is a ``python`` block. It runs in a process and a folder of its own, or goes on with the one before where
+``<!-- continues -->`` stands above it. What it claims is checked:
+
+- ``expression    # -> text``: the expression's ``repr`` is that text;
+- ``statement    # -> SomeError: text``: it raises that error with that message;
+- a ``text`` block that follows: what the example printed. Names of journals and checksums are random, and not compared.
+
+``...`` in a claim stands for any text; a claim may have the line behind its statement to itself.
+"""
+
+import ast
+import inspect
+import io
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import mmapstate
+
+ROOT = Path(__file__).resolve().parent.parent
+IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# What the examples import to have their claims checked. It keeps a list, so that none is left out unnoticed.
+CLAIMS = r"""
+import contextlib
+import re
+
+
+def check(line, claim, found):
+    with open("claims.checked", "a", encoding="utf-8") as file:
+        print(line, file=file)
+    pattern = ".*".join(map(re.escape, claim.split("...")))
+    assert re.fullmatch(pattern, found, re.DOTALL), f"README.md, line {line}: claims {claim!r}, but it is {found!r}"
+
+
+def equal(line, claim, value):
+    check(line, claim, repr(value))
+
+
+@contextlib.contextmanager
+def raises(line, claim):
+    found = "nothing raised"
+    try:
+        yield
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}"
+    check(line, claim, found)
+"""
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, the comment above it, the number of its first line, and its text."""
+
+    language: str
+    comment: str
+    line: int
+    text: str
+
+
+class Example(NamedTuple):
+    """Blocks that run one after the other, each with the output claimed for it."""
+
+    line: int
+    source: str
+    output: str
+
+
+def blocks(text):
+    """Return the fenced blocks of a Markdown text."""
+    pattern = re.compile(r"(?:<!-- (.*?) -->\s*\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
+    return [
+        Block(found[2], found[1] or "", text.count("\n", 0, found.start(3)) + 1, found[3])
+        for found in pattern.finditer(text)
+    ]
+
+
+def examples(text):
+    """Return the examples of a Markdown text; each line of their source has the number that it has there."""
+    found = []
+    before = None
+    for block in blocks(text):
+        if block.language == "python":
+            if block.comment != "continues":
+                found.append(Example(block.line, "", ""))
+            line, source, output = found[-1]
+            source += "\n" * (block.line - 1 - source.count("\n")) + block.text
+            found[-1] = Example(line, source, output)
+        elif block.language == "text" and before is not None and before.language == "python":
+            found[-1] = found[-1]._replace(output=found[-1].output + block.text)
+        before = block
+    return found
+
+
+def claims(source):
+    """Return the claims in a source: by the last line of the statement meant, their own line and their text."""
+    found = {}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.string.startswith("# -> "):
+            line = token.start[0]
+            alone = token.line.strip() == token.string.strip()
+            found[line - alone] = (line, token.string.removeprefix("# -> "))
+    return found
+
+
+class Checked(ast.NodeTransformer):
+    """Puts a check in place of each statement for which something is claimed."""
+
+    def __init__(self, claimed):
+        self.claimed = claimed
+        self.used = []
+
+    def visit(self, node):
+        node = self.generic_visit(node)
+        if not isinstance(node, ast.stmt) or hasattr(node, "body") or node.end_lineno not in self.claimed:
+            return node
+        line, claim = self.claimed[node.end_lineno]
+        self.used.append(line)
+        if re.match(r"\w+(?:Error|Timeout): ", claim):
+            check = ast.parse(f"with claims.raises({line}, {claim!r}):\n    pass").body[0]
+            check.body = [node]
+            return check
+        assert isinstance(node, ast.Expr), f"README.md, line {line}: a claim about something that has no value"
+        check = ast.parse(f"claims.equal({line}, {claim!r}, None)").body[0]
+        check.value.args[2] = node.value
+        return check
+
+
+def with_checks(source):
+    """Return the source with its claims as code, and the lines they stand in."""
+    checker = Checked(claims(source))
+    tree = checker.visit(ast.parse(source))
+    assert checker.used == [line for line, _ in checker.claimed.values()], "a claim about nothing"
+    return "import claims\n" + ast.unparse(ast.fix_missing_locations(tree)), checker.used
+
+
+def without_random(text):
+    """Return an output without what differs each time: names of journals, checksums, slack at the end."""
+    text = re.sub(r"\b[0-9a-f]{16}\b", "<name>", text)
+    return re.sub(r"\b[0-9a-f]{8}\b", "<crc>", text).rstrip()
+
+
+def run(folder, source):
+    """Run an example, as a file in `folder`; return its output."""
+    checked, lines = with_checks(source)
+    (folder / "claims.py").write_text(CLAIMS, encoding="utf-8")
+    (folder / "example.py").write_text(checked, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "example.py"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    proved = folder / "claims.checked"
+    assert (proved.read_text().split() if lines else []) == [str(line) for line in lines]
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", examples(README), ids=lambda example: f"line {example.line}")
+def test_example(tmp_path, example):
+    """It runs, prints what the text behind it says, and all that it claims is so."""
+    assert without_random(run(tmp_path, example.source)) == without_random(example.output)
+
+
+def test_loop_goes_on_where_it_was(tmp_path):
+    """The first example, run again, does nothing twice; behind a kill it goes on."""
+    source = examples(README)[0].source
+    run(tmp_path, source)
+    state = tmp_path / "example.state"
+    assert state.read_text() == "last_id: 1000\n"
+    killed = source.replace("...", "import os; print(current_id); current_id == 7 and os._exit(0)", 1)
+    assert killed != source
+    state.unlink()
+    assert run(tmp_path, killed).split() == [str(number) for number in range(1, 8)]
+    assert run(tmp_path, killed.replace("== 7", "== 9")).split() == ["7", "8", "9"]
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_processes_however_they_are_started(tmp_path, method):
+    """The example with several processes holds with each way to start them."""
+    (example,) = [example for example in examples(README) if "multiprocessing" in example.source]
+    guard = 'if __name__ == "__main__":\n'
+    assert guard in example.source
+    source = example.source.replace(guard, f"{guard}    multiprocessing.set_start_method({method!r})\n")
+    assert run(tmp_path, source) == example.output
+
+
+def test_set_up_commands():
+    """They are the two blocks that the gate looks for, and there is no other to confuse them with."""
+    found = [block for block in blocks(README) if block.language == "sh"]
+    assert [block.comment for block in found] == ["setup:demo", "setup:test"]
+    assert all(f"<!-- {block.comment} -->\n```sh\n" in README for block in found)
+    assert "-m mmapstate demo" in found[0].text
+    assert "-m pytest" in found[1].text
+
+
+def test_every_block_has_a_language():
+    """Else nobody would notice that an example is never run."""
+    assert {block.language for block in blocks(README)} <= {"python", "sh", "text"}
+    assert README.count("```") == 2 * len(blocks(README))
+
+
+@pytest.mark.parametrize("name", mmapstate.__all__)
+def test_public_name_is_told(name):
+    """Each public name stands in the README as code; functions with the module's name."""
+    shown = f"mmapstate.{name}" if inspect.isfunction(getattr(mmapstate, name)) else name
+    assert re.search(rf"`{re.escape(shown)}\b", README)
+
+
+def test_every_option_is_told():
+    """Each option of `mmapstate.open` stands in the table."""
+    parameters = inspect.signature(mmapstate.open).parameters.values()
+    options = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    assert options
+    assert [name for name in options if not re.search(rf"^\| `{name}=.*` \|", README, re.M)] == []
+
+
+def test_every_method_is_told():
+    """What a state can do beyond a `dict` stands in the README."""
+    own = set(dir(mmapstate.PersistedState)) - set(dir(mmapstate.StateDict))
+    assert [name for name in sorted(own) if not name.startswith("_") and f"`{name}()`" not in README] == []
+
+
+def test_every_error_is_told():
+    """Each error has its line in the table, with what else it is."""
+    for error in vars(mmapstate).values():
+        if inspect.isclass(error) and issubclass(error, Exception):
+            (line,) = re.findall(rf"^\| `{error.__name__}` \|.*", README, re.M)
+            others = [base.__name__ for base in error.__bases__ if base.__module__ == "builtins"]
+            assert all(f"`{name}`" in line for name in others if name != "Exception"), line
+
+
+def test_every_module_is_told():
+    """The tour of the source passes each module."""
+    told = re.findall(r"\[(\w+)\]\(mmapstate/\1\.py\)", README[README.index("## Reading the source") :])
+    modules = {path.stem for path in (ROOT / "mmapstate").glob("*.py")} - {"__init__", "__main__"}
+    assert set(told) == modules
+
+
+def test_links_lead_somewhere():
+    """Relative links name files of the repository, or headings of the README."""
+    headings = re.findall(r"^#+ (.*)$", README, re.M)
+    anchors = {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    targets = re.findall(r"\]\(([^)\s]+)\)", README)
+    relative = [target for target in targets if "://" not in target]
+    assert relative
+    assert [target for target in relative if target not in anchors and not (ROOT / target).is_file()] == []
+
+
+@pytest.mark.parametrize("kind", [mmapstate.PersistedState, mmapstate.StateDict, mmapstate.StateList])
+def test_every_method_has_a_docstring(kind):
+    """What is public of the live objects is documented where it is."""
+    assert kind.__doc__
+    assert [name for name in dir(kind) if not name.startswith("_") and not getattr(kind, name).__doc__] == []
+
+
+@pytest.mark.parametrize("name", ["open", "plain"])
+def test_every_function_has_a_docstring(name):
+    """So are the functions of the package."""
+    assert getattr(mmapstate, name).__doc__
+
+
+def test_claim_that_is_not_so(tmp_path):
+    """The checks above do fail: on another value, on another error, and on none."""
+    for number, statement in enumerate(["1 + 1    # -> 3", "{}[1]    # -> KeyError: 2", "1    # -> KeyError: ..."]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with pytest.raises(AssertionError, match="line 2: claims"):
+            run(folder, f"\n{statement}\n")
+
+
+def test_claims_that_are_so(tmp_path):
+    """In a block, with a line of its own, and with an ellipsis."""
+    source = 'if True:\n    "abc"  # -> \'a...c\'\n[\n    1,\n]\n# -> [1]\nint("x")\n# -> ValueError: invalid ...\n'
+    run(tmp_path, source)
+    assert (tmp_path / "claims.checked").read_text().split() == ["2", "6", "8"]

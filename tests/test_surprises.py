@@ -1,0 +1,650 @@
+"""What else can stand at the path: edits by hand, damage, deletion, refusal. Refused files keep their bytes."""
+
+import errno
+import glob
+import linecache
+import logging
+import os
+import random
+import sys
+import threading
+import time
+
+import independent_reader
+import pytest
+import yaml
+from processes import Child, needs_fork
+
+import mmapstate
+from mmapstate import DamagedStateError, PersistedState, StateFileError, platform
+
+
+def on_disk(path):
+    with open(path, "rb") as file:
+        return independent_reader.read_state(file.read())
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def put(path, data, *, settled=True):
+    """Write a file as an editor does that truncates and writes; `settled`: as if that were long ago."""
+    with open(path, "wb") as file:
+        file.write(data)
+    if settled:
+        os.utime(path, (1, 1))
+
+
+def put_by_rename(path, data, *, settled=True):
+    put(path + ".new", data, settled=settled)
+    os.replace(path + ".new", path)
+
+
+def look(state):
+    """Let the next access look at the path, as it does every 50 ms."""
+    state._store.due = 0.0
+
+
+WRITERS = pytest.mark.parametrize("write", [put, put_by_rename])
+
+
+class TestBadFiles:
+    BAD = (
+        (b"- 1\n- 2\n", "mapping"),
+        (b"just text\n", "mapping"),
+        (b"a: [1\nb: 2\n", "line"),
+        (b"a: 1\na: 2\n", "twice"),
+        (b"a: &x 1\nb: *x\n", "alias"),
+        (b"a: !!python/object:os.system x\n", "tag"),
+        (b"a: \xff\n", "UTF-8"),
+        (b"a: 1\n---\nb: 2\n", "document"),
+        (b"a: " + b"[" * 101 + b"]" * 101 + b"\n", "100"),
+        (b"a: " + b"[" * 100_000, "100"),
+        (b"a: 2001-99-99\n", "line 1"),
+        (b"--- # mmapstate journal 2 whatever\n", "version 2"),
+        (b"a: 1\n--- # mmapstate journal 7 x y z\n#\n", "version 7.*version 1"),
+    )
+
+    @pytest.mark.parametrize(("data", "problem"), BAD, ids=range(len(BAD)))
+    def test_a_file_that_is_no_state_is_refused_and_keeps_its_bytes(self, broken_path, data, problem):
+        put(broken_path, data)
+        for options in ({}, {"readonly": True}, {"exclusive": True}):
+            with pytest.raises(StateFileError, match=rf"(?s)example\.state.*{problem}"):
+                mmapstate.open(broken_path, {"a": 1}, **options)
+            assert read(broken_path) == data
+
+    def test_a_file_mended_after_a_refusal_opens(self, path):
+        put(path, b"a: [\n")
+        with pytest.raises(StateFileError):
+            PersistedState(path)
+        put(path, b"a: []\n")
+        with PersistedState(path) as state:
+            assert state == {"a": []}
+
+    @pytest.mark.parametrize("data", [b"", b"# nothing but a comment\n", b"\n\n", b"{}\n", b"---\n", b"\xef\xbb\xbf"])
+    def test_nothing_but_comments_is_an_empty_state(self, path, data):
+        put(path, data)
+        with PersistedState(path) as state:
+            assert state == {}
+        assert read(path) == data
+        with PersistedState(path) as state:
+            state.a = 1
+        assert on_disk(path) == {"a": 1}
+
+    @pytest.mark.parametrize("data", [b"a: 1", b"\xef\xbb\xbfa: 1\n", b"a: 1\r\n", b"---\na: 1\n...\n", b"%YAML 1.1\n---\na: 1\n"])
+    def test_odd_but_valid_files_open_and_take_changes(self, path, data):
+        put(path, data)
+        with PersistedState(path) as state:
+            state.b = 2
+            assert state == {"a": 1, "b": 2}
+            assert mmapstate.open(path, readonly=True) == {"a": 1, "b": 2}
+        assert on_disk(path) == {"a": 1, "b": 2}
+
+    def test_words_that_yaml_takes_for_booleans_are_text_and_warned_about_once(self, path, caplog):
+        put(path, b"a: 1\nanswer: yes\n")
+        for _ in range(2):
+            with PersistedState(path) as state:
+                assert state.answer == "yes"
+        assert [record.getMessage() for record in caplog.records if "line 2: yes" in record.getMessage()] != []
+        assert caplog.text.count("line 2: yes") == 1
+
+
+class TestEdits:
+    @WRITERS
+    def test_an_edit_at_rest_is_adopted(self, path, write):
+        state = PersistedState(path, a=1, d={"x": 1})
+        state.vacuum()
+        node = state.d
+        write(path, b"a: 5\nd: {x: 2, y: 3}\nnew: [1]\n")
+        look(state)
+        assert state == {"a": 5, "d": {"x": 2, "y": 3}, "new": [1]}
+        node["x"] += 1
+        assert on_disk(path)["d"] == {"x": 3, "y": 3}
+        assert glob.glob(path + ".superseded*") == []
+
+    @WRITERS
+    def test_an_edit_of_a_live_file_is_adopted_and_what_it_supersedes_is_kept(self, path, write, caplog):
+        state = PersistedState(path, a=1)
+        edited = read(path)
+        state.a = 2
+        state.b = "committed after the editor read the file"
+        write(path, b"c: 1\n" + edited)
+        look(state)
+        assert state == {"c": 1, "a": 1}
+        (kept,) = glob.glob(path + ".superseded-*")
+        assert yaml.safe_load(read(kept)) == {"a": 2, "b": "committed after the editor read the file"}
+        assert "superseded" in caplog.text
+        assert "committed after" not in caplog.text
+        state.a = 3
+        assert on_disk(path) == {"c": 1, "a": 3}
+
+    def test_an_edit_that_contains_everything_supersedes_nothing(self, path):
+        state = PersistedState(path, a=1)
+        state.a = 2
+        put_by_rename(path, b"c: 1\n" + read(path))
+        look(state)
+        assert state == {"c": 1, "a": 2}
+        assert glob.glob(path + ".superseded-*") == []
+
+    @WRITERS
+    def test_an_edit_is_adopted_by_the_next_write_too(self, path, write):
+        state = PersistedState(path, a=1)
+        write(path, b"a: 10\n")
+        look(state)
+        state.b = 1
+        assert on_disk(path) == {"a": 10, "b": 1}
+
+    @WRITERS
+    def test_an_edit_that_does_not_parse_is_an_error_until_it_does_and_nothing_overwrites_it(self, path, write):
+        state = PersistedState(path, a=1)
+        state.a = 2
+        write(path, b"a: [\n")
+        look(state)
+        for access in (lambda: state.a, lambda: state.update(a=3), lambda: len(state), lambda: state.vacuum()):
+            with pytest.raises(StateFileError, match="line"):
+                access()
+        state.close()
+        assert read(path) == b"a: [\n"
+        write(path, b"a: 7\n")
+        with PersistedState(path) as state:
+            assert state.a == 7
+
+    def test_a_running_program_goes_on_when_the_edit_is_mended(self, path):
+        state = PersistedState(path, a=1)
+        put(path, b"a: [\n")
+        look(state)
+        with pytest.raises(StateFileError):
+            _ = state.a
+        put_by_rename(path, b"a: [1]\n")
+        assert state.a == [1]
+        state.a.append(2)
+        assert on_disk(path) == {"a": [1, 2]}
+
+    def test_an_edit_under_way_is_waited_for(self, path):
+        state = PersistedState(path, a=1)
+        state.vacuum()
+        put(path, b"", settled=False)
+        look(state)
+        assert state.a == 1  # what is read is the last state
+
+        def write_slowly():
+            for text in (b"a: 1", b"a: 10", b"a: 100\n"):
+                time.sleep(0.1)
+                put(path, text, settled=False)
+
+        editor = threading.Thread(target=write_slowly)
+        editor.start()
+        look(state)
+        state.b = 1
+        editor.join()
+        assert on_disk(path) == {"a": 100, "b": 1}
+
+    def test_records_that_do_not_apply_to_an_edited_snapshot_are_an_error_that_says_so(self, broken_path):
+        state = PersistedState(broken_path, d={"x": 1})
+        state.vacuum()
+        state.d["x"] = 2
+        edited = read(broken_path).replace(b"d:\n  x: 1\n", b"e: 1\n")
+        put(broken_path, edited)
+        look(state)
+        with pytest.raises(StateFileError, match="does not apply"):
+            _ = state.d
+        state.close()
+        with pytest.raises(StateFileError, match="does not apply"):
+            PersistedState(broken_path)
+        assert read(broken_path) == edited
+
+    @pytest.mark.parametrize("trim", [lambda data: data.rstrip(b" "), lambda data: data.rstrip(b" #"), lambda data: data + b"\n\n"])
+    def test_slack_that_an_editor_cut_or_added_to_is_tolerated(self, path, trim):
+        state = PersistedState(path, a=1)
+        state.a = 2
+        put_by_rename(path, trim(read(path)))
+        look(state)
+        assert state.a == 2
+        state.a = 3
+        assert on_disk(path) == {"a": 3}
+
+    def test_crlf_in_the_whole_live_file_is_tolerated(self, path):
+        state = PersistedState(path, a=1)
+        state.a = 2
+        put_by_rename(path, read(path).replace(b"\n", b"\r\n"))
+        look(state)
+        assert state.a == 2
+        state.a = 3
+        assert on_disk(path) == {"a": 3}
+
+    def test_a_plain_copy_of_a_live_file_is_a_valid_backup(self, path, tmp_path):
+        state = PersistedState(path, a=1)
+        state.a = 2
+        backup = str(tmp_path / "backup.state")
+        put(backup, read(path))
+        state.a = 3
+        with PersistedState(backup) as copy:
+            assert copy == {"a": 2}
+        put(path, read(backup))
+        look(state)
+        assert state.a == 2
+
+    def test_a_restored_backup_of_the_same_generation_is_not_mistaken_for_the_live_file(self, path):
+        state = PersistedState(path, a=1, d={})
+        backup = read(path)
+        state.a = 2
+        put(path, backup)
+        look(state)
+        assert state.a == 1
+        state.b = 1
+        assert on_disk(path) == {"a": 1, "d": {}, "b": 1}
+
+    def test_an_edit_of_the_same_size_with_the_old_mtime_is_found_at_the_vacuum(self, path):
+        state = PersistedState(path, a=11)
+        state.vacuum()
+        state.b = 1
+        found = os.stat(path)
+        with open(path, "r+b") as file:
+            file.write(b"a: 22")
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        state.vacuum()
+        assert on_disk(path) == {"a": 22, "b": 1}
+        assert state.a == 22
+
+    @needs_fork
+    def test_idle_processes_follow_an_adoption(self, path):
+        state = PersistedState(path, a=1, d={"x": 1})
+
+        def follow(talk):
+            node = state.d
+            talk.send(state.a)
+            talk.receive()
+            return state.a, node["x"], state.d is node
+
+        with Child.share(follow) as child:
+            assert child.receive() == 1
+            put(path, b"a: 2\nd: {x: 5}\n")
+            look(state)
+            assert state.a == 2
+            child.send("now")
+            assert child.result() == (2, 5, True)
+
+    @needs_fork
+    def test_the_idle_process_that_stood_at_the_last_position_keeps_what_was_superseded(self, path):
+        state = PersistedState(path, a=1)
+
+        def follow(talk):
+            assert state.a == 2
+            talk.send("read")
+            talk.receive()
+            return state.a
+
+        state.a = 2
+        with Child.share(follow) as child:
+            child.receive()
+            put(path, b"a: 9\n")
+
+            def adopt(talk):
+                with PersistedState(path) as fresh:
+                    return fresh.a
+
+            with Child(adopt) as opener:  # closes our own handle; the opener has no memory of the old state
+                assert opener.result() == 9
+            child.send("now")
+            assert child.result() == 9
+        (kept,) = glob.glob(path + ".superseded-*")
+        assert yaml.safe_load(read(kept)) == {"a": 2}
+
+
+class TestDamage:
+    def damaged(self, path):
+        """Leave a live file with three records, the second of which has a flipped bit; return its offset."""
+        with Child(self.leave_live, path) as child:
+            child.receive()
+            child.kill()
+        data = bytearray(read(path))
+        offset = data.index(b'"a", 2')
+        data[offset + 5] ^= 1
+        with open(path, "r+b") as file:
+            file.write(data)
+        return data.rindex(b"\n", 0, offset) + 1
+
+    @staticmethod
+    def leave_live(talk, path):
+        state = PersistedState(path)
+        for number in range(1, 4):
+            state.a = number
+        talk.send("done")
+        talk.receive(1000)
+
+    @needs_fork
+    def test_bad_bytes_in_the_same_boot_are_a_damaged_state_error_with_the_offset(self, broken_path):
+        offset = self.damaged(broken_path)
+        before = read(broken_path)
+        for _ in range(2):
+            with pytest.raises(DamagedStateError, match=f"offset {offset}"):
+                PersistedState(broken_path)
+            assert read(broken_path) == before
+        with pytest.raises(DamagedStateError):
+            mmapstate.open(broken_path, readonly=True)
+
+    @needs_fork
+    def test_bad_bytes_of_another_boot_give_the_good_prefix_and_keep_the_file(self, path, monkeypatch, caplog):
+        self.damaged(path)
+        before = read(path)
+        monkeypatch.setattr(platform, "boot_id", lambda: b"another boot....")
+        with PersistedState(path) as state:
+            assert state == {"a": 1}
+        (kept,) = glob.glob(path + ".damaged-*")
+        assert read(kept) == before
+        assert "offset" in caplog.text
+        assert on_disk(path) == {"a": 1}
+
+    def test_a_running_process_notices_damage_before_it_writes_behind_it(self, broken_path):
+        state = PersistedState(broken_path, a=1)
+        state.a = 2
+        data = bytearray(read(broken_path))
+        tail = data.rindex(b"\n#")
+        data[tail - 1] ^= 1
+        with open(broken_path, "r+b") as file:
+            file.write(data)
+        with pytest.raises(DamagedStateError):
+            state.a = 3
+        with pytest.raises(DamagedStateError):
+            _ = state.a
+
+    def test_nuls_behind_the_last_record_count_as_slack(self, path):
+        state = PersistedState(path, a=1)
+        state.a = 2
+        data = read(path)
+        slack = data.rindex(b"\n#") + 2
+        state.close()
+        put(path, data[:slack] + bytes(len(data) - slack))
+        with PersistedState(path) as state:
+            assert state.a == 2
+            state.a = 3
+        assert on_disk(path) == {"a": 3}
+
+
+class TestDeletion:
+    def test_a_file_deleted_while_running_is_written_anew_by_the_next_commit(self, path, caplog):
+        state = PersistedState(path, a=1)
+        os.unlink(path)
+        look(state)
+        assert state.a == 1
+        assert not os.path.exists(path)
+        started = time.monotonic()
+        state.b = 2
+        assert time.monotonic() - started >= 1.9, "an editor gets two seconds to write it again"
+        assert on_disk(path) == {"a": 1, "b": 2}
+        assert "writing it anew" in caplog.text
+
+    def test_close_never_recreates_it(self, path):
+        state = PersistedState(path, a=1)
+        os.unlink(path)
+        state.close()
+        assert not os.path.exists(path)
+
+    def test_deleted_and_created_by_an_editor_is_an_edit(self, path):
+        state = PersistedState(path, a=1)
+        os.unlink(path)
+        put(path, b"a: 2\n")
+        look(state)
+        state.b = 1
+        assert on_disk(path) == {"a": 2, "b": 1}
+
+    def test_a_file_emptied_for_good_is_written_anew(self, path, caplog):
+        state = PersistedState(path, a=1)
+        put(path, b"")
+        look(state)
+        state.b = 2
+        assert on_disk(path) == {"a": 1, "b": 2}
+        assert "emptied" in caplog.text
+
+    def test_a_file_truncated_to_its_half_is_refused_or_read_but_never_crashes(self, path):
+        for cut in range(0, 400, 7):
+            state = PersistedState(path, a=1)
+            state.update({f"k{n}": "v" * 10 for n in range(5)})
+            os.truncate(path, max(1, os.path.getsize(path) - 16000 - cut))
+            os.utime(path, (1, 1))
+            try:
+                state.c = 1
+            except StateFileError:
+                pass
+            state.close()
+            os.unlink(path)
+
+    def test_a_sidecar_deleted_while_running_is_made_again(self, path):
+        state = PersistedState(path, a=1)
+        os.unlink(path + "-lock")
+        look(state)
+        state.a = 2
+        assert os.path.exists(path + "-lock")
+        with Child(lambda talk: _read_and_write(path)) if hasattr(os, "fork") else PersistedState(path) as other:
+            if hasattr(other, "result"):
+                assert other.result() == 2
+        assert on_disk(path)["a"] == 3
+
+    @needs_fork
+    def test_two_processes_agree_on_the_new_sidecar_when_it_was_deleted_under_both(self, path):
+        state = PersistedState(path, n=0)
+
+        def count(talk):
+            talk.send("ready")
+            talk.receive()
+            for _ in range(200):
+                with state._thread_lock:
+                    state.n += 1
+            return None
+
+        with Child.share(count) as child:
+            child.receive()
+            os.unlink(path + "-lock")
+            time.sleep(0.06)
+            child.send("go")
+            for _ in range(200):
+                with state._thread_lock:
+                    state.n += 1
+            child.result()
+        assert state.n == 400
+        assert on_disk(path) == {"n": 400}
+
+
+def _read_and_write(path):
+    with PersistedState(path) as state:
+        before = state.a
+        state.a = 3
+        return before
+
+
+class TestRefusal:
+    @pytest.mark.parametrize("number", [errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM])
+    def test_where_the_system_refuses_to_replace_the_file_its_region_grows_in_place(self, path, monkeypatch, number):
+        state = PersistedState(path, queue=[])
+
+        def refuse(source, target):
+            raise OSError(number, os.strerror(number), source, None, target)
+
+        monkeypatch.setattr(platform, "replace", refuse)
+        for item in range(2000):
+            state.queue.append(item)
+        assert on_disk(path) == {"queue": list(range(2000))}
+        with pytest.raises(mmapstate.StateError, match="refused"):
+            state.vacuum()
+        state.close()
+        monkeypatch.undo()
+        with PersistedState(path) as state:
+            assert state.queue == list(range(2000))
+        with open(path) as file:
+            assert yaml.safe_load(file) == {"queue": list(range(2000))}
+
+    @needs_fork
+    def test_the_others_follow_a_region_that_grew_in_place(self, path, monkeypatch):
+        state = PersistedState(path, n=0)
+
+        def follow(talk):
+            for _ in range(3):
+                talk.send(state.n)
+                talk.receive()
+                state.m = talk
+            return None
+
+        def refuse(source, target):
+            raise OSError(errno.EBUSY, "busy")
+
+        def count(talk):
+            while (step := talk.receive()) != "end":
+                with state._thread_lock:
+                    state.n += 1
+                talk.send((step, state.n))
+
+        monkeypatch.setattr(platform, "replace", refuse)
+        with Child.share(count) as child:
+            for step in range(5):
+                state.text = "x" * 20_000 * (step + 1)
+                with state._thread_lock:
+                    state.n += 1
+                child.send(step)
+                assert child.receive() == (step, 2 * step + 2)
+            child.send("end")
+            child.result()
+        assert state.n == 10
+
+    @pytest.mark.parametrize("call", ["write_all", "sync_file", "create"])
+    def test_a_full_disk_is_an_os_error_and_the_old_state_stays_usable(self, path, monkeypatch, call):
+        state = PersistedState(path, a=1)
+        before = state.copy()
+
+        def fail(*arguments, **options):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(platform, call, fail)
+        with pytest.raises(OSError, match="No space"):
+            state.big = "x" * 100_000
+        assert state == before
+        state.b = 2
+        monkeypatch.undo()
+        state.big = "x" * 100_000
+        assert on_disk(path) == {"a": 1, "b": 2, "big": "x" * 100_000}
+
+    def test_a_failed_sync_takes_the_record_back_and_the_next_commit_goes_to_a_new_file(self, path, monkeypatch):
+        state = mmapstate.open(path, {"a": 1}, durability="power")
+        inode = os.stat(path).st_ino
+
+        def fail(descriptor):
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(platform, "sync_data", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            state.a = 2
+        assert state.a == 1
+        assert on_disk(path) == {"a": 1}
+        monkeypatch.undo()
+        state.a = 3
+        assert on_disk(path) == {"a": 3}
+        assert os.stat(path).st_ino != inode
+
+
+class TestInterrupts:
+    def test_a_write_inside_a_write_of_the_same_thread_is_an_error_and_changes_nothing(self, path):
+        state = PersistedState(path, queue=[3, 1, 2])
+
+        def meddle(item):
+            state.meddled = True
+            return item
+
+        with pytest.raises(mmapstate.StateError, match="under way in this thread"):
+            state.queue.sort(key=meddle)
+        assert state == {"queue": [3, 1, 2]}
+
+    def test_an_interrupt_at_every_line_of_a_commit_leaves_file_and_memory_in_agreement(self, path):
+        state = PersistedState(path, n=0, queue=[])
+        line = 0
+        while True:
+            line += 1
+            left = line
+
+            def trace(frame, event, argument):
+                nonlocal left
+                if "mmapstate" not in frame.f_code.co_filename or "/tests/" in frame.f_code.co_filename:
+                    return trace
+                # Leaving a `with` shows as its line again, and `try:` is a line of no instruction: a trace function can
+                # raise there, outside the tables of what to do then. No signal is handled at these places.
+                source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+                if event == "line" and source != "try:" and not source.startswith("with "):
+                    left -= 1
+                    if left == 0:
+                        raise KeyboardInterrupt
+                return trace
+
+            before = state.copy()
+            sys.settrace(trace)
+            try:
+                state.queue.append({"line": line})
+            except KeyboardInterrupt:
+                interrupted = True
+            else:
+                interrupted = False
+            finally:
+                sys.settrace(None)
+            after = {"n": 0, "queue": [*before["queue"], {"line": line}]}
+            assert state.copy() in (before, after), line
+            assert on_disk(path) == state, line
+            assert not state._store.lock.owned(), line
+            if not interrupted:
+                break
+        assert line > 40
+        assert state.queue[-1] == {"line": line}
+
+    def test_a_signal_handler_that_commits_during_a_commit_gets_an_error_or_is_kept(self, path):
+        import signal
+
+        state = PersistedState(path, n=0, handled=0)
+        outcomes = []
+
+        def handler(number, frame):
+            try:
+                state.handled += 1
+                outcomes.append("kept")
+            except mmapstate.StateError:
+                outcomes.append("refused")
+
+        old = signal.signal(signal.SIGALRM, handler)
+        dice = random.Random(1)
+        try:
+            for n in range(2000):
+                signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-6, 2e-5))
+                state.n = n
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+        assert state.n == 1999
+        assert on_disk(path) == state
+        assert outcomes
+        assert state.handled <= outcomes.count("kept")
+
+
+def test_messages_go_to_the_logger_of_the_package(path, caplog):
+    caplog.set_level(logging.DEBUG)
+    state = PersistedState(path, a=1)
+    put(path, b"a: 2\n")
+    look(state)
+    assert state.a == 2
+    assert {record.name for record in caplog.records} == {"mmapstate"}
