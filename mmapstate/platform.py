@@ -92,9 +92,16 @@ def image_of(descriptor: int) -> Image:
 def path_image(path: str) -> Image | None:
     """Return inode, size and mtime of the file at `path`; None if there is none."""
     try:
-        return _image(os.stat(path))
+        found = os.stat(path)
+        if found.st_ino == 0:  # Windows, from the folder: the file could not be opened for a look (Wine: it is mapped)
+            descriptor = os.open(path, os.O_RDONLY | _EXTRA)
+            try:
+                found = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
     except FileNotFoundError:
         return None
+    return _image(found)
 
 
 def _image(found: os.stat_result) -> Image:

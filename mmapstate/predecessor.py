@@ -21,6 +21,7 @@ So until the third has begun the old front and journal hold all, and once it has
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Iterator
@@ -35,19 +36,24 @@ __all__ = ["find_journal", "read"]
 _log = logging.getLogger("mmapstate")
 
 _BOUNDARY = re.compile(rb"\r?\n---\r?\n")
-_MARK = re.compile(rb"^### LAST VALID STATE ###(\r?\n)", re.MULTILINE)
-_JOURNAL = re.compile(rb"(?:\A|\n)---\r?\n(?:\[|### LAST VALID STATE ###\r?\n)")
+_MARK = re.compile(rb"### LAST VALID STATE ###(\r?\n)")
+_JOURNAL = re.compile(rb"\n---\r?\n(?:\[|### LAST VALID STATE ###\r?\n)")
+_JOURNAL_ALONE = (b"---\n[", b"---\r\n[")  # an editor took away the empty line that was the front
 _TORN = re.compile(rb"\r?\n(?:-{1,2}|---\r?|---\r?\n(?:#{0,3}|### [A-Z ]{0,16}|### LAST VALID STATE #{0,3}\r?))\Z")
+_LONGEST_TORN = 34
 _FIRST_KEY = re.compile(rb"[^\n]*?:(?=[ \r\n])")
 _VERBS = {"set": 3, "delete": 2, "insert": 3}
 _HEADS = ('["set", [', '["delete", [', '["insert", [')
-_MOST_PLACES = 64  # where padding is looked for that begins like the last valid state
+_MOST_PLACES = 64  # to look at where padding may begin; each costs a parse
 
 
 def find_journal(data: bytes) -> bool:
     """Return whether `data` is a file of persistedstate with more behind (or over) its snapshot."""
-    if _JOURNAL.search(data) or _TORN.search(data):
+    if _JOURNAL.search(data) or data.startswith(_JOURNAL_ALONE):
         return True
+    torn = _TORN.search(data, len(data) - _LONGEST_TORN)
+    if torn:
+        return b"---" in torn[0] or not _parses(data)  # else it is an item that somebody is about to type
     return _last_mark(data) is not None or _padding(data) >= 0
 
 
@@ -85,7 +91,9 @@ def _last_mark(data: bytes) -> _Mark | None:
         separator = mark[1] + b"---" + mark[1]
         before = mark.start() - len(separator)
         overlaid = not data.endswith(separator, 0, mark.start())
-        if not overlaid or _is_whole(data, before, mark.end(), separator):
+        if not overlaid or (
+            data[mark.start() - 1 : mark.start()] in (b"", b"\n") and _is_whole(data, before, mark.end(), separator)
+        ):
             return _Mark(before, mark.end(), overlaid)
     return None
 
@@ -115,7 +123,7 @@ def _padding(data: bytes) -> int:
         data = data[: data.rindex(b"\n", 0, -1) + 1]
     first = _FIRST_KEY.match(data)
     head = first[0] if first else data[:1]
-    for start in _repetitions(data, head):
+    for start in itertools.islice(_repetitions(data, head), _MOST_PLACES if head.strip() else 0):
         joined = data[start - 1 : start] not in b" \t\r\n#"
         if not joined and (data[start - 1 : start] != b"\n" or len(data) - start < len(head)):
             continue
@@ -162,7 +170,7 @@ class _File:
         if documents:  # persistedstate opened the file like this, and went on with this state
             return self._replayed(self._front(text) if text.strip() else self.read(before), documents)
         if mark.overlaid:
-            return self._last_valid(text)
+            return self._last_valid(text)  # looked at already
         change = max((boundary.end() for boundary in _BOUNDARY.finditer(before)), default=-1)
         if change < 0:
             return self._without_journal(data, mark, before, text)
@@ -193,10 +201,10 @@ class _File:
 
     def _last_valid(self, text: bytes) -> dict[Any, Plain]:
         _log.warning("%s: persistedstate was killed in its vacuum; using its last valid state", self.file)
-        return snapshot.parse(text, self.file, self.suspects)
+        return self._parsed(text)
 
     def _front_and_journal(self, data: bytes) -> dict[Any, Plain]:
-        if data.startswith((b"---\n[", b"---\r\n[")):  # an editor took away the empty line that was the front
+        if data.startswith(_JOURNAL_ALONE):
             data = b"\n" + data
         front, *documents = _BOUNDARY.split(data)
         return self._replayed(self._front(front) if not documents else self._parsed(front), documents)
@@ -302,14 +310,10 @@ class _Replay:
 
     def apply(self, verb: str, path: list[Any], key: Any, value: Any = None) -> None:
         """Raises LookupError, TypeError, AttributeError or OverflowError where persistedstate refused the change."""
-        container: Any = self.state
-        for step in path:
-            container = self._child(container, step)
+        container = self._container(path, verb, key)
         self._note(value)
         if isinstance(container, list):
             self._apply_to_list(verb, container, key, value)
-        elif not isinstance(container, dict):
-            raise TypeError("a change of something that is no container")
         elif verb == "set":
             container[self._key(container, key)] = value
             self.vague.get(id(container), (None, set()))[1].discard(key)
@@ -317,6 +321,15 @@ class _Replay:
             del container[self._key(container, key)]
         else:
             raise AttributeError("a mapping has no insert")
+
+    def _container(self, path: list[Any], verb: str, key: Any) -> Any:
+        """Return the container that wrote the change: of those that believe to be at `path`, one that could do it."""
+        found: list[Any] = [self.state]
+        for step in path:
+            found = [child for container in found for child in self._children(container, step)]
+        able = [container for container in found if self._can(container, verb, key)] if len(found) > 1 else found
+        self.in_doubt = len(able) > 1 or (len(found) > 1 and verb == "delete")  # which may have been refused
+        return (able or found)[0]  # IndexError: it had been removed
 
     def _apply_to_list(self, verb: str, items: list[Any], index: Any, value: Any) -> None:
         size = len(items)
@@ -343,21 +356,24 @@ class _Replay:
         known = self.places.get(id(items))
         return known[1] if known else None
 
-    def _child(self, container: Any, step: Any) -> Any:
+    def _children(self, container: Any, step: Any) -> list[Any]:
+        """Return the containers in `container` that believe to be at `step`; first the one that is."""
         if isinstance(container, dict):
-            return container[self._key(container, step)]
-        if not isinstance(container, list):
-            raise TypeError("a step into something that is no container")
-        places = self._places(container, odd=False)
-        if places is None:
-            return container[step]
-        believers = [item for item, place in zip(container, places, strict=True) if place == step]
-        found = [item for item in believers if isinstance(item, dict | list)]
-        if len(found) < 2:
-            return found[0]  # IndexError: it is in the list no more
-        self.in_doubt = True
-        there = container[step] if -len(container) <= step < len(container) else None
-        return there if any(item is there for item in found) else found[0]
+            children = [container.get(self._key(container, step))]
+        else:
+            there = container[step] if isinstance(step, int) and -len(container) <= step < len(container) else None
+            places = self._places(container, odd=False)
+            if places is None:
+                children = [there]
+            else:
+                believers = [item for item, place in zip(container, places, strict=True) if place == step]
+                children = sorted(believers, key=lambda item: item is not there)
+        return [child for child in children if isinstance(child, dict | list)]
+
+    def _can(self, container: Any, verb: str, key: Any) -> bool:
+        if isinstance(container, list):
+            return isinstance(key, int) and (verb == "insert" or -len(container) <= key < len(container))
+        return verb == "set" or (verb == "delete" and self._key(container, key) in container)
 
     def _key(self, container: dict[Any, Any], key: Any) -> Any:
         """Return `key`, after the key of a mapping that it shows to be this one was made it."""

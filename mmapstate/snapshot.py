@@ -14,7 +14,7 @@ import base64
 import math
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import yaml
@@ -95,8 +95,8 @@ def dump(data: dict[Any, Plain]) -> bytes:
     return _dump(data, _BlockDumper, default_flow_style=False)
 
 
-def flow(value: Plain) -> bytes:
-    """Return `value` as one line of YAML in flow style, strings in double quotes.
+def flow(value: list[Plain]) -> bytes:
+    """Return the list `value` as one line of YAML in flow style, strings in double quotes.
 
     The text is read back and compared. Raises ValueError if YAML cannot carry the value.
     """
@@ -345,13 +345,25 @@ def _represent_bytes(dumper: Any, data: bytes) -> Any:
     return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode("ascii"))
 
 
-def _represent_flow_datetime(dumper: Any, moment: datetime) -> Any:
-    # Plain, it would hold a colon: libyaml quotes it in flow style, and tags it so that only PyYAML reads a timestamp.
-    return dumper.represent_scalar("tag:yaml.org,2002:timestamp", moment.isoformat(" "), style='"')
+def _represent_flow_bytes(dumper: Any, data: bytes) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode("ascii"), style='"')
+
+
+def _represent_flow_time(dumper: Any, time: date) -> Any:
+    text = time.isoformat(" ") if isinstance(time, datetime) else time.isoformat()
+    return dumper.represent_scalar("tag:yaml.org,2002:timestamp", text, style='"')
 
 
 _BlockDumper.add_representer(str, _represent_block_text)
 _BlockDumper.add_representer(bytes, _represent_bytes)
-_FlowDumper.add_representer(str, _represent_flow_text)
-_FlowDumper.add_representer(datetime, _represent_flow_datetime)
 _BlockDumper.add_implicit_resolver("!ambiguous", _AMBIGUOUS, list("0123456789+-.ynotfYNOTF~<=iI"))
+_FlowDumper.add_representer(str, _represent_flow_text)
+_FlowDumper.add_representer(bytes, _represent_flow_bytes)
+_FlowDumper.add_representer(date, _represent_flow_time)
+_FlowDumper.add_representer(datetime, _represent_flow_time)
+# A time has colons, and must be quoted there. Where the dumper knows its tag from the text alone, libyaml writes it with
+# the tag "!", which PyYAML takes for a time, and the other readers for text.
+_FlowDumper.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
+    for first, resolvers in _BlockDumper.yaml_implicit_resolvers.items()
+}

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from mmapstate.errors import UnsupportedValueError
-from mmapstate.tree import KINDS, NODES, Node, copy_of, live
+from mmapstate.tree import KINDS, NODES, Node, comparable, copy_of, live
 from mmapstate.values import Plain, normalise_key
 
 __all__ = ["StateDict"]
@@ -88,11 +88,10 @@ class StateDict(Node, MutableMapping[Any, Any]):
         return cast("dict[Any, Any]", self.plain())
 
     def __eq__(self, other: object) -> bool:
-        if other.__class__ in NODES:
-            other = cast("Node", other).plain()
         if not isinstance(other, Mapping):
             return NotImplemented
-        return bool(self.plain() == dict(other))
+        mine = self.plain()
+        return bool(mine == (mine if other is self else dict(comparable(other))))
 
     def __or__(self, other: Any) -> dict[Any, Any]:
         if not isinstance(other, Mapping):

@@ -337,10 +337,10 @@ class StateList(Node, MutableSequence[Any]):
         return self._tree.steady(list, self._items)
 
     def _compared(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
-        other = comparable(other)
-        if not isinstance(other, list):
+        if not isinstance(other, list) and other.__class__ is not StateList:
             return cast("bool", NotImplemented)
-        return compare(self.plain(), other)
+        mine = self.plain()
+        return compare(mine, mine if other is self else comparable(other))
 
     def _instead(self, name: str) -> str:  # noqa: ARG002
         return "items have an index, such as [0]"

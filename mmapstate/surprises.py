@@ -35,6 +35,8 @@ class Surprises(Vacuum):
     def _settle(self, purpose: str) -> None:
         """Find out what stands at the path, whatever happened, and agree with it. Under the locks and the guard."""
         self._look_at_sidecar()
+        if self.page.pending.generation:  # a vacuum's owner died: what it had not swapped in goes first
+            platform.remove(beside.temporary_path(self.path, self.page.pending.generation))
         deadline = time.monotonic() + ENDLESS_EDIT
         while True:
             if time.monotonic() > deadline:
@@ -129,7 +131,6 @@ class Surprises(Vacuum):
             return False
         if not scan.clean:
             journal.blank(scan.tail + 1, file.size)
-        platform.remove(beside.temporary_path(self.path, page.pending.generation))
         self._announce(found.origin)
         return True
 
@@ -156,9 +157,9 @@ class Surprises(Vacuum):
 
     def _damaged(self, offset: int) -> NoReturn:
         raise DamagedStateError(
-            f"{self.file}: bytes of the journal at offset {offset} have changed since they were committed; no crash of a "
-            "program does that. Nothing was overwritten. Copy the file, then put back a good copy of it, or remove all "
-            "lines from the damaged one on"
+            f"{self.file}: bytes of the journal at offset {offset} have changed since they were committed; no crash of "
+            "a program does that. Nothing was overwritten. Copy the file, then put back a good copy of it, or remove "
+            "all lines from the damaged one on"
         )
 
     def _adopt(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
@@ -259,9 +260,7 @@ class Surprises(Vacuum):
             return False
         log.warning("%s: the file was %s while in use; writing it anew", self.file, "emptied" if found else "deleted")
         if self.unsure:
-            raise StateFileError(
-                f"{self.file}: the file is gone, and memory may be incomplete; open it again"
-            )
+            raise StateFileError(f"{self.file}: the file is gone, and memory may be incomplete; open it again")
         self.page.superseded = Position(0, 0)
         try:
             written = self._vacuum(beside.region_size(0, 0, 0), origin_known=False, expected=found or NOTHING_THERE)

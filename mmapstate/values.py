@@ -190,7 +190,7 @@ def _normalise_container(value: Any, level: int, around: tuple[int, ...]) -> Pla
                 place = ()
                 name = normalise_key(key)
                 place = (name,)
-                if name in copy:  # an enumeration's member and its value, say
+                if name in copy:  # a subclass may hash as it likes
                     raise UnsupportedValueError("this key stands twice in one mapping, once it is a plain scalar")
                 copy[name] = _normalise_item(item, level, around)
             return copy

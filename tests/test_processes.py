@@ -1,5 +1,6 @@
 """Several processes on one file: no update lost, races have one winner, nodes and iteration survive the others."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -142,7 +143,7 @@ def vacuum_often(talk, path):
         state["other"] += 1
         talk.send("vacuumed")
         talk.receive()
-    return None
+    return
 
 
 @needs_fork
@@ -205,7 +206,11 @@ def test_a_child_forked_from_a_threaded_process_works_by_the_child_hook_alone(pa
                 assert isinstance(state.queue.copy(), list)
                 return state.counter - before
 
-            with pytest.warns(DeprecationWarning) if sys.version_info >= (3, 12) else _nothing():
+            with (
+                pytest.warns(DeprecationWarning, match="fork")
+                if sys.version_info >= (3, 12)
+                else contextlib.nullcontext()
+            ):
                 child = Child.share(in_child)
             with child:
                 assert child.result() >= 1000
@@ -214,14 +219,6 @@ def test_a_child_forked_from_a_threaded_process_works_by_the_child_hook_alone(pa
         for thread in threads:
             thread.join()
     assert on_disk(path) == state
-
-
-class _nothing:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
 
 @needs_fork
@@ -309,7 +306,7 @@ def test_a_reader_sees_a_commit_that_it_was_told_of(path):
                 state.vacuum()
             talk.send(number)
             talk.receive()
-        return None
+        return
 
     with Child.share(tell) as child:
         while True:
@@ -329,7 +326,7 @@ def test_a_reader_stays_off_the_lock(path):
             state.n = 1
             talk.send("held")
             talk.receive()
-        return None
+        return
 
     with Child.share(hold_and_write) as child:
         child.receive()
@@ -360,7 +357,8 @@ def test_between_its_looks_at_the_path_a_read_makes_no_system_call(path, tmp_pat
     subprocess.run([*strace, sys.executable, "-c", program, path], check=True, timeout=120)
     lines = log.read_text().splitlines()
     first, last = (number for number, line in enumerate(lines) if "getppid" in line)
-    calls = [line for line in lines[first + 1 : last] if not any(word in line for word in ("mmap(NULL", "munmap", "brk"))]
+    of_the_allocator = ("mmap(NULL", "munmap", "brk")
+    calls = [line for line in lines[first + 1 : last] if not any(word in line for word in of_the_allocator)]
     assert calls == []
 
 

@@ -113,7 +113,8 @@ class TestOpen:
         assert on_disk(path) == {"a": 2}
 
     @pytest.mark.parametrize(
-        "options", [{"durability": "paper"}, {"timeout": -1}, {"timeout": float("nan")}, {"readonly": True, "exclusive": True}]
+        "options",
+        [{"durability": "paper"}, {"timeout": -1}, {"timeout": float("nan")}, {"readonly": True, "exclusive": True}],
     )
     def test_nonsense_options_are_value_errors(self, path, options):
         with pytest.raises(ValueError):

@@ -93,7 +93,9 @@ class TestBadFiles:
             state.a = 1
         assert on_disk(path) == {"a": 1}
 
-    @pytest.mark.parametrize("data", [b"a: 1", b"\xef\xbb\xbfa: 1\n", b"a: 1\r\n", b"---\na: 1\n...\n", b"%YAML 1.1\n---\na: 1\n"])
+    ODD = (b"a: 1", b"\xef\xbb\xbfa: 1\n", b"a: 1\r\n", b"---\na: 1\n...\n", b"%YAML 1.1\n---\na: 1\n")
+
+    @pytest.mark.parametrize("data", ODD)
     def test_odd_but_valid_files_open_and_take_changes(self, path, data):
         put(path, data)
         with PersistedState(path) as state:
@@ -162,7 +164,7 @@ class TestEdits:
         state.a = 2
         write(path, b"a: [\n")
         look(state)
-        for access in (lambda: state.a, lambda: state.update(a=3), lambda: len(state), lambda: state.vacuum()):
+        for access in (lambda: state.a, lambda: state.update(a=3), lambda: len(state), state.vacuum):
             with pytest.raises(StateFileError, match="line"):
                 access()
         state.close()
@@ -215,7 +217,9 @@ class TestEdits:
             PersistedState(broken_path)
         assert read(broken_path) == edited
 
-    @pytest.mark.parametrize("trim", [lambda data: data.rstrip(b" "), lambda data: data.rstrip(b" #"), lambda data: data + b"\n\n"])
+    @pytest.mark.parametrize(
+        "trim", [lambda data: data.rstrip(b" "), lambda data: data.rstrip(b" #"), lambda data: data + b"\n\n"]
+    )
     def test_slack_that_an_editor_cut_or_added_to_is_tolerated(self, path, trim):
         state = PersistedState(path, a=1)
         state.a = 2
@@ -452,7 +456,7 @@ class TestDeletion:
             for _ in range(200):
                 with state._thread_lock:
                     state.n += 1
-            return None
+            return
 
         with Child.share(count) as child:
             child.receive()
@@ -504,7 +508,7 @@ class TestRefusal:
                 talk.send(state.n)
                 talk.receive()
                 state.m = talk
-            return None
+            return
 
         def refuse(source, target):
             raise OSError(errno.EBUSY, "busy")
