@@ -33,8 +33,9 @@ class Picture:
     """The picture of one state file. Changed under ``guard`` only.
 
     Three flags tell how far a thread came that was interrupted (a signal handler that raises), or is at work:
-    ``applying`` is odd while memory is half-way (other threads wait), ``unsure`` while file and memory may differ (found
-    with nobody at work: rebuilt from the file), ``busy`` the thread inside a write, which must not start another one.
+    ``applying`` is odd while memory is half-way (other threads wait); ``unsure`` is set while file and memory may
+    differ (found with nobody at work: rebuilt from the file); ``busy`` is the thread inside a write, which must not
+    start another one.
     """
 
     lock: StoreLock
@@ -100,9 +101,9 @@ class Picture:
         origin, start, before = self.page.origin, self.page.start, self.page.before
         journal = self.journal
         for earlier in (before, origin):
-            if earlier.generation == journal.generation and earlier.tail > journal.tail:
-                if not self._follow(earlier.tail):
-                    return False
+            behind = earlier.generation == journal.generation and earlier.tail > journal.tail
+            if behind and not self._follow(earlier.tail):
+                return False
         if journal.position not in (before, origin):
             return False
         try:
