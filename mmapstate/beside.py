@@ -13,9 +13,10 @@ import time
 from mmapstate import platform
 from mmapstate.format import Position, marker
 
-__all__ = ["keep_copy", "region_size", "sweep", "temporary_path", "whole_image", "write_beside"]
+__all__ = ["GROWING_REGION", "keep_copy", "region_size", "sweep", "temporary_path", "whole_image", "write_beside"]
 
 _FIRST_REGION = 16 * 1024
+GROWING_REGION = 1024 * 1024  # bytes; a smaller one that is full grows where it is
 _LARGEST_REGION = 4 * 1024 * 1024
 _SNAPSHOTS_PER_REGION = 8
 

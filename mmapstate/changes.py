@@ -44,11 +44,19 @@ def encode(changes: Sequence[Change]) -> bytes:
 
     Raises ValueError when neither JSON nor YAML can carry a value.
     """
-    value: Any = list(changes[0]) if len(changes) == 1 else [list(change) for change in changes]
     try:
-        return text_of(value).encode("utf-8")
+        text = _change_text(changes[0]) if len(changes) == 1 else "[" + ", ".join(map(_change_text, changes)) + "]"
     except _NotJson:
-        return snapshot.flow(value)
+        return snapshot.flow(list(changes[0]) if len(changes) == 1 else [list(change) for change in changes])
+    return text.encode("utf-8")
+
+
+def _change_text(change: Change) -> str:
+    if change[0] == "set":  # the commonest: a counter's record
+        _, path, key, value = change
+        number = int.__repr__(value) if value.__class__ is int else text_of(value)
+        return f'["set", {text_of(path) if path else "[]"}, {text_of(key)}, {number}]'
+    return "[" + ", ".join(map(text_of, change)) + "]"
 
 
 def text_of(value: Any) -> str:
@@ -112,11 +120,11 @@ def apply(root: dict[Any, Plain], changes: Iterable[Change]) -> None:
             container[change[2]] = change[3]
         elif operation == "delete":
             del container[change[2]]
+        elif container.__class__ is not list:
+            raise TypeError(f"{operation} needs a list")
         elif operation == "insert":
             container.insert(change[2], change[3])
         else:
-            if container.__class__ is not list:
-                raise TypeError("splice needs a list")
             container[change[2] : change[3]] = change[4]
 
 

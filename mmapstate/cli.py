@@ -6,7 +6,6 @@ Exit codes: 0 it went well, 1 it did not (for `demo`: a promise did not hold), 2
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import os
 import sys
@@ -37,14 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # of stdout, as in `... | head`
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the exit fails to flush
-        return 1
     except (StateError, OSError) as error:
+        if not _is_read():
+            return 1  # nobody waits for the rest, as in `... | head`
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     return code
+
+
+def _is_read() -> bool:
+    """Return whether somebody still reads stdout, by ending its line; if not, the rest goes nowhere.
+
+    Else Python would complain at exit that it cannot write it.
+    """
+    try:
+        print(flush=True)
+    except OSError:  # a broken pipe, on Windows an invalid argument
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,6 +9,7 @@ The state file
     snapshot   := one YAML document, UTF-8, a mapping at its top
     journal    := marker record* slack
     marker     := "--- # mmapstate journal 1 " generation " from " (position | "-") " " snapshot-crc " " text LF
+                                                               text: any without "--- "
     record     := "--- " payload " #" crc LF
     slack      := "#" then spaces to the end of the file
     payload    := change | "[" change ("," change)* "]"        see `changes`
@@ -86,6 +87,7 @@ __all__ = [
     "PAGE_SIZE",
     "PENDING",
     "POSITION",
+    "RECORD",
     "START",
     "SUPERSEDED",
     "TAIL",
@@ -113,13 +115,17 @@ __all__ = [
 JOURNAL_VERSION = 1
 MARKER_START = b"--- # mmapstate journal "
 _UNBORN_START = b"#" + MARKER_START[1:]
+_UNBORN_SHORTEST = len(b"#-- #")  # less may be anybody's comment
 _ADVICE = b"newer changes follow; stop the programs before editing"
 _MARKER = re.compile(
     rb"[#-]-- # mmapstate journal (?P<version>\S+)"
     rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]+)|-) (?P<crc>[0-9a-f]{8})"
-    rb" [^\n]*)?"
+    rb" (?:(?!--- )[^\n])*\n)?"  # a marker that holds the beginning of a record has lost its line end
 )
+_SLACK_ONLY = re.compile(rb"\n# *\Z")
 _STRAY_LINE = re.compile(rb"\n[ \r\x00]*([^#\x00 \r\n])")
+
+RECORD = b"--- %b #%08x\n"  # payload, crc
 
 PAGE_SIZE = 4096
 MAGIC = b"mmapst\x00\x01"
@@ -208,6 +214,9 @@ def find_marker(data: bytes) -> Marker | None:
         first = _record_at(data, found.end, seed(found.generation))
         if first is not None and first.committed:
             return found
+    start = data.rfind(MARKER_START)
+    if start >= 0 and _SLACK_ONLY.match(data, data.find(b"\n", start)):
+        return Marker(start, len(data), "1, damaged", 0, None, 0)  # the line end before it was changed
     return None
 
 
@@ -222,15 +231,16 @@ def unborn_start(data: bytes) -> int:
         slack = written[start:].partition(b"\n")[2]
         return -1 if slack.strip(b"# \x00\r\n") else start
     start = written.rfind(b"\n") + 1
-    if written[start:].startswith(b"#-- #") and _UNBORN_START.startswith(written[start:]):
+    has_nuls = 0 < len(written) < len(data)
+    if _UNBORN_START.startswith(written[start:]) and (has_nuls or len(written) - start >= _UNBORN_SHORTEST):
         return start
-    return start if 0 < start == len(written) < len(data) else -1
+    return -1
 
 
 def record(payload: bytes, crc: int) -> tuple[bytes, int]:
     """Return the text of a record, LF included, and its crc; `crc` is its predecessor's."""
     crc = crc32(payload, crc)
-    return b"--- %b #%08x\n" % (payload, crc), crc
+    return RECORD % (payload, crc), crc
 
 
 def read_batch(data: bytes, crc: int) -> tuple[list[bytes], int] | None:
@@ -317,8 +327,8 @@ def _read_marker(data: bytes, start: int) -> Marker:
     if match is None:  # the words alone, without a version
         return Marker(start, end, "?", 0, None, 0)
     version = match["version"].decode("ascii", "replace")
-    if match["generation"] is None or line_end < 0:
-        return Marker(start, end, version if version != "1" else "1, cut short", 0, None, 0)
+    if match["generation"] is None:
+        return Marker(start, end, version if version != "1" else "1, damaged", 0, None, 0)
     origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
     return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16))
 

@@ -6,7 +6,9 @@ that record's crc. It moves forward only: by `advance`, under the lock, and by `
 
 from __future__ import annotations
 
-from mmapstate.format import Marker, Position, read_batch, record, seed
+from zlib import crc32
+
+from mmapstate.format import RECORD, Marker, Position, read_batch, seed
 from mmapstate.mapping import MappedFile
 
 __all__ = ["Journal"]
@@ -55,7 +57,8 @@ class Journal:
 
     def encode(self, payload: bytes) -> tuple[bytes, int]:
         """Return the text of the record that would hold `payload` as the next one, and its crc."""
-        return record(payload, self.crc)
+        crc = crc32(payload, self.crc)
+        return RECORD % (payload, crc), crc
 
     def append(self, text: bytes) -> None:
         """Store the record `text`, which fits, at the tail. With the last of these stores it is committed.

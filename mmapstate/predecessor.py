@@ -51,10 +51,11 @@ def find_journal(data: bytes) -> bool:
     """Return whether `data` is a file of persistedstate with more behind (or over) its snapshot."""
     if _JOURNAL.search(data) or data.startswith(_JOURNAL_ALONE):
         return True
+    # "\n-" can be an item that somebody is about to type, too.
     torn = _TORN.search(data, len(data) - _LONGEST_TORN)
     if torn:
-        return b"---" in torn[0] or not _parses(data)  # else it is an item that somebody is about to type
-    return _last_mark(data) is not None or _padding(data) >= 0
+        return b"---" in torn[0] or not _parses(data) or _padded_front(data[: torn.start()]) is not None
+    return _last_mark(data) is not None or _padded_front(data) is not None
 
 
 def read(data: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
@@ -113,23 +114,24 @@ def _is_whole(data: bytes, before: int, end: int, separator: bytes = b"") -> boo
     return data[reach : before + len(separator)] == (text + separator)[reach - start :]
 
 
-def _padding(data: bytes) -> int:
-    """Return where padding begins behind a front without a journal, or -1: nothing but the front's own text again.
+def _padded_front(data: bytes) -> bytes | None:
+    """Return the front of a file without a journal if padding follows: nothing but the front's own text again.
 
     That is what a vacuum leaves that changes nothing and is killed at once. The front has no line end on POSIX, so the
     padding's first key runs into the last value.
     """
-    if data.endswith((b"\n\n", b"\n\r", b"\n\r\n")):  # the separator behind it has begun
-        data = data[: data.rindex(b"\n", 0, -1) + 1]
+    data = data.replace(b"\r\n", b"\n").removesuffix(b"\r")
+    if data.endswith(b"\n\n"):
+        data = data[:-1]  # the separator behind the padding has begun
     first = _FIRST_KEY.match(data)
     head = first[0] if first else data[:1]
     for start in itertools.islice(_repetitions(data, head), _MOST_PLACES if head.strip() else 0):
-        joined = data[start - 1 : start] not in b" \t\r\n#"
+        joined = data[start - 1 : start] not in b" \t\n#"
         if not joined and (data[start - 1 : start] != b"\n" or len(data) - start < len(head)):
             continue
         if _parses(data[:start]) and ((first and joined and len(data) - start >= len(head)) or not _parses(data)):
-            return start
-    return -1
+            return data[:start]
+    return None
 
 
 def _repetitions(data: bytes, head: bytes) -> Iterator[int]:
@@ -171,9 +173,10 @@ class _File:
             return self._replayed(self._front(text) if text.strip() else self.read(before), documents)
         if mark.overlaid:
             return self._last_valid(text)  # looked at already
-        change = max((boundary.end() for boundary in _BOUNDARY.finditer(before)), default=-1)
-        if change < 0:
-            return self._without_journal(data, mark, before, text)
+        change = max((boundary.end() for boundary in _BOUNDARY.finditer(before)), default=0)
+        killed_before = _MARK.match(before, change)
+        if not change or killed_before:
+            return self._without_journal(data, mark, before[killed_before.end() if killed_before else 0 :], text)
         # The padding begins in the line of the last change, which was not overwritten then, nor were those before it.
         line_end = before.find(b"\n", change)
         if text.strip() and before.endswith(text) and change <= len(before) - len(text) <= line_end:
@@ -195,13 +198,13 @@ class _File:
             place = before.find(text, place + 1)
         if place < 0 and _is_whole(data, mark.before, mark.end):
             return self._last_valid(text)
-        if _padding(before) < 0 and before.strip() != b"{}":
+        if _padded_front(before) is None and before.strip() != b"{}":
             raise self._neither()
         return self._front(before)  # an empty front has nothing before its padding
 
     def _last_valid(self, text: bytes) -> dict[Any, Plain]:
         _log.warning("%s: persistedstate was killed in its vacuum; using its last valid state", self.file)
-        return self._parsed(text)
+        return self._front(text)  # it may have been killed again, with nothing changed
 
     def _front_and_journal(self, data: bytes) -> dict[Any, Plain]:
         if data.startswith(_JOURNAL_ALONE):
@@ -210,11 +213,11 @@ class _File:
         return self._replayed(self._front(front) if not documents else self._parsed(front), documents)
 
     def _front(self, text: bytes) -> dict[Any, Plain]:
-        padding = _padding(text)
-        if padding >= 0:
-            _log.warning("%s: persistedstate was killed in its vacuum, before it changed anything", self.file)
-            text = text[:padding]
-        return self._parsed(text)
+        front = _padded_front(text)
+        if front is None:
+            return self._parsed(text)
+        _log.warning("%s: persistedstate was killed in its vacuum, before it changed anything", self.file)
+        return self._parsed(front)
 
     def _parsed(self, text: bytes) -> dict[Any, Plain]:
         return snapshot.parse(text, self.file, self.suspects)

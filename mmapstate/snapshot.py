@@ -361,8 +361,8 @@ _FlowDumper.add_representer(str, _represent_flow_text)
 _FlowDumper.add_representer(bytes, _represent_flow_bytes)
 _FlowDumper.add_representer(date, _represent_flow_time)
 _FlowDumper.add_representer(datetime, _represent_flow_time)
-# A time has colons, and must be quoted there. Where the dumper knows its tag from the text alone, libyaml writes it with
-# the tag "!", which PyYAML takes for a time, and the other readers for text.
+# A time has colons, and must be quoted there. Where the dumper knows its tag from the text alone, libyaml writes it
+# with the tag "!", which PyYAML takes for a time, and the other readers for text.
 _FlowDumper.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith(":timestamp")]
     for first, resolvers in _BlockDumper.yaml_implicit_resolvers.items()

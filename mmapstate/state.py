@@ -194,8 +194,11 @@ class PersistedState(State):
                 pass
         raise AttributeError(f"{self.__dict__.get('_path_text', 'a state')} has no key {name!r}")
 
-    def _set_attribute(self, name: str, value: Any) -> None:
-        self[name] = value
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[:1] == "_" or name in self._hidden:
+            super().__setattr__(name, value)
+        else:
+            self[name] = value
 
     def _delete_attribute(self, name: str) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from mmapstate.errors import UnsupportedValueError
 from mmapstate.tree import KINDS, NODES, Node, comparable, copy_of, live
-from mmapstate.values import Plain, normalise_key
+from mmapstate.values import SURE_INT, SURE_KEY, Plain, normalise_key
 
 __all__ = ["StateDict"]
 
@@ -108,8 +108,11 @@ class StateDict(Node, MutableMapping[Any, Any]):
         return self
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        key = self._checked_key(key)
-        if self._is_own(value):
+        if not (key.__class__ is str and len(key) < SURE_KEY and key.isascii()):
+            key = self._checked_key(key)
+        if value.__class__ is int and -SURE_INT < value < SURE_INT:  # spares a counter three calls
+            self._tree.write(self._set, key, value)
+        elif self._is_own(value):
             self._tree.write(self._set_node, key, value)
         else:
             self._tree.write(self._set, key, self._checked(value, key))

@@ -176,15 +176,17 @@ class Store(Surprises):
             payload = changes.encode(record)
         except ValueError as error:
             raise UnsupportedValueError(str(error), (), self.file) from None
-        text, crc = self.journal.encode(payload)
-        if len(text) > self.journal.room():
-            self._make_room(len(text))
-            text, crc = self.journal.encode(payload)
-        page = self.page_bytes
         journal = self.journal
+        text, crc = journal.encode(payload)
+        if len(text) > journal.room():
+            self._make_room(len(text))
+            journal = self.journal
+            text, crc = journal.encode(payload)
+        page = self.page_bytes
         if self.power:
             self._sync_first()
-        self._begin_unsure()
+        self.seen = b""
+        self.unsure = True
         page[UNSETTLED] = 1
         journal.append(text)
         if self.power:

@@ -41,7 +41,12 @@ MAX_INT_DIGITS = 4300
 """CPython refuses to convert longer integers from and to text (since 3.11, by default)."""
 
 _MINUTE = timedelta(minutes=1)
-_SURE_INT = 10**18
+SURE_INT = 10**18
+"""Smaller integers need no further look."""
+
+SURE_KEY = 161
+"""Shorter ASCII keys need no further look: an escape has at most six characters."""
+
 _LIMIT_INT: int = 10**MAX_INT_DIGITS
 
 
@@ -72,7 +77,7 @@ def normalise(value: Any, level: int = 0) -> Plain:
     """
     kind = type(value)
     if kind is int:
-        if -_SURE_INT < value < _SURE_INT:
+        if -SURE_INT < value < SURE_INT:
             return value  # type: ignore[no-any-return]
         return _checked_int(value)
     if kind is str:
@@ -86,7 +91,7 @@ def normalise(value: Any, level: int = 0) -> Plain:
 
 def normalise_key(key: Any) -> Any:
     """Return `key` as a plain scalar that may be the key of a mapping; raise `UnsupportedValueError` otherwise."""
-    if type(key) is str and len(key) <= 160 and key.isascii():  # at most six characters of text for each
+    if type(key) is str and len(key) < SURE_KEY and key.isascii():
         return key
     path = (key,) if isinstance(key, str | int | float) else ()
     try:

@@ -32,9 +32,8 @@ append = Journal.append
 
 def faulty(self, *arguments):
     global appends
-    appends += multiprocessing.current_process().name == "cleo"
-    if appends and appends % 500 == 0:
-        appends += 1
+    appends += 1
+    if multiprocessing.current_process().name == "cleo" and appends in (5, 10, 15):
         {fault}
     else:
         append(self, *arguments)
@@ -43,7 +42,7 @@ def faulty(self, *arguments):
 Journal.append = faulty
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["demo", "--seconds", "0.5"]))
+    sys.exit(cli.main(["demo", "--seconds", "0.6"]))
 """
 
 
@@ -78,7 +77,7 @@ def test_nothing_is_lost(tmp_path):
     """It exits with 0, in a folder whose name has spaces and other letters, and leaves nothing behind."""
     folder = tmp_path / "ein schöner Ordner, 日本"
     folder.mkdir()
-    code, output, errors = run(folder, "-m", "mmapstate", "demo", "--seconds", "0.8")
+    code, output, errors = run(folder, "-m", "mmapstate", "demo", "--seconds", "0.6")
     assert (code, errors) == (0, "")
     assert output.splitlines()[-1].startswith("OK: ")
     assert re.search(r"worker bob \(process \d+\) killed", output)
@@ -101,7 +100,7 @@ def test_file_that_is_kept(tmp_path):
     assert sorted(state["done"]) == ["ada", "bob", "cleo", "dan"]
     (tmp_path / "temporary").rmdir()
     code, output, errors = run(tmp_path, *call)
-    assert (code, output) == (1, "")
+    assert (code, output.strip()) == (1, "")
     assert "kept.state" in errors
     assert "Traceback" not in errors
     assert (tmp_path / "kept.state").read_bytes() == content
@@ -143,14 +142,14 @@ def test_parent_killed(tmp_path):
     assert process.returncode != 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Wine's locks tell the errno of the failed write")
 def test_reader_of_the_output_leaves(tmp_path):
     """``... demo | head -1`` is no error worth a traceback."""
     with start(tmp_path, "-m", "mmapstate", "demo", "--seconds", "0.2") as process:
         process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read()
-    assert process.returncode == 1
-    assert errors == ""
+    assert (process.returncode, errors) == (1, "")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from conftest import scaled
 from processes import Child, needs_fork
 
 import mmapstate
-from mmapstate import PersistedState, mapping, platform
+from mmapstate import PersistedState, beside, mapping, platform
 
 pytestmark = needs_fork
 
@@ -59,6 +59,7 @@ def perform(state, name, key, value):
 
 
 def write_until_killed(talk, path, seed):
+    beside.GROWING_REGION = random.Random(seed).choice((0, 40_000, beside.GROWING_REGION))
     state = PersistedState(path)
     talk.send("open")
     for operation in operations(seed):
@@ -170,6 +171,8 @@ def stumble(talk, path, at, torn):
     """Live a short life (open, change, vacuum, change, close) and die at the `at`-th step of it."""
     tripwire = Tripwire(at, torn)
     tripwire.install()
+    if torn:
+        beside.GROWING_REGION = 0  # a region that is full is never made larger in place
     state = mmapstate.open(path, {"n": 0})
     talk.send("done")
     for step in SHORT_LIFE:
@@ -184,7 +187,7 @@ SHORT_LIFE = (
     lambda state: state.update(n=1),
     lambda state: state.update(text="é" * 3000),
     lambda state: state.update(queue=["x" * 9000]),
-    lambda state: state["queue"].append("y" * 9000),  # no room: vacuum to a larger region
+    lambda state: state["queue"].append("y" * 9000),  # no room: a larger region
     lambda state: state.vacuum(),
     lambda state: state.update(n=2, m=[]),
 )

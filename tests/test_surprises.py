@@ -534,6 +534,7 @@ class TestRefusal:
     @pytest.mark.parametrize("call", ["write_all", "sync_file", "create"])
     def test_a_full_disk_is_an_os_error_and_the_old_state_stays_usable(self, path, monkeypatch, call):
         state = PersistedState(path, a=1)
+        state.filler = "x" * 1_500_000  # a region so large that the next one comes with a new image
         before = state.copy()
 
         def fail(*arguments, **options):
@@ -541,12 +542,13 @@ class TestRefusal:
 
         monkeypatch.setattr(platform, call, fail)
         with pytest.raises(OSError, match="No space"):
-            state.big = "x" * 100_000
+            state.big = "x" * 12_000_000
         assert state == before
         state.b = 2
         monkeypatch.undo()
-        state.big = "x" * 100_000
-        assert on_disk(path) == {"a": 1, "b": 2, "big": "x" * 100_000}
+        state.big = "x" * 12_000_000
+        del state.filler
+        assert on_disk(path) == {"a": 1, "b": 2, "big": "x" * 12_000_000}
 
     def test_a_failed_sync_takes_the_record_back_and_the_next_commit_goes_to_a_new_file(self, path, monkeypatch):
         state = mmapstate.open(path, {"a": 1}, durability="power")

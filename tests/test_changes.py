@@ -1,0 +1,268 @@
+"""The four changes: their text is one line that JSON and YAML read alike; each does what it says to a plain tree."""
+
+import json
+import math
+from datetime import date, datetime
+
+import pytest
+import yaml
+from conftest import scaled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import NASTY_TEXTS, json_texts_only, nested, records
+from test_snapshot import drop_long_keys, read_by_pyyaml
+
+from mmapstate.changes import apply, decode, decode_each, decode_start, encode, text_of
+from mmapstate.errors import StateFileError
+from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, MAX_KEY_TEXT, normalise, same
+
+
+def storable(record):
+    """Return the record without what a state refuses: keys that are too long as text."""
+    return [tuple(drop_long_keys(list(change))) for change in record]
+
+
+def listed(record):
+    return [list(change) for change in record]
+
+
+def is_json(payload):
+    """Return whether strict JSON takes the payload (Python's parser takes more)."""
+
+    def refuse(name):
+        raise ValueError(name)
+
+    try:
+        json.loads(payload, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
+
+
+class TestText:
+    @given(record=records.map(storable))
+    @settings(deadline=None, max_examples=scaled(300))
+    def test_is_one_line_that_is_read_back_the_same(self, record):
+        payload = encode(record)
+        assert b"\n" not in payload
+        assert b"\r" not in payload
+        assert payload.startswith(b"[")
+        assert same(listed(decode(payload)), listed(record))
+
+    @given(record=records.map(storable))
+    @settings(deadline=None, max_examples=scaled(200))
+    def test_is_read_alike_by_plain_pyyaml_whatever_it_holds(self, record):
+        payload = encode(record)
+        expected = listed(record) if len(record) > 1 else list(record[0])
+        assert same(read_by_pyyaml(payload), expected)
+        assert same(list(yaml.safe_load_all(b"--- " + payload + b" #0123abcd\n#    ")), [expected])
+
+    @given(value=json_texts_only.map(drop_long_keys))
+    @settings(deadline=None, max_examples=scaled(300))
+    def test_is_json_wherever_json_can_carry_it_and_yaml_reads_that_alike(self, value):
+        payload = encode([("set", [], "k", value)])
+        assert is_json(payload)
+        assert same(json.loads(payload), ["set", [], "k", value])
+        assert same(read_by_pyyaml(payload), ["set", [], "k", value])
+
+    @pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="PyYAML was built without libyaml")
+    @given(record=records.map(storable))
+    @settings(deadline=None, max_examples=scaled(100))
+    def test_is_read_alike_by_libyaml(self, record):
+        expected = listed(record) if len(record) > 1 else list(record[0])
+        assert same(yaml.load(encode(record), Loader=yaml.CSafeLoader), expected)
+
+    @pytest.mark.parametrize("place", [lambda text: text, lambda text: {text: 1}, lambda text: [{text: text}]])
+    def test_holds_each_nasty_text_in_each_place(self, place):
+        for text in NASTY_TEXTS:
+            change = ["set", [text], text, place(text)]
+            payload = encode([tuple(change)])
+            assert is_json(payload), text
+            assert same(json.loads(payload), change), text
+            assert same(read_by_pyyaml(payload), change), text
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (None, "null"), (True, "true"), (False, "false"), (0, "0"), (-5, "-5"), (10** 20, "1"+"0" * 20),
+            (1.0, "1.0"), (-0.0, "-0.0"), (1e16, "1.0e+16"), (-1e16, "-1.0e+16"), (1.5e-7, "1.5e-07"),
+            (5e-324, "5.0e-324"), ("", '""'), ('"\\/', '"\\"\\\\/"'), ("\n\t\r\b\f", '"\\n\\t\\r\\b\\f"'),
+            ("\x00\x1f", '"\\u0000\\u001f"'), ("\x7f", '"\\u007f"'),
+            ("\x80\x85\x9f\xa0", '"\\u0080\\u0085\\u009f\xa0"'), ("\u2028\u2029\ufeff", '"\\u2028\\u2029\\ufeff"'),
+            ("\ufffe\uffff\ufffd", '"\\ufffe\\uffff\ufffd"'), ("\xe9\u65e5\U0001f600", '"\xe9\u65e5\U0001f600"'),
+            ([], "[]"), ({}, "{}"), ([1, [2]], "[1, [2]]"), ({"a":{"b":1}, "c":2}, '{"a": {"b": 1}, "c": 2}'),
+            ("yes", '"yes"'), ("<<", '"<<"'),
+        ],
+    )  # fmt: skip
+    def test_of_json_is_written_so_that_yaml_reads_it(self, value, text):
+        assert text_of(value) == text
+        assert same(read_by_pyyaml(f"[{text}]"), [value])
+
+    @pytest.mark.parametrize(
+        "value",
+        [math.inf, math.nan, b"", date(2001, 1, 1), datetime(2001, 1, 1), {1: 1}, {None: 1}, {True: 1}, {0.5: 1}],
+    )
+    def test_is_yaml_where_json_has_no_such_value(self, value):
+        for change in (("set", [], "k", value), ("splice", ["a", 0], 1, 2, [1, [value]])):
+            payload = encode([change])
+            assert not is_json(payload)
+            assert same(listed(decode(payload)), [list(change)])
+
+    def test_is_json_though_a_path_has_keys_that_are_no_text(self):
+        assert encode([("set", [1, None, 0.5, True], 7, 8)]) == b'["set", [1, null, 0.5, true], 7, 8]'
+
+    def test_of_several_changes_is_a_list_of_them(self):
+        record = [("delete", [], "a"), ("insert", ["b"], 0, 1)]
+        assert encode(record) == b'[["delete", [], "a"], ["insert", ["b"], 0, 1]]'
+        assert decode(encode(record)) == record
+
+    def test_of_the_longest_integer_is_read_by_both(self):
+        for value in (10**MAX_INT_DIGITS - 1, -(10**MAX_INT_DIGITS) + 1):
+            for other in (None, b""):  # as JSON, and as YAML
+                payload = encode([("set", [], "k", [value, other])])
+                assert decode(payload)[0][3] == [value, other]
+                assert read_by_pyyaml(payload)[3] == [value, other]
+
+    @pytest.mark.parametrize("character", ["a", "\xe9", "\U0001f600", "\n", "\x00", "\u2028"])
+    @pytest.mark.parametrize("other", [None, b""], ids=["json", "yaml"])
+    def test_of_the_longest_key_is_read_by_both(self, character, other):
+        key = character
+        while len(text_of(key + character)) <= MAX_KEY_TEXT:
+            key += character
+        change = ["set", [], "k", {"around": {key: {key: other}}}]
+        payload = encode([tuple(change)])
+        assert decode(payload) == [tuple(change)]
+        assert read_by_pyyaml(payload) == change
+
+    @pytest.mark.parametrize("other", [None, b""], ids=["json", "yaml"])
+    @pytest.mark.parametrize("kind", [list, dict])
+    def test_of_the_deepest_value_is_read_by_both_in_a_transaction_too(self, kind, other):
+        value = {"k": nested(MAX_DEPTH - 2, kind), "l": other}
+        normalise(value, 1)
+        for change in (["set", [], "k", value], ["splice", ["l"], 0, 0, [value["k"], other]]):
+            record = [tuple(change), ("delete", [], "k")]
+            assert same(listed(decode(encode(record))), listed(record))
+            assert same(read_by_pyyaml(encode(record)), listed(record))
+
+    def test_that_cannot_be_is_a_value_error(self):
+        with pytest.raises(ValueError, match="cannot carry"):
+            encode([("set", [], "k", [nested(MAX_DEPTH + 5), b""])])
+
+
+class TestDecode:
+    @given(batch=st.lists(records.map(storable), max_size=6))
+    @settings(deadline=None, max_examples=scaled(100))
+    def test_of_many_at_once_is_that_of_each(self, batch):
+        payloads = [encode(record) for record in batch]
+        expected = [decode(payload) for payload in payloads]
+        assert same([listed(each) for each in decode_each(payloads)], [listed(each) for each in expected])
+
+    def test_of_many_does_not_take_two_broken_ones_for_a_whole_one(self):
+        with pytest.raises(StateFileError):
+            decode_each([b'["set", [], "k", [1', b"2]]"])
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            b"", b"1", b'"set"', b"{}", b"[]", b"[[]]", b'["set"]', b'["set", [], "k"]', b'["set", {}, "k", 1]',
+            b'["set", "p", "k", 1]', b'["move", [], "k", 1]', b'["delete", [], "k", 1]', b'["insert", [], 0]',
+            b'["splice", [], 0, 1, 2]', b'["splice", [], 0, 1]', b'[1, [], "k", 1]', b'[["set", [], "k", 1], 5]',
+            b'[["set", [], "k", 1], ["x"]]', b'[["set", [], "k", 1], []]', b'["set", [], "k", 1',
+            b'["set", [], "k", 1] x', b'["set", [], "k", *x]', b'["set", [], "k", "\xff"]',
+            b'["set", [], "k", "\x00"]', b"[" * 100_000, b'["set", [], "k", !x 1]', b'{"set": 1}', b"\xff",
+            b'[["set"], [], "k", 1]', b'[null, [], "k", 1]',
+        ],
+        ids=lambda payload: payload[:20],
+    )  # fmt: skip
+    def test_of_what_is_no_change_is_a_state_file_error(self, payload):
+        with pytest.raises(StateFileError):
+            decode(payload)
+        with pytest.raises(StateFileError):
+            decode_each([payload])
+        with pytest.raises(StateFileError):
+            decode_each([b'["delete", [], "k"]', payload])
+
+    @given(payload=st.one_of(st.binary(max_size=30), st.text('[]"set,{}:!* ', max_size=30).map(str.encode)))
+    @settings(deadline=None, max_examples=scaled(300))
+    def test_of_anything_raises_nothing_but_our_errors(self, payload):
+        try:
+            found = decode(payload)
+        except StateFileError:
+            return
+        assert same(listed(decode(encode(found))), listed(found))
+
+    def test_takes_the_constants_that_python_adds_to_json_for_no_numbers(self):
+        assert decode(b'["set", [], "k", NaN]') == [("set", [], "k", "NaN")]
+        assert decode(b'["set", [], "k", [Infinity, -Infinity]]') == [("set", [], "k", ["Infinity", "-Infinity"])]
+
+    def test_tells_no_value_in_the_error(self):
+        """States hold tokens, and errors get into logs."""
+        with pytest.raises(StateFileError) as caught:
+            decode(b'["set", [], "password", "secret", 5]')
+        assert "secret" not in str(caught.value)
+        assert "password" not in str(caught.value)
+
+    def test_of_a_start_gives_the_value_and_where_it_ends(self):
+        assert decode_start('["set", [], 1] x') == (["set", [], 1], 14)
+        with pytest.raises(ValueError):
+            decode_start("x")
+
+
+class TestApply:
+    @pytest.fixture
+    def tree(self):
+        return {"a": {"b": [1, 2, 3]}, 5: [{"c": 1}], None: {}}
+
+    @pytest.mark.parametrize(
+        ("change", "place", "expected"),
+        [
+            (("set", [], "x", 1), ["x"], 1),
+            (("set", ["a"], "b", {}), ["a", "b"], {}),
+            (("set", ["a", "b"], 1, "x"), ["a", "b"], [1, "x", 3]),
+            (("set", [5, 0], "c", [2]), [5, 0, "c"], [2]),
+            (("set", [None], 7, 8), [None], {7: 8}),
+            (("delete", ["a"], "b"), ["a"], {}),
+            (("delete", ["a", "b"], 0), ["a", "b"], [2, 3]),
+            (("insert", ["a", "b"], 0, 0), ["a", "b"], [0, 1, 2, 3]),
+            (("insert", ["a", "b"], 3, 4), ["a", "b"], [1, 2, 3, 4]),
+            (("splice", ["a", "b"], 1, 2, []), ["a", "b"], [1, 3]),
+            (("splice", ["a", "b"], 1, 1, [8, 9]), ["a", "b"], [1, 8, 9, 2, 3]),
+            (("splice", ["a", "b"], 0, 3, [9]), ["a", "b"], [9]),
+            (("splice", ["a", "b"], 3, 3, [4]), ["a", "b"], [1, 2, 3, 4]),
+        ],
+    )
+    def test_does_what_the_change_says(self, tree, change, place, expected):
+        apply(tree, decode(encode([change])))
+        for key in place:
+            tree = tree[key]
+        assert same(tree, expected)
+
+    def test_does_several_in_order(self, tree):
+        apply(tree, [("set", [], "x", []), ("insert", ["x"], 0, 1), ("insert", ["x"], 0, 2), ("delete", ["x"], 1)])
+        assert tree["x"] == [2]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            ("set", ["missing"], "k", 1),
+            ("set", ["a", "b", 3], "k", 1),
+            ("set", ["a", "b"], 3, 1),
+            ("set", ["a", "b"], "k", 1),
+            ("set", ["a", "b", 0], "k", 1),
+            ("set", [], [], 1),
+            ("delete", [], "missing"),
+            ("delete", ["a", "b"], 3),
+            ("delete", [[]], 0),
+            ("insert", [], 0, 1),
+            ("insert", ["a"], 0, 1),
+            ("insert", ["a", "b"], "k", 1),
+            ("splice", [], 0, 0, []),
+            ("splice", ["a"], 0, 0, [1]),
+            ("splice", ["a", "b"], "x", 0, [1]),
+        ],
+    )
+    def test_refuses_what_does_not_fit_and_changes_nothing(self, tree, change):
+        before = normalise(tree)
+        with pytest.raises((LookupError, TypeError)):
+            apply(tree, [change])
+        assert same(tree, before)

@@ -1,0 +1,523 @@
+"""The snapshot: what is written is read back the same, here and by other readers; what people type, or break, is told.
+
+Most tests run twice: with libyaml, and with the classes that PyYAML has where it was built without.
+"""
+
+import contextlib
+import importlib.util
+import math
+import random
+import subprocess
+import sys
+import time
+from datetime import date, datetime, timedelta, timezone
+from unittest import mock
+
+import pytest
+import yaml
+from conftest import scaled
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import NASTY_TEXTS, mappings, nested, values
+
+from mmapstate import snapshot
+from mmapstate.errors import StateFileError, UnsupportedValueError
+from mmapstate.snapshot import Suspect
+from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, normalise, normalise_key, same
+
+UTC = timezone.utc
+
+
+SCALARS = [  # as they are typed, and as they are read
+    ("true", True), ("True", True), ("TRUE", True), ("false", False), ("False", False), ("FALSE", False),
+    ("tRUE", "tRUE"), ("fALSE", "fALSE"), ("", None), ("~", None), ("null", None), ("Null", None), ("NULL", None),
+    ("nULL", "nULL"), ("none", "none"), ("None", "None"), ("y", "y"), ("n", "n"), ("Y", "Y"), ("N", "N"), ("0", 0),
+    ("-0", 0), ("+1", 1), ("-1", -1), ("012", 12), ("-012", -12), ("+012", 12), ("00", 0), ("09", 9),
+    ("0o17", "0o17"), ("0x1F", 31), ("0X1F", "0X1F"), ("-0xff", -255), ("0x_f", 15), ("0x", "0x"), ("0b1", 1),
+    ("0b1_0", 2), ("-0b11", -3), ("0b2", "0b2"), ("1_000", 1000), ("1__0", 10), ("_1", "_1"), ("1_", 1),
+    ("1.5", 1.5), ("-1.5", -1.5), ("1.", 1.0), (".5", 0.5), ("-.5", "-.5"), ("1_0.2_5", 10.25), ("01.5", 1.5),
+    ("1e3", "1e3"), ("1.0e3", "1.0e3"), ("1.0e+3", 1000.0), ("1.0E-3", 0.001), (".5e+1", 5.0), ("1.e+2", 100.0),
+    (".inf", math.inf), ("-.inf", -math.inf), ("+.INF", math.inf), (".Inf", math.inf), (".nan", math.nan),
+    (".NaN", math.nan), (".NAN", math.nan), ("-.nan", "-.nan"), ("inf", "inf"), ("nan", "nan"), (".iNF", ".iNF"),
+    (".", "."), ("..", ".."), ("-x", "-x"), ("+", "+"), ("1,5", "1,5"), ("1 2", "1 2"),
+    ("1/2", "1/2"), ("12:30", "12:30"), ("12:30:45", "12:30:45"), ("-1:30", "-1:30"), ("1:2.5", "1:2.5"),
+    ("190:20:30.15", "190:20:30.15"), ("2001-02-03", date(2001, 2, 3)), ("2001-2-3", "2001-2-3"),
+    ("20010203", 20010203), ("2001-02-03 04:05:06", datetime(2001, 2, 3, 4, 5, 6)),
+    ("2001-02-03T04:05:06Z", datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)),
+    ("2001-12-14t21:59:43.10-05:00", datetime(2001, 12, 14, 21, 59, 43, 100000, timezone(timedelta(hours=-5)))),
+    ("2001-12-14 21:59:43.1 +5", datetime(2001, 12, 14, 21, 59, 43, 100000, timezone(timedelta(hours=5)))),
+    ("2001-12-14 21:59:43.123456789", datetime(2001, 12, 14, 21, 59, 43, 123456)),
+    ("2001-02-03 x", "2001-02-03 x"), ("'12'", "12"), ('"true"', "true"), ("|\n  1", "1\n"),
+    (">\n  1\n  2", "1 2\n"), ("=", "="), ("a b", "a b"), ("a #b", "a"), ("a#b", "a#b"), ("'yes'", "yes"),
+    ("[1, yes]", [1, "yes"]), ("{a: 1, b: [x]}", {"a": 1, "b": ["x"]}),
+    ("\n- 1\n- a: 2\n  b: 3", [1, {"a": 2, "b": 3}]), ('"\\x41\\u00e9\\U0001f600"', "A\xe9\U0001f600"),
+]  # fmt: skip
+
+TAGGED = [
+    ("!!str 12", "12"), ("!!str", ""), ("! 12", 12), ("!!int '12'", 12), ("!!int 0x1f", 31), ("!!int 012", 12),
+    ("!!float 1", 1.0), ("!!float 1e3", 1000.0), ("!!float .inf", math.inf), ("!!float '-.INF'", -math.inf),
+    ("!!bool true", True), ("!!bool 'no'", False), ("!!null ''", None), ("!!null null", None),
+    ("!!binary aGk=", b"hi"), ("!!binary |\n  aG\n  k=\n", b"hi"), ("!!binary ''", b""),
+    ("!!timestamp '2001-02-03'", date(2001, 2, 3)), ("!!map {a: 1}", {"a": 1}), ("!!seq [1]", [1]),
+    ("!<tag:yaml.org,2002:int> 5", 5), ("&anchor 5", 5),
+]  # fmt: skip
+
+NO_SCALARS = [
+    "!!int x", "!!int ''", "!!int 1.5", "!!int 12:30", "!!float x", "!!float ''", "!!float 1:30.5", "!!bool 1",
+    "!!bool ''", "!!null x", "!!binary a", "!!binary '*'", "!!binary '\xe9'", "!!timestamp x", "2001-13-01",
+    "2001-02-30", "2001-02-03 25:00:00", "2001-02-03 04:05:06 +99", "!!int " + "9" * 5000, "9" * 5000,
+    "0x" + "f" * 4000, "-" + "1" * 4301, "0b" + "1" * 20000,
+]  # fmt: skip
+
+LOOKS = [  # of one state
+    "a: 1\nb: [2]\n", "a: 1\nb: [2]", "\ufeffa: 1\nb: [2]\n", "a: 1\r\nb: [2]\r\n", "a: 1\r\nb: [2]",
+    "a: 1\rb: [2]\r", "# x\n\na: 1\n  # y\nb:   [ 2 ]  # z\n\n\n", "---\na: 1\nb:\n- 2\n", "--- {a: 1, b: [2]}",
+    "%YAML 1.1\n---\na: 1\nb: [2]\n...\n", "{a: 1, b: [2]}", "? a\n: 1\n? b\n: - 2\n", "a: 1\nb: [2]\n# end",
+    "'a': 1\n\"b\": [2,]\n", "a: 1\nb: [2]\n   ",
+]  # fmt: skip
+
+REFUSED = [  # line and column where they are the same for both readers
+    (b"a: \xff", 1, 4, "not UTF-8 (byte 3: invalid start byte); save the file as UTF-8"),
+    (b"a: 1\nb: \xc3\xa9\xc3", 2, 5, "not UTF-8 (byte 10"),
+    (b"\xef\xbb\xbfa: \xe9\n", 1, 4, "not UTF-8"),
+    (b"\xff\xfea\x00:\x00", 1, 1, "not UTF-8"),
+    ("a: 1\nb: \xe9\x00\n", 2, 5, "U+0000"),
+    ("a: 1\x07\n", 1, 5, "U+0007"),
+    ("a: '\x1b'", 1, 5, "U+001B"),
+    ("a: \x7f", 1, 4, "U+007F"),
+    ("a: \x80", 1, 4, "U+0080"),
+    ("# \ufffe", 1, 3, "U+FFFE"),
+    ("a: 1\n---\nb: 2\n", 2, 1, "a second document begins"),
+    ("a: 1\n...\n---\n", 3, 1, "a second document begins"),
+    ("---\n---\n", 2, 1, "a second document begins"),
+    ("a: 1\n--- # mmapstate journal 9\n", 2, 1, "a second document begins"),
+    ("\n- 1\n- 2\n", 2, 1, "the top of the document is a sequence; write a mapping"),
+    ("[]", 1, 1, "the top of the document is a sequence"),
+    ("x", 1, 1, "the top of the document is a scalar"),
+    ("'a: 1'", 1, 1, "the top of the document is a scalar"),
+    ("0", 1, 1, "the top of the document is a scalar"),
+    ("a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' stands twice"),
+    ("k: {a: 1, 'a': 2}", 1, 11, "the key 'a' stands twice"),
+    ("1: a\ntrue: b\n", 2, 1, "the key True stands twice"),
+    ("1: a\n1.0: b\n", 2, 1, "the key 1.0 stands twice"),
+    ("a: &x [1]\nb: *x\n", 2, 4, "aliases"),
+    ("a: *x\n", 1, 4, "aliases"),
+    ("*x : 1\n", 1, 1, "aliases"),
+    ("a: &x [*x]", 1, 8, "aliases"),
+    ("a: &x {b: 1}\nc:\n  <<: {d: 1}\n", 3, 3, "merge keys"),
+    ("a: !x 1\n", 1, 4, "the tag !x is not supported"),
+    ("a: !x [1]\n", 1, 4, "the tag !x is not supported"),
+    ("a: !!set {b}\n", 1, 4, "the tag tag:yaml.org,2002:set is not"),
+    ("a: !!omap [b: 1]\n", 1, 4, "the tag tag:yaml.org,2002:omap is not"),
+    ("!!python/object:x.Y {a: 1}\n", 1, 1, "python/object:x.Y is not supported"),
+    ("a: !!python/name:os.system ''\n", 1, 4, "python/name:os.system is not supported"),
+    ("a: !!map [1]\n", 1, 4, "the tag tag:yaml.org,2002:map is not"),
+    ("%TAG !! tag:x,1:\n---\na: !!int 1\n", 3, 4, "the tag tag:x,1:int is not"),
+    ("? [a]\n: 1\n", 1, 3, "cannot be a key"),
+    ("{a: 1}: 1\n", 1, 1, "cannot be a key"),
+    (".nan: 1\n", 1, 1, "NaN cannot be a key"),
+    ("a: [1", None, None, ""),
+    ("a: 'x\n", None, None, ""),
+    ("a: b: c\n", 1, 5, "mapping values are not allowed"),
+    ("\ta: 1\n", 1, 1, "cannot start any token"),
+    ("a: 1\n\tb: 1\n", 2, None, ""),
+    ("a: 1\n b: 2\n", 2, None, ""),
+    ("a: 1\nb\n", None, None, ""),
+    ("a: @x\n", 1, 4, "cannot start any token"),
+    ("a: %x\n", 1, 4, "cannot start any token"),
+    ("a: }\n", 1, 4, ""),
+    ('a: "\\q"\n', 1, None, "escape"),
+    ('a: "\\ud800"\n', 1, None, ""),
+    ('a: "\\ud83d\\ude00"\n', 1, None, ""),
+    ('a: "\\UFFFFFFFF"\n', 1, None, ""),
+    ("%YAML 9.9\n---\na: 1\n", 1, None, ""),
+    ("%YAML 1.1\n%YAML 1.1\n---\na: 1\n", 2, 1, "duplicate"),
+    ("a: !y!x 1\n", 1, 4, "tag handle"),
+]
+
+
+def import_without_libyaml():
+    """Return a second copy of the module, made where PyYAML has no libyaml."""
+    spec = importlib.util.spec_from_file_location("snapshot_without_libyaml", snapshot.__file__)
+    module = importlib.util.module_from_spec(spec)
+    with contextlib.ExitStack() as undo:
+        for name in ("CSafeLoader", "CSafeDumper"):
+            if hasattr(yaml, name):
+                undo.enter_context(mock.patch.object(yaml, name))
+                delattr(yaml, name)
+        spec.loader.exec_module(module)
+    return module
+
+
+PURE = import_without_libyaml()
+both = pytest.mark.parametrize("module", [snapshot, PURE], ids=["libyaml", "pure"])
+
+
+def read(module, text, suspects=None):
+    return module.parse(text.encode() if isinstance(text, str) else text, "example.state", suspects)
+
+
+def value_of(module, text):
+    return read(module, f"key: {text}\n")["key"]
+
+
+def refusal(module, text):
+    """Return line, column and problem of the error that reading the text raises."""
+    with pytest.raises(StateFileError) as caught:
+        read(module, text)
+    file, line, column = str(caught.value).split(":")[0].split(", ")
+    assert file == "example.state"
+    assert str(caught.value).endswith("; mend the file in an editor, it is left as it is")
+    return int(line.removeprefix("line ")), int(column.removeprefix("column ")), str(caught.value).split(": ", 1)[1]
+
+
+def storable(key):
+    try:
+        normalise_key(key)
+    except UnsupportedValueError:
+        return False
+    return True
+
+
+def drop_long_keys(value):
+    if isinstance(value, dict):
+        return {key: drop_long_keys(item) for key, item in value.items() if storable(key)}
+    return [drop_long_keys(item) for item in value] if isinstance(value, list) else value
+
+
+def read_by_pyyaml(text):
+    """Return what a program that knows nothing of this library reads."""
+    return yaml.load(text, Loader=yaml.SafeLoader)
+
+
+def test_the_copy_without_libyaml_is_without_libyaml():
+    assert not PURE._HAS_LIBYAML
+    assert PURE._Loader.__name__ == "SafeLoader"
+    assert issubclass(PURE._FlowDumper, yaml.SafeDumper)
+    assert hasattr(yaml, "CSafeLoader") == snapshot._HAS_LIBYAML
+
+
+@both
+class TestWhatIsWritten:
+    @given(data=mappings.map(drop_long_keys))
+    @settings(deadline=None, max_examples=scaled(150))
+    def test_is_read_back_the_same(self, module, data):
+        assert same(read(module, module.dump(normalise(data))), data)
+
+    @given(data=mappings.map(drop_long_keys))
+    @settings(deadline=None, max_examples=scaled(100))
+    def test_is_read_the_same_by_plain_pyyaml(self, module, data):
+        assert same(read_by_pyyaml(module.dump(data)), data)
+
+    @pytest.mark.parametrize("place", ["value", "key", "item"])
+    def test_holds_each_nasty_text_in_each_place(self, module, place):
+        for text in NASTY_TEXTS:
+            data = {"value": {"k": text}, "key": {text: 1}, "item": {"k": [text, text]}}[place]
+            for name, item in data.items():
+                normalise_key(name)
+                written = module.dump({name: item})
+                assert same(read(module, written), data), text
+                assert same(read_by_pyyaml(written), data), text
+
+    @given(data=mappings.map(drop_long_keys))
+    @settings(deadline=None, max_examples=scaled(50))
+    def test_is_read_the_same_by_the_other_of_the_two_readers(self, module, data):
+        other = snapshot if module is PURE else PURE
+        assert same(read(other, module.dump(data)), data)
+
+    @given(data=mappings.map(drop_long_keys))
+    @settings(deadline=None, max_examples=scaled(50))
+    def test_ends_with_a_line_end_and_never_looks_like_a_journal(self, module, data):
+        written = module.dump(data)
+        assert written.endswith(b"\n")
+        assert b"\n---" not in written
+        assert b"\n#" not in written
+        assert not written.startswith((b"---", b"#"))
+
+    def test_is_utf_8_that_people_can_read(self, module):
+        written = module.dump(
+            {"name": "Zo\xeb", "notes": "first\nsecond\n", "hosts": [{"port": 80}], "none": None, "e": []}
+        )
+        name = "Zo\xeb" if module is snapshot else '"Zo\\xEB"'
+        assert written.decode() == (
+            f"name: {name}\nnotes: |\n  first\n  second\nhosts:\n- port: 80\nnone: null\ne: []\n"
+        )
+
+    @pytest.mark.parametrize(
+        "text", ["a\n b", "a\n\n", "a\n\tb", " a\nb", "a\r\nb", "a \nb", "\x85", "a\u2028b", "\n", "a\n\n\n"]
+    )
+    def test_that_makes_no_readable_block_stays_on_one_line(self, module, text):
+        """A block that ends with blank lines, say, would change when an editor trims the end of the file."""
+        assert module.dump({"k": text, "l": 1}).count(b"\n") == 2
+
+    def test_has_the_keys_in_their_own_order(self, module):
+        data = {"b": 1, "a": 2, 3: 4, None: 5}
+        assert list(read(module, module.dump(data))) == ["b", "a", 3, None]
+
+    def test_has_no_aliases(self, module):
+        twice = [1, 2]
+        assert module.dump({"a": twice, "b": twice}) == b"a:\n- 1\n- 2\nb:\n- 1\n- 2\n"
+
+    def test_may_have_a_hundred_levels(self, module):
+        for kind in (list, dict):
+            data = {"k": nested(MAX_DEPTH - 1, kind)}
+            assert same(read(module, module.dump(normalise(data))), data)
+
+    def test_may_have_very_long_lines(self, module):
+        data = {"k": "word " * 20_000 + "end", "l": ["x" * 100_000], "m": b"x" * 100_000}
+        assert module.dump(data).count(b"\n") == 4
+        assert same(read(module, module.dump(data)), data)
+
+    def test_of_nothing_is_an_empty_mapping(self, module):
+        assert module.dump({}) == b"{}\n"
+        assert read(module, b"{}\n") == {}
+
+
+@both
+class TestFlow:
+    @given(value=st.lists(values.map(drop_long_keys), max_size=3))
+    @settings(deadline=None, max_examples=scaled(150))
+    def test_is_one_line_that_is_read_back_the_same_here_and_by_plain_pyyaml(self, module, value):
+        text = module.flow(value)
+        assert b"\n" not in text
+        assert b"\r" not in text
+        assert same(module.parse_flow(text), value)
+        assert same(read_by_pyyaml(text), value)
+        assert same(read_by_pyyaml(b"--- " + text + b" #0123abcd\n#   "), value)
+
+    def test_writes_text_in_double_quotes(self, module):
+        assert module.flow(["set", ["a"], "b", b"x"]) == b'["set", ["a"], "b", !!binary "eA=="]'
+
+    def test_writes_what_json_lacks(self, module):
+        value = [math.inf, -math.inf, date(2001, 2, 3), datetime(2001, 2, 3, 4, 5), {None: 1, 2: 3, True: 4, 0.5: b""}]
+        times = '!!timestamp "2001-02-03", !!timestamp "2001-02-03 04:05:00"'
+        keys = '{null: 1, 2: 3, true: 4, 0.5: !!binary ""}'
+        assert module.flow(value).decode() == f"[.inf, -.inf, {times}, {keys}]"
+
+    def test_holds_a_state_of_a_hundred_levels_in_a_transaction(self, module):
+        record = [["set", [], "k", [nested(MAX_DEPTH - 2), math.inf]], ["delete", [], "k"]]
+        assert same(module.parse_flow(module.flow(record)), record)
+
+    def test_refuses_what_yaml_cannot_carry(self, module):
+        with pytest.raises(ValueError, match="cannot carry"):
+            module.flow([nested(MAX_DEPTH + 10)])
+
+    @pytest.mark.parametrize("text", [b"[1, 2", b"", b"\xff", b"[*a]", b"[!x 1]", b"'"])
+    def test_that_is_broken_is_a_state_file_error(self, module, text):
+        if text:
+            with pytest.raises(StateFileError, match=r"^a record, line [12], column "):
+                module.parse_flow(text)
+        else:
+            assert module.parse_flow(text) is None
+
+
+@both
+class TestScalarsTypedByHand:
+    def test_are_read_as_pyyaml_does_but_for_three_traps(self, module):
+        for text, expected in SCALARS:
+            assert same(value_of(module, text), expected), text
+
+    @pytest.mark.parametrize("word", ["yes", "no", "on", "off"])
+    def test_the_booleans_of_yaml_1_1_are_text_and_reported(self, module, word):
+        for text in (word, word.capitalize(), word.upper()):
+            suspects = []
+            assert read(module, f"a: 1\n\nb: {text}\n{text}: [1, {text}]\n", suspects) == {
+                "a": 1,
+                "b": text,
+                text: [1, text],
+            }
+            assert suspects == [Suspect(3, text), Suspect(4, text), Suspect(4, text)]
+
+    def test_nothing_else_is_reported(self, module):
+        suspects = []
+        read(module, "a: 'yes'\nb: \"no\"\nc: y\nd: oN\ne: true\nf: |\n  on\ng: !!str off\n", suspects)
+        assert suspects == []
+
+    def test_explicit_tags_of_plain_data_are_followed(self, module):
+        for text, expected in TAGGED:
+            assert same(value_of(module, text), expected), text
+
+    def test_those_that_are_none_are_refused_where_they_stand(self, module):
+        for text in NO_SCALARS:
+            line, column, problem = refusal(module, f"a: 1\nkey: {text}\n")
+            assert (line, column) == (2, 6), text
+            assert "cannot be read" in problem, text
+
+    def test_an_integer_may_have_4300_digits(self, module):
+        value = 10**MAX_INT_DIGITS - 1
+        for text in (str(value), f"-{value}", f"{value:#x}"):
+            assert abs(value_of(module, text)) == value
+
+    @given(text=st.text("0123456789+-._eE:xXbBoO", max_size=8))
+    @settings(deadline=None, max_examples=scaled(300))
+    def test_numbers_are_pyyaml_s_wherever_no_trap_is_near(self, module, text):
+        """The traps are a colon between digits, and a 0 in front."""
+        digits = text.lstrip("+-")
+        if ":" not in text and not (digits[:1] == "0" and digits[1:2] in set("0123456789_")):
+            assert same(value_of(module, f"[{text}]"), read_by_pyyaml(f"[{text}]"))
+
+
+@both
+class TestOddFiles:
+    def test_those_that_hold_nothing_are_an_empty_state(self, module):
+        comments = ["# comment", "# comment\n# another\n", "\ufeff# x\n"]
+        for text in [
+            "",
+            "\n",
+            "\n\n",
+            "   \n",
+            *comments,
+            "\ufeff",
+            "\ufeff\n",
+            "---",
+            "---\n",
+            "~",
+            "--- null\n...\n",
+        ]:
+            assert read(module, text) == {}, text
+
+    def test_are_read_whatever_their_looks(self, module):
+        for text in LOOKS:
+            assert same(read(module, text), {"a": 1, "b": [2]}), text
+
+    def test_literal_blocks_are_whole_though_the_last_line_has_no_end(self, module):
+        assert read(module, "a: |\n  x") == {"a": "x\n"}
+
+    def test_those_that_are_no_state_are_refused_with_line_and_column(self, module):
+        for text, line, column, problem in REFUSED:
+            found_line, found_column, told = refusal(module, text)
+            assert line in (None, found_line), text
+            assert column in (None, found_column), text
+            assert problem in told, text
+
+    def test_a_hundred_levels_are_read_and_one_more_is_refused(self, module):
+        assert same(read(module, "a: " + "[" * 99 + "]" * 99), {"a": nested(99)})
+        line, column, problem = refusal(module, "a: " + "[" * 100 + "]" * 100)
+        assert (line, column, problem.split(";")[0]) == (1, 103, "more than 100 containers inside each other")
+        refusal(module, "{a: " * 101)
+        refusal(module, "\n".join(" " * level + "a:" for level in range(101)) + " {}")
+        refusal(module, "a:\n" + "- " * 100 + "1")
+
+    @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "{", "? ", "[[", "&a [", "!!seq [", "- - ", "[{a: "])
+    def test_absurd_nesting_is_refused_quickly_and_crashes_nothing(self, module, opening):
+        started = time.monotonic()
+        refusal(module, opening * 1_000_000)
+        refusal(module, "a: " + opening * 1_000_000)
+        assert time.monotonic() - started < 5
+
+
+@pytest.mark.skipif(not snapshot._HAS_LIBYAML, reason="PyYAML was built without libyaml")
+def test_absurd_nesting_would_crash_the_loader_of_libyaml():
+    """The reason why there is a reader of our own: when this fails, it may go."""
+    program = "import yaml; yaml.load('[' * 1_000_000, Loader=yaml.CSafeLoader)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode not in (0, 1), done.stderr[-500:]
+
+
+def test_everything_works_at_the_default_recursion_limit_from_a_stack_that_is_deep_already():
+    program = """if True:
+        import sys
+        from mmapstate import changes, snapshot, values
+        value = b""
+        for _ in range(99):
+            value = [value]
+        def work():
+            data = values.normalise({"k": value})
+            assert snapshot.parse(snapshot.dump(data), "x") == data
+            record = [("set", [], "k", data["k"]), ("delete", [], "k")]
+            assert changes.decode(changes.encode(record)) == record
+            while isinstance(data, (list, dict)):
+                inner, data = data, data["k"] if isinstance(data, dict) else data[0]
+            inner[0] = "text"
+        def down(levels):
+            return down(levels - 1) if levels else work()
+        assert sys.getrecursionlimit() == 1000
+        down(300)
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+class TestNothingButOurErrorsLeavesTheReader:
+    """Whatever the bytes are, the answer is a mapping or a `StateFileError` with line and column."""
+
+    def judge(self, module, data):
+        try:
+            state = module.parse(data, "example.state")
+        except StateFileError as error:
+            if str(error).startswith("example.state, line "):
+                return
+            raise
+        storable_part = drop_long_keys(state)
+        assert same(module.parse(module.dump(normalise(storable_part)), "x"), storable_part)
+
+    @both
+    @given(data=st.binary(max_size=60))
+    @settings(deadline=None, max_examples=scaled(200))
+    def test_for_any_bytes(self, module, data):
+        self.judge(module, data)
+
+    @both
+    @given(
+        pieces=st.lists(
+            st.sampled_from(NASTY_TEXTS + list("abc01 \n\n\n\t:-,[]{}#&*!|>'\"%@`?") + ["\n- ", ": ", "\n  "])
+        )
+    )
+    @settings(deadline=None, max_examples=scaled(300))
+    def test_for_any_mixture_of_yaml(self, module, pieces):
+        self.judge(module, "".join(pieces).encode())
+
+    @both
+    def test_for_mutated_documents(self, module):
+        seed = random.randrange(2**32)
+        chance = random.Random(seed)
+        document = bytearray(
+            module.dump(
+                {"a": [1, {"b": "x\ny\n"}], "c": {"d": date(2001, 2, 3), 5: b"xyz"}, "e": "\U0001f600", "f": "no"}
+            )
+            + b"g: !!int '5' # comment\nh: &x 0x1F\ni: \"\\u0041\\x00\"\n"
+        )
+        for _ in range(scaled(1500)):
+            mutated = bytearray(document)
+            for _ in range(chance.randint(1, 3)):
+                place = chance.randrange(len(mutated))
+                kind = chance.randrange(4)
+                if kind == 0:
+                    mutated[place] = chance.randrange(256)
+                elif kind == 1:
+                    del mutated[place : place + chance.randint(1, 5)]
+                elif kind == 2:
+                    mutated[place:place] = chance.choice(
+                        [b"\n", b" ", b"- ", b": ", b"[", b"{", b"'", b'"', b"*x", b"\t", b"\r"]
+                    )
+                else:
+                    mutated[place] ^= 1 << chance.randrange(8)
+            try:
+                self.judge(module, bytes(mutated))
+            except BaseException:
+                print(f"seed {seed}: {bytes(mutated)!r}")
+                raise
+
+
+class TestOtherDumpers:
+    def test_represent_as_plain_serves_every_dumper_of_pyyaml(self):
+        class Live:
+            def __init__(self, items):
+                self.items = items
+
+        class Sub(Live):
+            pass
+
+        snapshot.represent_as_plain(Live, lambda live: live.items)
+        for dumper in ("SafeDumper", "Dumper", "CSafeDumper", "CDumper"):
+            if hasattr(yaml, dumper):
+                written = yaml.dump({"a": Live([1]), "b": [Sub({"c": 2})]}, Dumper=getattr(yaml, dumper))
+                assert yaml.safe_load(written) == {"a": [1], "b": [{"c": 2}]}
+
+    def test_represent_as_plain_serves_a_dumper_that_has_a_table_of_its_own(self, monkeypatch):
+        class Live:
+            pass
+
+        monkeypatch.setattr(yaml.SafeDumper, "yaml_multi_representers", {}, raising=False)
+        snapshot.represent_as_plain(Live, lambda live: "text")
+        assert yaml.safe_dump([Live()]) == "- text\n"
