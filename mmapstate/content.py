@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 from mmapstate import changes, predecessor, snapshot
-from mmapstate.errors import StateFileError
+from mmapstate.errors import StateFileError, place
 from mmapstate.format import JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
 from mmapstate.values import Plain
 
@@ -75,11 +75,17 @@ def read(data: bytes, parts: Layout, file: str) -> Content:
             changes.apply(state, record)
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise StateFileError(
-                f"{file}: record {number} of the journal ({str(record[0])[:60]}) does not apply to the edited snapshot "
-                f"({type(error).__name__}: {error}); put back what it changes, or remove the journal: all lines from "
+                f"{file}: record {number} of the journal ({_described(record[0])}) does not apply to the edited "
+                f"snapshot ({type(error).__name__}: {error}); put back what it changes, or remove the journal: all lines from "
                 "'--- # mmapstate journal' on. The file is left as it is"
             ) from None
     return Content(state, len(records))
+
+
+def _described(change: changes.Change) -> str:
+    """Return what a change does and where. Not the value: states hold tokens."""
+    where = (*change[1], change[2])
+    return f"{change[0]} at {place(where)}"
 
 
 _warned: set[tuple[str, int, str]] = set()

@@ -31,6 +31,7 @@ _LONGEST_WAIT = 2e-3
 
 if platform.WINDOWS:
     from portalocker.exceptions import AlreadyLocked as _Contended
+    from portalocker.exceptions import LockException as _Failed
 
     _locker: Any = _portalocker.MsvcrtLocker()  # type: ignore[attr-defined,unused-ignore]
     _FLAGS: Any = _portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING
@@ -40,10 +41,15 @@ if platform.WINDOWS:
             _locker.lock(descriptor, _FLAGS)
         except _Contended:
             return False
+        except _Failed as error:
+            raise OSError(f"the lock cannot be had: {error}") from error
         return True
 
     def _unlock(descriptor: int) -> None:
-        _locker.unlock(descriptor)
+        try:
+            _locker.unlock(descriptor)
+        except _Failed as error:
+            raise OSError(f"the lock cannot be released: {error}") from error
 
 else:
     # portalocker's own function for the platform (flock), called directly: `portalocker.lock` spends 8 us on checks.

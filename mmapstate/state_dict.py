@@ -158,10 +158,9 @@ class StateDict(Node, MutableMapping[Any, Any]):
         self._tree.commit((("set", self._path(), key, value),), self._put, key, value)
 
     def _set_node(self, key: Any, node: Node) -> None:
-        if (
-            self._items.get(key) is not node
-        ):  # `state.queue += [x]` ends with an assignment of the node to its own place
-            self._set(key, self._checked(node, key))
+        if self._items.get(key) is node:
+            return  # `state.queue += [x]` ends with an assignment of the node to its own place
+        self._set(key, self._checked(node, key))
 
     def _delete(self, key: Any) -> None:
         if key not in self._items:

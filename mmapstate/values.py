@@ -65,7 +65,9 @@ def plain(value: Any) -> Plain:
 
     Serves as ``json.dumps(..., default=mmapstate.plain)``. Raises `UnsupportedValueError` for what a state cannot hold.
     """
-    return normalise(value)
+    copy = normalise(value)
+    # The same object where it is plain already: else json would ask for a date's default again and again.
+    return copy if isinstance(copy, list | dict) or type(copy) is not type(value) else value
 
 
 def normalise(value: Any, level: int = 0) -> Plain:

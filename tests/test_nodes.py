@@ -621,6 +621,8 @@ class TestDetached:
         hosts[1:] = [hosts[1], first, hosts[1]]
         assert hosts == [{"port": 1}, {"port": 2}, {"port": 1}, {"port": 2}]
         assert hosts[0] is first
+        hosts[:] = [hosts[1], hosts[1], hosts[3], hosts[2]]
+        assert hosts == [{"port": 2}, {"port": 2}, {"port": 2}, {"port": 1}]
         assert len({id(host) for host in hosts}) == 4
         tree.check()
 

@@ -210,8 +210,9 @@ class TestEdits:
         edited = read(broken_path).replace(b"d:\n  x: 1\n", b"e: 1\n")
         put(broken_path, edited)
         look(state)
-        with pytest.raises(StateFileError, match="does not apply"):
+        with pytest.raises(StateFileError, match="does not apply") as raised:
             _ = state.d
+        assert "set at ['d']['x']" in str(raised.value), "what and where, and no values: states hold tokens"
         state.close()
         with pytest.raises(StateFileError, match="does not apply"):
             PersistedState(broken_path)
