@@ -76,8 +76,8 @@ def read(data: bytes, parts: Layout, file: str) -> Content:
         except (LookupError, TypeError, AttributeError, ValueError) as error:
             raise StateFileError(
                 f"{file}: record {number} of the journal ({_described(record[0])}) does not apply to the edited "
-                f"snapshot ({type(error).__name__}: {error}); put back what it changes, or remove the journal: all lines from "
-                "'--- # mmapstate journal' on. The file is left as it is"
+                f"snapshot ({type(error).__name__}: {error}); put back what it changes, or remove the journal: all "
+                "lines from '--- # mmapstate journal' on. The file is left as it is"
             ) from None
     return Content(state, len(records))
 
