@@ -48,8 +48,8 @@ def layout(data: bytes, file: str) -> Layout:
     if marker is None:
         unborn = unborn_start(data)
         end = len(data) if unborn < 0 else unborn
-        foreign = unborn < 0 and predecessor.find_journal(data)
-        return Layout(end, crc32(data[:end]), None, None, True, unborn >= 0, foreign)
+        foreign = predecessor.find_journal(data[:end])
+        return Layout(end, crc32(data[:end]), None, None, True, unborn >= 0 and not foreign, foreign)
     if marker.version != str(JOURNAL_VERSION):
         raise StateFileError(
             f"{file}: the journal is of version {marker.version}, this mmapstate reads version {JOURNAL_VERSION}; "

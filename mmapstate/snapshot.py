@@ -4,8 +4,8 @@ Scalars typed by hand are read as PyYAML reads them (YAML 1.1), with three traps
 are booleans, ``12:30`` is text and not a number in base 60, ``012`` is 12 and not an octal number. What is written is
 quoted wherever YAML 1.1 or 1.2, or the rules here, would take text for something else.
 
-Reading builds the data from libyaml's events, on a stack of its own: its loader recurses, and crashes the interpreter
-at some 30,000 levels of nesting.
+Reading builds the data from libyaml's events, on a stack of its own: its loader recurses, and before PyYAML 6.0.4
+crashes the interpreter at some 30,000 levels of nesting.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _AMBIGUOUS = re.compile(  # text that some reader of YAML 1.1 or 1.2 takes for s
     r"|[-+]?\.(?:inf|nan)|[-+]?[0-9][0-9_]*(?::[0-9_.]*)+|y|n|yes|no|on|off|true|false|null|~|<<|=|nan|inf)\Z",
     re.IGNORECASE,
 )
-_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
+_BREAK = re.compile("[\n\r\x85\u2028\u2029]")  # YAML 1.1 folds lines at all of them, and reads U+0085 as LF
 _LITERAL = re.compile(  # text of several lines that reads well, and safely, as a YAML block
     r"[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! )(?:\n+[!-~\u00a1-\u1fff][ -~\u00a1-\u1fff]*(?<! ))*\n?\Z"
 )
@@ -311,7 +311,7 @@ def _dump(data: Plain, dumper: Any, *, default_flow_style: bool) -> bytes:
         data,
         Dumper=dumper,
         default_flow_style=default_flow_style,
-        allow_unicode=_HAS_LIBYAML,  # the pure Python emitter writes U+0085 raw, and reads it back as a line break
+        allow_unicode=True,
         sort_keys=False,
         width=_WIDE,
         encoding="utf-8",
@@ -332,7 +332,7 @@ class _FlowDumper(_BlockDumper):
 
 def _represent_block_text(dumper: Any, text: str) -> Any:
     style = None
-    if _BREAK.search(text):  # never in single quotes, over several lines that would be folded
+    if _BREAK.search(text):  # left alone, it would come in single quotes, folded; U+0085 raw in pure Python
         style = "|" if _LITERAL.match(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

@@ -504,9 +504,10 @@ class TestDamage:
 
 
 class TestTime:
-    """Five megabytes of the worst kind are looked through in a fraction of a second."""
+    """Five megabytes of the worst kind take time in proportion: were it with the square, it would be hours."""
 
     SIZE = 5_000_000
+    PROPORTIONATE = 20  # seconds; a fraction of one on a machine that is not busy
 
     @pytest.mark.parametrize(
         "make",
@@ -538,7 +539,7 @@ class TestTime:
         ]:  # fmt: skip
             started = time.process_time()
             read(*arguments)
-            assert time.process_time() - started < 1, read
+            assert time.process_time() - started < self.PROPORTIONATE, read
 
     @pytest.mark.parametrize("committed", [True, False, None], ids=["committed", "comments", "mixed"])
     def test_of_records(self, committed):
@@ -551,7 +552,7 @@ class TestTime:
         data = b"".join(texts) + b"#   "
         started = time.process_time()
         found = scan(data, 0, seed(GENERATION))
-        assert time.process_time() - started < 1
+        assert time.process_time() - started < self.PROPORTIONATE
         last = len(texts) - (0 if committed else (len(texts) - 1) % 3)
         assert len(found.payloads) == (0 if committed is False else last)
 

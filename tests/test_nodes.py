@@ -727,6 +727,18 @@ class TestMoved:
         tree.root["l"].reverse()
         assert [item._key for item in items[2_000:]] == list(range(3_009, 9, -1))
 
+    def test_what_comes_in_is_told_its_index(self, tree):
+        """However it comes: no write has to look for it first."""
+        hosts = tree.root["hosts"]
+        hosts.append({})
+        hosts.insert(5, {})
+        hosts.extend([{}, {}])
+        hosts[2:2] = []
+        hosts[8:] = [{}, {}]
+        hosts[3] = {}
+        hosts[::9] = [{}, {}]
+        assert [host._key for host in hosts] == list(range(10))
+
     def test_a_hint_may_point_anywhere(self, tree):
         """Before the list, behind it, or to an item that is no container."""
         hosts = tree.root["hosts"]
@@ -1044,6 +1056,16 @@ class TestObjects:
         for node in (tree.root, tree.root["hosts"]):
             with pytest.raises(TypeError, match="unhashable type: 'State"):
                 hash(node)
+
+    def test_a_node_equals_itself_whatever_others_write_meanwhile(self, tree):
+        """It is read once for that, not twice."""
+        reads = []
+        steady = tree.steady
+        tree.steady = lambda read, *args: (reads.append(read), steady(read, *args))[1]
+        for node in (tree.root["deep"], tree.root["hosts"]):
+            reads.clear()
+            assert node == node
+            assert len(reads) == 1
 
     def test_no_constructor(self):
         """A node without a state would be of no use."""

@@ -164,7 +164,12 @@ class TestTornJournal:
     def test_what_the_power_took_reads_as_nothing(self):
         data, expected = golden("journal")
         assert same(read(data + b"\0" * 100), expected)
+        assert same(read(data + b"\n---\n" + b"\0" * 100), expected)
         assert same(read(data[:-5] + b"\0" * 100), read(data[:-5]))
+
+    def test_an_editor_that_took_away_the_empty_line_at_the_beginning_took_nothing(self):
+        data, expected = golden("journal-alone")
+        assert same(read(data.lstrip()), expected)
 
     def test_all_json_that_yaml_does_not_read_alike_is_read(self):
         """With its own recovery persistedstate reads none of these back as it wrote them."""
@@ -268,6 +273,12 @@ class TestKilledVacuum:
         before += journaled("set", [], "c", 3).replace(b"\n", line_end)
         for data, *_ in left_by_vacuum(before, text, line_end):
             assert read(data) == changed, data
+
+    def test_padding_that_cannot_be_told_from_the_front_is_refused(self):
+        """The front is ``a:``, by hand: with its padding it is YAML of another state."""
+        for end in range(1, 25):
+            with pytest.raises(StateFileError, match="fits neither"):
+                read(b"a:a: null\n\n---\n" + b"### LAST VALID STATE ###\n"[:end])
 
     def test_of_a_large_state_at_the_limits_of_buffers_and_pages(self):
         state = {"jobs": [{"id": number, "name": f"né{number}"} for number in range(900)], "n": 1}

@@ -9,7 +9,6 @@ import math
 import random
 import subprocess
 import sys
-import time
 from datetime import date, datetime, timedelta, timezone
 from unittest import mock
 
@@ -238,9 +237,8 @@ class TestWhatIsWritten:
         written = module.dump(
             {"name": "Zo\xeb", "notes": "first\nsecond\n", "hosts": [{"port": 80}], "none": None, "e": []}
         )
-        name = "Zo\xeb" if module is snapshot else '"Zo\\xEB"'
         assert written.decode() == (
-            f"name: {name}\nnotes: |\n  first\n  second\nhosts:\n- port: 80\nnone: null\ne: []\n"
+            "name: Zo\xeb\nnotes: |\n  first\n  second\nhosts:\n- port: 80\nnone: null\ne: []\n"
         )
 
     @pytest.mark.parametrize(
@@ -399,19 +397,12 @@ class TestOddFiles:
         refusal(module, "a:\n" + "- " * 100 + "1")
 
     @pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "{", "? ", "[[", "&a [", "!!seq [", "- - ", "[{a: "])
-    def test_absurd_nesting_is_refused_quickly_and_crashes_nothing(self, module, opening):
-        started = time.monotonic()
-        refusal(module, opening * 1_000_000)
-        refusal(module, "a: " + opening * 1_000_000)
-        assert time.monotonic() - started < 5
-
-
-@pytest.mark.skipif(not snapshot._HAS_LIBYAML, reason="PyYAML was built without libyaml")
-def test_absurd_nesting_would_crash_the_loader_of_libyaml():
-    """The reason why there is a reader of our own: when this fails, it may go."""
-    program = "import yaml; yaml.load('[' * 1_000_000, Loader=yaml.CSafeLoader)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode not in (0, 1), done.stderr[-500:]
+    def test_absurd_nesting_is_refused_early_and_crashes_nothing(self, module, opening):
+        """At the level that is one too many, not after all of them, of which each costs more than the last."""
+        for text in (opening * 1_000_000, "a: " + opening * 1_000_000):
+            line, column, _ = refusal(module, text)
+            assert (line or 1) == 1
+            assert (column or 1) < 10_000  # of millions: libyaml reads ahead for what may be a key
 
 
 def test_everything_works_at_the_default_recursion_limit_from_a_stack_that_is_deep_already():

@@ -136,6 +136,13 @@ class NumpyArray:
         return []
 
 
+class Tensor(NumpyScalar):
+    """Has the method __index__ though its one number may be no integer, as torch.Tensor has."""
+
+    def __index__(self):
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+
+
 class LiveList(Live):
     __slots__ = ("items",)
 
@@ -192,6 +199,7 @@ class LiveList(Live):
         (NumpyScalar(True), True),
         (NumpyScalar(date(2001, 2, 3)), date(2001, 2, 3)),
         (NumpyScalar(datetime(2001, 2, 3)), datetime(2001, 2, 3)),
+        (Tensor(0.5), 0.5),
         (LiveList(1, LiveList(2)), [1, [2]]),
         ({"a": LiveList(1)}, {"a": [1]}),
         ({Level.HIGH: 1, Name.ADA: 2}, {3: 1, "ada": 2}),
