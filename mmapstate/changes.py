@@ -18,6 +18,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date, datetime
 from typing import Any
 
 from mmapstate import snapshot
@@ -27,12 +28,17 @@ from mmapstate.values import Plain
 __all__ = ["Change", "apply", "decode", "decode_each", "decode_start", "encode", "text_of"]
 
 Change = tuple[Any, ...]
+Flat = bool | int | float | str | bytes | date | datetime | None
 
 _LENGTHS = {"set": 4, "delete": 3, "insert": 4, "splice": 5}
 
 # JSON lets these stand for themselves; YAML takes them for line breaks or refuses them.
 _NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _quoted = json.encoder.encode_basestring
+
+
+_starts: dict[str, bytes] = {}  # of counters' records: what stands before the number, by key
+_MOST_STARTS = 256
 
 
 class _NotJson(Exception):
@@ -51,11 +57,20 @@ def encode(changes: Sequence[Change]) -> bytes:
     return text.encode("utf-8")
 
 
+def encode_set(path: list[Any], key: Any, value: Flat) -> bytes | None:
+    """Return what ``encode([("set", path, key, value)])`` does; None where that is no JSON."""
+    start = _starts.get(key) if not path and key.__class__ is str else None  # not 1: it equals True, and 1.0
+    try:
+        if start is None:
+            start = f'["set", {text_of(path)}, {text_of(key)}, '.encode()
+            if not path and key.__class__ is str and len(_starts) < _MOST_STARTS:
+                _starts[key] = start
+        return b"%b%d]" % (start, value) if value.__class__ is int else b"%b%b]" % (start, text_of(value).encode())
+    except _NotJson:
+        return None
+
+
 def _change_text(change: Change) -> str:
-    if change[0] == "set":  # the commonest: a counter's record
-        _, path, key, value = change
-        number = int.__repr__(value) if value.__class__ is int else text_of(value)
-        return f'["set", {text_of(path) if path else "[]"}, {text_of(key)}, {number}]'
     return "[" + ", ".join(map(text_of, change)) + "]"
 
 

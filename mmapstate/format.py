@@ -20,9 +20,9 @@ The state file
 At every moment the file is a valid YAML stream. Its first document is the snapshot; each further one that is not empty
 is a record. Whoever applies the changes of the records to the snapshot, in order, has the state.
 
-**Committing.** The tail is the offset of the slack's ``#``. A ``#`` is stored where the next tail will be, then the
-record's text but for its first byte, then that first byte: ``-`` over the ``#``. Until this last store the record is a
-comment. A writer killed before it leaves junk that is still comment; who takes the lock next blanks it.
+**Committing.** The tail is the offset of the slack's ``#``. Behind it the record's text is stored, but for its first
+byte and with a ``#`` where the next tail will be, then that first byte: ``-`` over the ``#``. Until this last store the
+record is a comment. A writer killed before it leaves junk that is still comment; who takes the lock next blanks it.
 
 **Checksums.** The first record's crc is seeded with `seed` of the generation, each later one with its predecessor's.
 So the crc after a run of records is one ``crc32`` over their payloads together, and records left from another journal
@@ -91,6 +91,7 @@ __all__ = [
     "START",
     "SUPERSEDED",
     "TAIL",
+    "UNCOMMITTED",
     "UNSETTLED",
     "Image",
     "Marker",
@@ -126,6 +127,7 @@ _SLACK_ONLY = re.compile(rb"\n# *\Z")
 _STRAY_LINE = re.compile(rb"\n[ \r\x00]*([^#\x00 \r\n])")
 
 RECORD = b"--- %b #%08x\n"  # payload, crc
+UNCOMMITTED = RECORD[1:] + b"#"  # what is stored behind the tail before the commit
 
 PAGE_SIZE = 4096
 MAGIC = b"mmapst\x00\x01"

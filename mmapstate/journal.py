@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from mmapstate.format import RECORD, Marker, Position, read_batch, seed
+from mmapstate.format import UNCOMMITTED, Marker, Position, read_batch, seed
 from mmapstate.mapping import MappedFile
 
-__all__ = ["Journal"]
+__all__ = ["COMMITTED", "Journal"]
 
 _SLACK = ord("#")
-_COMMITTED = ord("-")
+COMMITTED = ord("-")
 
 
 class Journal:
     """The position of a process in the journal of `file`; at rest (`start` is -1) there is none to append to."""
+
+    __slots__ = ("crc", "end", "file", "generation", "snapshot_crc", "start", "tail")
 
     def __init__(self, file: MappedFile, generation: int, start: int, tail: int, crc: int, snapshot_crc: int) -> None:
         self.file = file
@@ -56,33 +58,34 @@ class Journal:
         return 0 if self.start < 0 else self.file.size - self.tail - 1
 
     def encode(self, payload: bytes) -> tuple[bytes, int]:
-        """Return the text of the record that would hold `payload` as the next one, and its crc."""
+        """Return the next record, which holds `payload`, and its crc.
+
+        The record is its text without the first byte, and with the slack's ``#`` behind it: as long as the record.
+        """
         crc = crc32(payload, self.crc)
-        return RECORD % (payload, crc), crc
+        return UNCOMMITTED % (payload, crc), crc
 
     def append(self, text: bytes) -> None:
-        """Store the record `text`, which fits, at the tail. With the last of these stores it is committed.
+        """Store what `encode` returned, which fits, behind the tail. With the last of these stores it is committed.
 
-        In this order: a kill between the stores leaves the record a comment, with a ``#`` behind its line end. The
-        last store is one byte, which no kill can tear.
+        A kill tears the first store: any of its bytes may be missing. The slack is clean, so what is missing are
+        spaces: junk in a comment, maybe with blanks in the next line. The last store is one byte, which no kill tears.
         """
         stores = self.file.bytes
         tail = self.tail
-        end = tail + len(text)
-        stores[end] = _SLACK
-        stores[tail + 1 : end] = text[1:]
-        stores[tail] = _COMMITTED
+        stores[tail + 1 : tail + 1 + len(text)] = text
+        stores[tail] = COMMITTED
 
     def advance(self, text: bytes, crc: int) -> None:
         """Move on behind the record just appended."""
         self.tail += len(text)
         self.crc = crc
-        self.end = text[-9:] + b"#"
+        self.end = text[-10:]
 
     def take_back(self, text: bytes) -> None:
         """Make the record just appended a comment again, and then blank. Instead of `advance`."""
         self.file.bytes[self.tail] = _SLACK
-        self.blank(self.tail + 1, self.tail + len(text) + 1)
+        self.blank(self.tail + 1, self.tail + 1 + len(text))
 
     def is_untouched(self) -> bool:
         """Return whether the end of the last record (or marker) stands before the tail, and no record at it."""

@@ -24,49 +24,48 @@ from portalocker import portalocker as _portalocker
 from mmapstate import platform
 from mmapstate.errors import LockTimeout
 
-__all__ = ["Presence", "StoreLock", "new_thread_lock", "open_sidecar", "sidecar_path"]
+__all__ = [
+    "EXCLUSIVE",
+    "UNLOCK",
+    "Presence",
+    "StoreLock",
+    "file_lock",
+    "new_thread_lock",
+    "open_sidecar",
+    "sidecar_path",
+]
 
 _FIRST_WAIT = 20e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
 _LONGEST_WAIT = 2e-3
+
+EXCLUSIVE: Any = _portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING
+UNLOCK: Any = _portalocker.LockFlags.UNBLOCK
 
 if platform.WINDOWS:
     from portalocker.exceptions import AlreadyLocked as _Contended
     from portalocker.exceptions import LockException as _Failed
 
     _locker: Any = _portalocker.MsvcrtLocker()  # type: ignore[attr-defined,unused-ignore]
-    _FLAGS: Any = _portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING
 
-    def _try_lock(descriptor: int) -> bool:
+    def _windows_lock(descriptor: int, operation: Any) -> None:
+        """Take (`EXCLUSIVE`) or release (`UNLOCK`) a lock at once; raise BlockingIOError if somebody else has it."""
         try:
-            _locker.lock(descriptor, _FLAGS)
-        except _Contended:
-            return False
+            if operation == UNLOCK:
+                _locker.unlock(descriptor)
+            else:
+                _locker.lock(descriptor, operation)
+        except _Contended as error:
+            raise BlockingIOError(f"somebody else has the lock: {error}") from error
         except _Failed as error:
-            raise OSError(f"the lock cannot be had: {error}") from error
-        return True
+            raise OSError(f"the lock cannot be had, or be released: {error}") from error
 
-    def _unlock(descriptor: int) -> None:
-        try:
-            _locker.unlock(descriptor)
-        except _Failed as error:
-            raise OSError(f"the lock cannot be released: {error}") from error
+    file_lock: Any = _windows_lock
 
 else:
     # portalocker's own function for the platform (flock), called directly: `portalocker.lock` spends 8 us on checks.
-    _flock: Any = _portalocker.FlockLocker().locker
-    _EXCLUSIVE = int(_portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING)
+    file_lock = _portalocker.FlockLocker().locker
+    EXCLUSIVE, UNLOCK = int(EXCLUSIVE), int(UNLOCK)
     _SHARED = int(_portalocker.LockFlags.SHARED | _portalocker.LockFlags.NON_BLOCKING)
-    _UNLOCK = int(_portalocker.LockFlags.UNBLOCK)
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            _flock(descriptor, _EXCLUSIVE)
-        except BlockingIOError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        _flock(descriptor, _UNLOCK)
 
 
 def sidecar_path(path: str) -> str:
@@ -105,7 +104,9 @@ class StoreLock:
     """Thread lock and file lock, taken together in this order.
 
     ``held`` tells that the file lock is, or may be, ours: it is set before the system is asked, so that an interrupt
-    in between never leaves a lock that nobody releases (unlocking what is not locked does no harm).
+    in between never leaves a lock that nobody releases (unlocking what is not locked does no harm). ``whole`` tells
+    that the thread with the thread lock has the file lock, too, and what it calls can join it: not so for a signal
+    handler that comes in between.
     """
 
     def __init__(self, path: str, descriptor: int, file: str) -> None:
@@ -113,8 +114,7 @@ class StoreLock:
         self.file = file
         self.descriptor = descriptor
         self.inode = platform.image_of(descriptor).inode
-        self.held = False
-        self.kept = False
+        self.held = self.whole = self.kept = False
         self._renew()
 
     def _renew(self) -> None:
@@ -131,6 +131,7 @@ class StoreLock:
         self.held = True
         if not _try_lock(self.descriptor):
             self._wait(self.descriptor, timeout)
+        self.whole = True
 
     def release(self) -> None:
         """Release what this thread holds of the two. Can be called again after an interrupt."""
@@ -138,7 +139,8 @@ class StoreLock:
             return
         try:
             if self.held and not self.kept:
-                _unlock(self.descriptor)
+                self.whole = False
+                file_lock(self.descriptor, UNLOCK)
                 self.held = False
         finally:
             self.thread._release_save()  # all levels at once: an interrupt may have cut an acquire in two
@@ -161,7 +163,7 @@ class StoreLock:
         if self.descriptor >= 0:
             os.close(self.descriptor)
         self.descriptor = -1
-        self.held = False
+        self.held = self.whole = False
         self._renew()
 
     def close(self) -> None:
@@ -169,7 +171,7 @@ class StoreLock:
         if self.descriptor >= 0:
             os.close(self.descriptor)
         self.descriptor = -1
-        self.held = self.kept = False
+        self.held = self.whole = self.kept = False
 
     def _acquire_thread(self, timeout: float | None) -> None:
         if not self.thread.acquire(True, -1 if timeout is None else max(timeout, 0)):
@@ -217,7 +219,7 @@ class Presence:
         descriptor = platform.open_regular(path, write=False)
         self.descriptor = descriptor
         self.inode = platform.image_of(descriptor).inode
-        if _flock_now(descriptor, _EXCLUSIVE if exclusively else _SHARED):
+        if _try_lock(descriptor, EXCLUSIVE if exclusively else _SHARED):
             return True
         self.leave()
         return False
@@ -226,8 +228,8 @@ class Presence:
         """Return whether no other process is present on this inode. Stays present."""
         if platform.WINDOWS:
             return True
-        alone = _flock_now(self.descriptor, _EXCLUSIVE)
-        _flock_now(self.descriptor, _SHARED)  # a refused upgrade has dropped the shared lock
+        alone = _try_lock(self.descriptor)
+        _try_lock(self.descriptor, _SHARED)  # a refused upgrade has dropped the shared lock
         return alone
 
     def leave(self) -> None:
@@ -238,9 +240,9 @@ class Presence:
         self.inode = 0
 
 
-def _flock_now(descriptor: int, operation: int) -> bool:
+def _try_lock(descriptor: int, operation: Any = EXCLUSIVE) -> bool:
     try:
-        _flock(descriptor, operation)
+        file_lock(descriptor, operation)
     except BlockingIOError:
         return False
     return True

@@ -65,7 +65,7 @@ class MappedFile:
         """Map the whole file, as large as it is now."""
         self.unmap()
         self.size = platform.file_size(self.descriptor)
-        if platform.writes_copies(self.path):
+        if platform.writes_copies(self.path, self.descriptor):
             self.bytes = _Written(self.descriptor)
         else:
             self.bytes = mmap.mmap(self.descriptor, self.size)

@@ -34,9 +34,30 @@ class Picture:
 
     Three flags tell how far a thread came that was interrupted (a signal handler that raises), or is at work:
     ``applying`` is odd while memory is half-way (other threads wait); ``unsure`` is set while file and memory may
-    differ (found with nobody at work: rebuilt from the file); ``busy`` is the thread inside a write, which must not
-    start another one.
+    differ (found with nobody at work: rebuilt from the file); ``busy`` says that the thread with the locks is inside a
+    write, which must not start another one. ``seen`` is what the page announced when memory was last up to date with
+    it, and ``b""``, which it never is, whenever memory is unsure. ``copying`` says that a reader with the guard wants
+    many values of one moment.
     """
+
+    # What each access asks for; an attribute in a large __dict__ takes several times as long.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "applying",
+        "busy",
+        "copying",
+        "due",
+        "guard",
+        "guarded",
+        "journal",
+        "lock",
+        "mapping",
+        "page_bytes",
+        "power",
+        "seen",
+        "unsure",
+    )
 
     lock: StoreLock
     page: ControlPage
@@ -54,7 +75,8 @@ class Picture:
         self._renew_guard()
         self.applying = 0
         self.unsure = True
-        self.busy = 0
+        self.busy = False
+        self.copying = False
         self.seen = b""
         self.due = 0.0
         self.mtime = -1
@@ -70,7 +92,7 @@ class Picture:
 
     def _has_file(self) -> bool:
         """Return whether there is a file that this process stands on, as is always so after opening."""
-        return "journal" in self.__dict__
+        return hasattr(self, "journal")
 
     def _begin_unsure(self) -> None:
         """From here on an interrupt leaves memory, or where it stands, in doubt: the next access must not trust it."""
@@ -136,7 +158,7 @@ class Picture:
         if journal.start >= 0:
             file.map()
         old: MappedFile | None = getattr(self, "mapping", None)
-        self.unsure = True
+        self._begin_unsure()
         self.mapping, self.journal = file, journal
         self.unsure = False
         self.mtime = file.image.mtime

@@ -10,7 +10,6 @@ import errno
 import os
 import stat
 import sys
-from typing import Any
 
 from mmapstate.errors import StateError
 from mmapstate.format import Image
@@ -210,17 +209,30 @@ def boot_id() -> bytes:
         return bytes(16)
 
 
-def writes_copies(path: str) -> bool:
-    """Return whether the filesystem writes to new places only: a store into a mapping can find no room there."""
+_writing_copies: dict[int, bool] = {}  # by device
+
+
+def writes_copies(path: str, descriptor: int) -> bool:
+    """Return whether the open file's filesystem writes to new places only: a store into a map can find no room there.
+
+    `path` tells which filesystem, the descriptor whether that is known already.
+    """
+    device = os.fstat(descriptor).st_dev
+    if device not in _writing_copies:
+        _writing_copies[device] = _kind_of_filesystem(path) in _COPY_ON_WRITE
+    return _writing_copies[device]
+
+
+def _kind_of_filesystem(path: str) -> str:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             mounts = [line.split() for line in file]
     except OSError:
-        return False
-    best: tuple[int, Any] = (-1, "")
+        return ""
+    best = (-1, "")
     for fields in mounts:
         point = fields[4].replace("\\040", " ")
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= best[0]:
             best = (len(point), fields[fields.index("-") + 1])
-    return best[1] in _COPY_ON_WRITE
+    return best[1]

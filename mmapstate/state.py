@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmapstate import nodes, registry
 from mmapstate.errors import ClosedError, UnsupportedValueError
+from mmapstate.format import POSITION
 from mmapstate.nodes import StateDict
 from mmapstate.store import Store
-from mmapstate.values import normalise, normalise_key
+from mmapstate.values import SURE_INT, SURE_KEY, normalise, normalise_key
 from mmapstate.view import View
 
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["PersistedState", "State", "open_state"]
 
 _DURABILITIES = ("process", "power")
+
+_MISSING: Any = object()
+_sure_names: set[str] = set()  # attributes that are keys, and need no further look at that
+_MOST_SURE_NAMES = 256
 
 
 class State(StateDict):
@@ -187,18 +193,27 @@ class PersistedState(State):
         super().__init__(path, defaults)
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_"):
-            try:
-                return self[name]
-            except KeyError:
-                pass
+        if name[:1] != "_":
+            tree: Any = self._tree
+            if tree.page_bytes[POSITION] != tree.seen or monotonic() >= tree.due:  # as `Store.refresh` would find
+                tree.refresh()
+            before = tree.applying
+            value = self._items.get(name, _MISSING)
+            if tree.applying is not before or before & 1:
+                value = tree.steady(self._items.get, name, _MISSING)
+            if value is not _MISSING:
+                return value
         raise AttributeError(f"{self.__dict__.get('_path_text', 'a state')} has no key {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name[:1] == "_" or name in self._hidden:
+        if value.__class__ is int and name in _sure_names and -SURE_INT < value < SURE_INT:  # spares a counter a call
+            self._tree.set(self, name, value)
+        elif name[:1] == "_" or name in self._hidden:
             super().__setattr__(name, value)
         else:
-            self[name] = value
+            self.__setitem__(name, value)
+            if len(_sure_names) < _MOST_SURE_NAMES and len(name) < SURE_KEY and name.isascii():
+                _sure_names.add(name)
 
     def _delete_attribute(self, name: str) -> None:
         try:
@@ -250,6 +265,8 @@ class _Closed:
     """What stands behind a state after `close`: reads work, writes raise."""
 
     applying = False
+    page_bytes = seen = b""  # nothing new, for ever
+    due = float("inf")
 
     def __init__(self, store: Store | View) -> None:
         self.file = store.file
@@ -266,7 +283,7 @@ class _Closed:
         """Refuse to write."""
         raise ClosedError(f"{self.file}: the state was closed; open it again")
 
-    commit = write
+    set = commit = write
 
 
 def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:

@@ -111,11 +111,15 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if not (key.__class__ is str and len(key) < SURE_KEY and key.isascii()):
             key = self._checked_key(key)
         if value.__class__ is int and -SURE_INT < value < SURE_INT:  # spares a counter three calls
-            self._tree.write(self._set, key, value)
+            self._tree.set(self, key, value)
         elif self._is_own(value):
             self._tree.write(self._set_node, key, value)
         else:
-            self._tree.write(self._set, key, self._checked(value, key))
+            value = self._checked(value, key)
+            if value.__class__ in KINDS:
+                self._tree.write(self._set, key, value)
+            else:
+                self._tree.set(self, key, value)
 
     def __delitem__(self, key: Any) -> None:
         self._tree.write(self._delete, key)

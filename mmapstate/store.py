@@ -1,12 +1,6 @@
-"""Open, refresh, write, commit, close, fork: the orchestration of it all.
+"""Open, hold, vacuum, close, fork: the life of one state file in one process.
 
-A `Store` is one state file in one process. Three locks, taken in this order and never the other way round:
-
-- the thread lock of `StoreLock` lets one thread of this process write at a time, and joins what it nests;
-- the file lock lets one process of the host write at a time;
-- ``guard`` protects this process's `Picture`. It is held briefly, and by readers too. A writer holds it whenever it
-  changes that picture, so a reader in another thread can follow the others' commits while a writer of this process
-  waits for the file lock.
+What happens at each access in between is told in `committer`.
 """
 
 from __future__ import annotations
@@ -15,217 +9,26 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
-from mmapstate import beside, changes, content, platform
-from mmapstate.errors import ClosedError, LockTimeout, StateError, UnsupportedValueError
-from mmapstate.format import DOUBTFUL, NO_POSITION, POSITION, TAIL, UNSETTLED, pack_position, pack_tail
-from mmapstate.journal import Journal
+from mmapstate import beside, content, platform
+from mmapstate.committer import Committer, nothing
+from mmapstate.errors import ClosedError, LockTimeout, StateError
+from mmapstate.format import NO_POSITION, pack_position
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
 from mmapstate.mapping import ControlPage, MappedFile
-from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, READ, WRITE, log
-from mmapstate.surprises import Surprises
-from mmapstate.vacuum import EditedMeanwhile
+from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, WRITE, log
 
 __all__ = ["Store"]
 
-_T = TypeVar("_T")
 
-
-class Store(Surprises):
+class Store(Committer):
     """One state file in this process: what stands behind the nodes (see `nodes.Tree`)."""
 
     def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
         super().__init__(path, timeout=timeout, exclusive=exclusive, power=power)
         self.holds = 0
-        self.closed = False
-        self.forked = False
         self._open()
-
-    def refresh(self) -> None:
-        """Bring memory up to date. With nothing new: one comparison and a clock, no lock and no system call."""
-        if self.page_bytes[POSITION] != self.seen or time.monotonic() >= self.due:
-            self._refresh()
-
-    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
-        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
-        self.refresh()
-        if self.guarded():  # a signal handler or finaliser inside this thread's own change: as it is
-            return read(*args)
-        while True:
-            with self.guard:
-                if not self.applying & 1:
-                    return read(*args)
-            self._refresh()  # interrupted half-way: rebuild
-
-    def _refresh(self) -> None:
-        if self.guarded() or self.busy == threading.get_ident():
-            return  # a signal handler or finaliser inside this thread's own change: as it is
-        if self.forked:
-            self._wake()
-        with self.guard:
-            done = self._follow_quietly()
-        if not done:
-            self._locked(READ, _nothing, ())
-
-    def _follow_quietly(self) -> bool:
-        """Follow what others appended, without the lock; return False if that does not do. Under the guard."""
-        if self.unsure or self.applying & 1:
-            return self.busy not in (0, threading.get_ident())  # another thread is in its commit: memory is right
-        position = self.page.position
-        if position.generation != self.journal.generation and not self._move_over(position):
-            return False
-        if position.tail > self.journal.tail and not self._follow(position.tail):
-            return False
-        if time.monotonic() >= self.due:
-            if not self._is_path_unchanged(READ):
-                return False
-            self.due = time.monotonic() + LOOK_INTERVAL
-        self.seen = pack_position(position)
-        return True
-
-    def write(self, decide: Callable[..., _T], *args: Any) -> _T:
-        """Return ``decide(*args)``, run under the locks with memory up to date; it may call `commit`.
-
-        Raises `LockTimeout`, `ClosedError`, `StateFileError` (an edit by hand that does not parse), `StateError` (a
-        write inside a write of the same thread, as a signal handler can try), and what `decide` raises.
-        """
-        return self._locked(WRITE, decide, args)
-
-    def _locked(self, purpose: str, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
-        if self.closed:
-            raise ClosedError(f"{self.file}: the state was closed; open it again")
-        if self.forked:
-            self._wake()
-        lock = self.lock
-        joined = lock.owned()
-        if (joined and self.busy) or self.guarded():
-            raise StateError(
-                f"{self.file}: a change is under way in this thread; do not change the state in a signal handler, a "
-                "finaliser or a sort key"
-            )
-        try:
-            try:
-                if not joined:
-                    lock.acquire(self.timeout)
-                self.busy = threading.get_ident()
-                while True:
-                    self._look(purpose)
-                    try:
-                        return decide(*args)
-                    except EditedMeanwhile:
-                        self.due = 0.0
-                        self.mtime = -1  # check the snapshot's bytes
-            finally:
-                self.busy = 0
-                if not joined:
-                    lock.release()
-        finally:  # again: an interrupt may have hit the first one before it released
-            if not joined and lock.owned():
-                self.busy = 0
-                lock.release()
-
-    def _look(self, purpose: str) -> None:
-        """Find out whether all is as this process left it, and catch up. Under the file lock."""
-        page = self.page_bytes
-        journal = self.journal
-        with self.guard:
-            if (
-                page[UNSETTLED]
-                or self.unsure
-                or page[POSITION] != self.seen
-                or platform.file_size(self.mapping.descriptor) != self.mapping.size
-                or (journal.start >= 0 and not journal.is_untouched())
-                or time.monotonic() >= self.due
-            ):
-                self._look_closely(purpose)
-
-    def _look_closely(self, purpose: str) -> None:
-        if not self._catch_up(purpose):
-            self._settle(purpose)
-        if self.presence_due:
-            self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)
-        self.seen = self.page_bytes[POSITION]
-        self.due = time.monotonic() + LOOK_INTERVAL
-
-    def _catch_up(self, purpose: str) -> bool:
-        """Follow what others did in good order; return False if anything else happened."""
-        if self.page.unsettled or self.unsure or self.applying & 1:
-            return False
-        position = self.page.position
-        if position.generation != self.journal.generation and not self._move_over(position):
-            return False
-        size = platform.file_size(self.mapping.descriptor)
-        if size != self.mapping.size:
-            if self.page.image.size != size or self.page.image.inode != self.mapping.inode:
-                return False
-            self.mapping.map()  # another process grew the region
-        if position.tail > self.journal.tail and not self._follow(position.tail):
-            return False
-        if self.journal.position != position or (self.journal.start >= 0 and not self.journal.is_untouched()):
-            return False
-        return self._is_path_unchanged(purpose)
-
-    def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:
-        """Put the changes into the file as one record, then call ``publish(*args)``. Inside `write` only.
-
-        Raises OSError when the disk is full or a sync fails; nothing has changed then.
-        """
-        try:
-            payload = changes.encode(record)
-        except ValueError as error:
-            raise UnsupportedValueError(str(error), (), self.file) from None
-        journal = self.journal
-        text, crc = journal.encode(payload)
-        if len(text) > journal.room():
-            self._make_room(len(text))
-            journal = self.journal
-            text, crc = journal.encode(payload)
-        page = self.page_bytes
-        if self.power:
-            self._sync_first()
-        self.seen = b""
-        self.unsure = True
-        page[UNSETTLED] = 1
-        journal.append(text)
-        if self.power:
-            self._sync_commit(journal, text)
-        with self.guard:
-            self.applying |= 1
-            publish(*args)
-            journal.advance(text, crc)
-            self.applying += 1
-        self.unsure = False
-        page[TAIL] = pack_tail(journal.tail)
-        page[UNSETTLED] = 0
-        self.seen = page[POSITION]
-
-    def _sync_commit(self, journal: Journal, text: bytes) -> None:
-        """Make the record just appended survive loss of power; a sync that fails takes it back, and is raised."""
-        try:
-            self.mapping.sync()
-        except OSError:
-            # A second fsync would claim success. Nobody has seen the record: it was not announced.
-            journal.take_back(text)
-            self.page_bytes[DOUBTFUL] = 1  # whoever writes next writes a new file
-            self.unsure = False
-            raise
-
-    def _sync_first(self) -> None:
-        """Before the first "power" commit on a file that others wrote to: what is in it may not be synced yet."""
-        if self.synced_inode != self.mapping.inode:
-            self.mapping.sync()
-            platform.sync_folder(self.path)
-            self.synced_inode = self.mapping.inode
-
-    def sync(self) -> None:
-        """Make everything committed so far survive loss of power."""
-        self.write(self._sync_all)
-
-    def _sync_all(self) -> None:
-        self.mapping.sync()
-        platform.sync_folder(self.path)
 
     def hold(self) -> None:
         """Take both locks and keep them until `unhold`; nests."""
@@ -233,17 +36,18 @@ class Store(Surprises):
             raise ClosedError(f"{self.file}: the state was closed; open it again")
         if self.forked:
             self._wake()
+        self._refuse_inside()
         if not self.lock.owned():
             self.holds = 0
             try:
                 self.lock.acquire(self.timeout)
-                self.busy = threading.get_ident()
+                self.busy = True
                 self._look(WRITE)
             except BaseException:
-                self.busy = 0
+                self.busy = False
                 self.lock.release()
                 raise
-            self.busy = 0
+            self.busy = False
         self.holds += 1
 
     def unhold(self) -> None:
@@ -299,7 +103,7 @@ class Store(Surprises):
         lock = self.lock
         try:
             lock.acquire(self.timeout)
-            self.busy = threading.get_ident()
+            self.busy = True
             if "page" not in self.__dict__:
                 self.page = ControlPage(lock.path, lock.descriptor)
                 self.page_bytes = self.page.bytes
@@ -319,7 +123,7 @@ class Store(Surprises):
                 lock.keep()
             return True
         finally:
-            self.busy = 0
+            self.busy = False
             lock.release()
 
     def _may_open(self) -> bool:
@@ -342,8 +146,7 @@ class Store(Surprises):
             file.close()
             return False
         self._stand_on(file, journal)
-        self.unsure = True
-        self.seen = self.page_bytes[POSITION]
+        self._begin_unsure()
         self.pinned = page.position
         return True
 
@@ -359,8 +162,9 @@ class Store(Surprises):
                     if parts.scan is not None:
                         self.journal.stand(parts.scan.tail, parts.scan.crc)
                     self.unsure = False
+                    self.seen = pack_position(self.pinned)
         if self.unsure:
-            self._locked(OPEN, _nothing, ())
+            self._locked(OPEN, nothing, ())
         self.due = time.monotonic() + LOOK_INTERVAL
 
     def close(self) -> None:
@@ -402,7 +206,7 @@ class Store(Surprises):
         self.guarded = self.guard._is_owned
         self.unsure = bool(half_way)
         self.applying += self.applying & 1
-        self.busy = self.holds = 0
+        self.busy, self.holds = False, 0
         self.seen = b""
 
     def _wake(self) -> None:
@@ -422,7 +226,3 @@ class Store(Surprises):
 
 
 _CLOSED_PAGE = bytes(144)
-
-
-def _nothing() -> None:
-    """Decide nothing: the look that comes first is all that is wanted."""

@@ -68,7 +68,7 @@ class Surprises(Vacuum):
                     self.refused = (file.image, error)
                 raise
             finally:
-                if file is not self.__dict__.get("mapping"):
+                if file is not getattr(self, "mapping", None):
                     file.close()
 
     def _refuse_again(self, found: Image) -> None:

@@ -54,6 +54,9 @@ class Tree(Protocol):
         Raises `StateError` when called by `decide` or by anything that runs inside it, such as a sort key.
         """
 
+    def set(self, node: Any, key: Any, value: Any) -> None:
+        """Do ``write(node._set, key, value)`` for a mapping and a value that is no container, in whatever way."""
+
     def commit(self, changes: tuple[Change, ...], publish: Callable[..., None], *args: Any) -> None:
         """Put `changes` into the file as one record, then call ``publish(*args)``."""
 

@@ -31,6 +31,7 @@ class View:
     """One state file as a reader sees it (see `nodes.Tree`)."""
 
     exclusive = False
+    page_bytes, seen, due = b"", None, 0.0  # there is no page to tell whether something is new: `refresh` looks
 
     def __init__(self, path: str, defaults: dict[Any, Any]) -> None:
         self.path = path
@@ -72,6 +73,10 @@ class View:
     def write(self, decide: Callable[..., _T], *args: Any) -> _T:  # noqa: ARG002
         """Refuse to write."""
         raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to change it")
+
+    def set(self, node: Any, key: Any, value: Any) -> None:  # noqa: ARG002
+        """Refuse to write."""
+        self.write(node._set)
 
     def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:  # noqa: ARG002
         """Refuse to write."""

@@ -28,6 +28,12 @@ def read_state(data):
     return state
 
 
+def read_file(path):
+    """Return the state that the file at `path` holds."""
+    with open(path, "rb") as file:
+        return read_state(file.read())
+
+
 def check(data):
     """Raise AssertionError if a checksum of the file is wrong."""
     marker = _MARKER.search(data)

@@ -46,6 +46,9 @@ class MemoryTree:
             finally:
                 self.busy = False
 
+    def set(self, node, key, value):
+        self.write(node._set, key, value)
+
     def commit(self, record, publish, *args):
         assert self.busy, "commit is for inside of write"
         assert record, "a record holds changes"

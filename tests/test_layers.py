@@ -33,6 +33,7 @@ LAYERS = (
     "picture",
     "vacuum",
     "surprises",
+    "committer",
     "store",
     "registry",
     "view",

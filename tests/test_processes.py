@@ -9,21 +9,16 @@ import sys
 import threading
 import time
 
-import independent_reader
 import pytest
 import yaml
 from conftest import scaled
+from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
 import mmapstate
 from mmapstate import PersistedState
 
 METHODS = multiprocessing.get_all_start_methods()
-
-
-def on_disk(path):
-    with open(path, "rb") as file:
-        return independent_reader.read_state(file.read())
 
 
 def count_under_the_lock(state_or_path, times):

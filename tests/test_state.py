@@ -11,18 +11,13 @@ import textwrap
 import threading
 import time
 
-import independent_reader
 import pytest
 import yaml
 from conftest import close_all_stores, open_descriptors
+from independent_reader import read_file as on_disk
 
 import mmapstate
 from mmapstate import PersistedState, registry
-
-
-def on_disk(path):
-    with open(path, "rb") as file:
-        return independent_reader.read_state(file.read())
 
 
 def run(program, *arguments, **options):

@@ -6,17 +6,12 @@ import os
 import threading
 import time
 
-import independent_reader
 import pytest
+from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError, platform, surprises
-
-
-def on_disk(path):
-    with open(path, "rb") as file:
-        return independent_reader.read_state(file.read())
 
 
 def hold_open(talk, path):

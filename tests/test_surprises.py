@@ -2,26 +2,18 @@
 
 import errno
 import glob
-import linecache
 import logging
 import os
-import random
-import sys
 import threading
 import time
 
-import independent_reader
 import pytest
 import yaml
+from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateFileError, platform
-
-
-def on_disk(path):
-    with open(path, "rb") as file:
-        return independent_reader.read_state(file.read())
 
 
 def read(path):
@@ -567,85 +559,6 @@ class TestRefusal:
         state.a = 3
         assert on_disk(path) == {"a": 3}
         assert os.stat(path).st_ino != inode
-
-
-class TestInterrupts:
-    def test_a_write_inside_a_write_of_the_same_thread_is_an_error_and_changes_nothing(self, path):
-        state = PersistedState(path, queue=[3, 1, 2])
-
-        def meddle(item):
-            state.meddled = True
-            return item
-
-        with pytest.raises(mmapstate.StateError, match="under way in this thread"):
-            state.queue.sort(key=meddle)
-        assert state == {"queue": [3, 1, 2]}
-
-    def test_an_interrupt_at_every_line_of_a_commit_leaves_file_and_memory_in_agreement(self, path):
-        state = PersistedState(path, n=0, queue=[])
-        line = 0
-        while True:
-            line += 1
-            left = line
-
-            def trace(frame, event, argument):
-                nonlocal left
-                if "mmapstate" not in frame.f_code.co_filename or "/tests/" in frame.f_code.co_filename:
-                    return trace
-                # Leaving a `with` shows as its line again, and `try:` is a line of no instruction: a trace function can
-                # raise there, outside the tables of what to do then. No signal is handled at these places.
-                source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-                if event == "line" and source != "try:" and not source.startswith("with "):
-                    left -= 1
-                    if left == 0:
-                        raise KeyboardInterrupt
-                return trace
-
-            before = state.copy()
-            sys.settrace(trace)
-            try:
-                state.queue.append({"line": line})
-            except KeyboardInterrupt:
-                interrupted = True
-            else:
-                interrupted = False
-            finally:
-                sys.settrace(None)
-            after = {"n": 0, "queue": [*before["queue"], {"line": line}]}
-            assert state.copy() in (before, after), line
-            assert on_disk(path) == state, line
-            assert not state._store.lock.owned(), line
-            if not interrupted:
-                break
-        assert line > 40
-        assert state.queue[-1] == {"line": line}
-
-    def test_a_signal_handler_that_commits_during_a_commit_gets_an_error_or_is_kept(self, path):
-        import signal
-
-        state = PersistedState(path, n=0, handled=0)
-        outcomes = []
-
-        def handler(number, frame):
-            try:
-                state.handled += 1
-                outcomes.append("kept")
-            except mmapstate.StateError:
-                outcomes.append("refused")
-
-        old = signal.signal(signal.SIGALRM, handler)
-        dice = random.Random(1)
-        try:
-            for n in range(2000):
-                signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-6, 2e-5))
-                state.n = n
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, old)
-        assert state.n == 1999
-        assert on_disk(path) == state
-        assert outcomes
-        assert state.handled <= outcomes.count("kept")
 
 
 def test_messages_go_to_the_logger_of_the_package(path, caplog):

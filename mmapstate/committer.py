@@ -1,0 +1,305 @@
+"""Read, look, write, commit: what happens at each access to a state that is open.
+
+Three locks, taken in this order and never the other way round:
+
+- the thread lock of `StoreLock` lets one thread of this process write at a time, and joins what it nests;
+- the file lock lets one process of the host write at a time;
+- ``guard`` protects this process's `Picture`. It is held briefly, and by readers too. A writer holds it whenever it
+  changes that picture, so a reader in another thread can follow the others' commits while a writer of this process
+  waits for the file lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+from zlib import crc32
+
+from mmapstate import changes, platform
+from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
+from mmapstate.format import DOUBTFUL, POSITION, TAIL, UNCOMMITTED, UNSETTLED, pack_position, pack_tail
+from mmapstate.journal import COMMITTED, Journal
+from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
+from mmapstate.picture import LOOK_INTERVAL, READ, WRITE
+from mmapstate.platform import file_size
+from mmapstate.surprises import Surprises
+from mmapstate.vacuum import EditedMeanwhile
+
+__all__ = ["Committer"]
+
+_T = TypeVar("_T")
+
+
+class Committer(Surprises):
+    """A picture that is read and written to: what stands behind the nodes (see `nodes.Tree`)."""
+
+    closed = False
+    forked = False
+
+    def refresh(self) -> None:
+        """Bring memory up to date. With nothing new: one comparison and a clock, no lock and no system call."""
+        if self.page_bytes[POSITION] != self.seen or monotonic() >= self.due:
+            self._refresh()
+
+    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
+        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
+        self.refresh()
+        if self.guarded():  # a signal handler or finaliser inside this thread's own change: as it is
+            return read(*args)
+        while True:
+            with self.guard:
+                if not self.applying & 1:
+                    self.copying = True  # a writer that is past its look at this changes one value: no harm to a copy
+                    try:
+                        return read(*args)
+                    finally:
+                        self.copying = False
+            self._refresh()  # interrupted half-way: rebuild
+
+    def _refresh(self) -> None:
+        if self._is_inside():
+            return  # a signal handler or finaliser inside this thread's own change: as it is
+        if self.forked:
+            self._wake()
+        with self.guard:
+            done = self._follow_quietly()
+        if not done:
+            self._locked(READ, nothing, ())
+
+    def _follow_quietly(self) -> bool:
+        """Follow what others appended, without the lock; return False if that does not do. Under the guard."""
+        if self.unsure or self.applying & 1:
+            return self.busy and not self.lock.owned()  # another thread is in its commit: memory is right
+        position = self.page.position
+        if position.generation != self.journal.generation and not self._move_over(position):
+            return False
+        if position.tail > self.journal.tail and not self._follow(position.tail):
+            return False
+        if monotonic() >= self.due:
+            if not self._is_path_unchanged(READ):
+                return False
+            self.due = monotonic() + LOOK_INTERVAL
+        self.seen = pack_position(position)
+        return True
+
+    def write(self, decide: Callable[..., _T], *args: Any) -> _T:
+        """Return ``decide(*args)``, run under the locks with memory up to date; it may call `commit`.
+
+        Raises `LockTimeout`, `ClosedError`, `StateFileError` (an edit by hand that does not parse), `StateError` (a
+        write inside a write of the same thread, as a signal handler can try), and what `decide` raises.
+        """
+        return self._locked(WRITE, decide, args)
+
+    def _locked(self, purpose: str, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+        if self.closed:
+            raise ClosedError(f"{self.file}: the state was closed; open it again")
+        if self.forked:
+            self._wake()
+        lock = self.lock
+        joined = lock.owned()
+        self._refuse_inside()
+        try:
+            try:
+                if not joined:
+                    lock.acquire(self.timeout)
+                self.busy = True
+                while True:
+                    self._look(purpose)
+                    try:
+                        return decide(*args)
+                    except EditedMeanwhile:
+                        self.due = 0.0
+                        self.mtime = -1  # check the snapshot's bytes
+            finally:
+                if lock.owned():  # else another thread has it, and this one has waited in vain
+                    self.busy = False
+                if not joined:
+                    lock.release()
+        finally:
+            if not joined:
+                self._leave_again()
+
+    def _leave_again(self) -> None:
+        """Release the locks, whatever of them this thread has: an interrupt may have hit the release itself."""
+        try:
+            if self.lock.owned():
+                self.busy = False
+            self.lock.release()
+        finally:
+            self.lock.release()
+
+    def _refuse_inside(self) -> None:
+        if self._is_inside():
+            raise StateError(
+                f"{self.file}: a change is under way in this thread; do not change the state in a signal handler, a "
+                "finaliser or a sort key"
+            )
+
+    def _is_inside(self) -> bool:
+        """Return whether this thread is in the middle of a change: then a signal handler or finaliser asks."""
+        return self.guarded() or (self.lock.owned() and (self.busy or not self.lock.whole))
+
+    def _wake(self) -> None:
+        """Take part again, as a process of its own, after a fork."""
+        raise NotImplementedError
+
+    def _look(self, purpose: str) -> None:
+        """Find out whether all is as this process left it, and catch up. Under the file lock."""
+        page = self.page_bytes
+        journal = self.journal
+        with self.guard:
+            if (
+                page[UNSETTLED]
+                or self.unsure
+                or page[POSITION] != self.seen
+                or platform.file_size(self.mapping.descriptor) != self.mapping.size
+                or (journal.start >= 0 and not journal.is_untouched())
+                or monotonic() >= self.due
+            ):
+                self._look_closely(purpose)
+
+    def _look_closely(self, purpose: str) -> None:
+        if not self._catch_up(purpose):
+            self._settle(purpose)
+        if self.presence_due:
+            self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)
+        self.seen = self.page_bytes[POSITION]
+        self.due = monotonic() + LOOK_INTERVAL
+
+    def _catch_up(self, purpose: str) -> bool:
+        """Follow what others did in good order; return False if anything else happened."""
+        if self.page.unsettled or self.unsure or self.applying & 1:
+            return False
+        position = self.page.position
+        if position.generation != self.journal.generation and not self._move_over(position):
+            return False
+        size = platform.file_size(self.mapping.descriptor)
+        if size != self.mapping.size:
+            if self.page.image.size != size or self.page.image.inode != self.mapping.inode:
+                return False
+            self.mapping.map()  # another process grew the region
+        if position.tail > self.journal.tail and not self._follow(position.tail):
+            return False
+        if self.journal.position != position or (self.journal.start >= 0 and not self.journal.is_untouched()):
+            return False
+        return self._is_path_unchanged(purpose)
+
+    def set(self, node: Any, key: Any, value: changes.Flat) -> None:
+        """Commit ``node[key] = value``, where `node` is a `StateDict` and `value` no container.
+
+        The same as ``write(node._set, key, value)``, written out in one go for where nothing is in the way: the locks
+        free, nothing new in the file, no look at the path due, room for the record. A counter spends its time here,
+        and every call of a function would be a fortieth of it. What a look is for is told at `_look`, the order of the
+        stores at `Journal.append`.
+        """
+        lock = self.lock
+        if not lock.held and lock.descriptor >= 0:
+            done = False
+            try:
+                if lock.thread.acquire(False):
+                    lock.held = True  # a signal handler that commits came before, as a whole, or is refused from here
+                    file_lock(lock.descriptor, EXCLUSIVE)
+                    page, journal, file = self.page_bytes, self.journal, self.mapping
+                    stores, tail = file.bytes, journal.tail
+                    if (
+                        page[POSITION] == self.seen  # memory, too, is as it should be then
+                        and not page[UNSETTLED]
+                        and journal.start >= 0
+                        and file_size(file.descriptor) == file.size
+                        and stores[tail - 9 : tail + 1] == journal.end
+                        and monotonic() < self.due
+                        and not (self.copying or self.power)
+                        and (payload := changes.encode_set([] if node._parent is None else node._path(), key, value))
+                    ):
+                        crc = crc32(payload, journal.crc)
+                        text = UNCOMMITTED % (payload, crc)
+                        end = tail + len(text)
+                        if end < file.size:
+                            self.busy = True
+                            self.seen = b""
+                            self.unsure = True
+                            page[UNSETTLED] = 1
+                            stores[tail + 1 : end + 1] = text
+                            stores[tail] = COMMITTED
+                            node._items[key] = value
+                            journal.end, journal.crc, journal.tail = text[-10:], crc, end
+                            self.unsure = False
+                            page[TAIL] = pack_tail(end)
+                            page[UNSETTLED] = 0
+                            self.seen = page[POSITION]
+                            self.busy = False
+                            done = True
+                    file_lock(lock.descriptor, UNLOCK)
+                    lock.held = False
+                    lock.thread.release()
+            except BaseException as error:
+                self._leave_again()
+                if not isinstance(error, BlockingIOError):  # that one says that another process has the lock
+                    raise
+            if done:
+                return
+        self.write(node._set, key, value)
+
+    def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:
+        """Put the changes into the file as one record, then call ``publish(*args)``. Inside `write` only.
+
+        Raises OSError when the disk is full or a sync fails; nothing has changed then.
+        """
+        try:
+            payload = changes.encode(record)
+        except ValueError as error:
+            raise UnsupportedValueError(str(error), (), self.file) from None
+        journal = self.journal
+        text, crc = journal.encode(payload)
+        if len(text) > journal.room():
+            self._make_room(len(text))
+            journal = self.journal
+            text, crc = journal.encode(payload)
+        page = self.page_bytes
+        if self.power:
+            self._sync_first()
+        self._begin_unsure()
+        page[UNSETTLED] = 1
+        journal.append(text)
+        if self.power:
+            self._sync_commit(journal, text)
+        with self.guard:
+            self.applying |= 1
+            publish(*args)
+            journal.advance(text, crc)
+            self.applying += 1
+        self.unsure = False
+        page[TAIL] = pack_tail(journal.tail)
+        page[UNSETTLED] = 0
+        self.seen = page[POSITION]
+
+    def _sync_commit(self, journal: Journal, text: bytes) -> None:
+        """Make the record just appended survive loss of power; a sync that fails takes it back, and is raised."""
+        try:
+            self.mapping.sync()
+        except OSError:
+            # A second fsync would claim success. Nobody has seen the record: it was not announced.
+            journal.take_back(text)
+            self.page_bytes[DOUBTFUL] = 1  # whoever writes next writes a new file
+            self.unsure = False
+            raise
+
+    def _sync_first(self) -> None:
+        """Before the first "power" commit on a file that others wrote to: what is in it may not be synced yet."""
+        if self.synced_inode != self.mapping.inode:
+            self.mapping.sync()
+            platform.sync_folder(self.path)
+            self.synced_inode = self.mapping.inode
+
+    def sync(self) -> None:
+        """Make everything committed so far survive loss of power."""
+        self.write(self._sync_all)
+
+    def _sync_all(self) -> None:
+        self.mapping.sync()
+        platform.sync_folder(self.path)
+
+
+def nothing() -> None:
+    """Decide nothing: the look that comes first is all that is wanted."""

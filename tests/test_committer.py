@@ -1,0 +1,512 @@
+"""Each access: the short way of a counter and what sends it the long one; interrupts and signal handlers inside."""
+
+import itertools
+import linecache
+import math
+import mmap
+import os
+import random
+import signal
+import sys
+import threading
+from datetime import date
+from functools import partial
+from time import monotonic
+
+import pytest
+from independent_reader import read_file as on_disk
+from processes import Child, needs_fork
+
+import mmapstate
+from mmapstate import DetachedError, LockTimeout, PersistedState
+from mmapstate.committer import Committer
+from mmapstate.format import UNSETTLED
+
+RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
+
+
+class Roads:
+    """Tells which way the writes of a state went, after it has settled: no look at the path is due for a while."""
+
+    def __init__(self, state):
+        state.n = -1  # not at rest
+        self.store = state._store
+        self.store.due = monotonic() + 1000
+        self.long = 0
+        self.write = self.store.write
+        self.store.write = self.count
+
+    def count(self, decide, *arguments):
+        self.long += 1
+        return self.write(decide, *arguments)
+
+
+def is_free(state):
+    lock = state._store.lock
+    return not (lock.owned() or lock.held or lock.whole or state._store.busy)
+
+
+class TestTheShortWay:
+    """What `Committer.set` does is what the general way would have done, and left behind."""
+
+    def test_a_counter_takes_it(self, path):
+        state = PersistedState(path, n=0, d={"e": {"n": 0}})
+        roads = Roads(state)
+        node = state.d["e"]
+        for number in range(50):
+            state.n = number
+            state["n"] += 1
+            node["n"] += 2
+        assert roads.long == 0
+        assert on_disk(path) == state == {"n": 50, "d": {"e": {"n": 100}}}
+        assert is_free(state)
+
+    @pytest.mark.parametrize("value", [True, None, 1.5, -0.0, "text", "\u2028", 2**200, -(10**18)])
+    def test_every_value_that_is_json_takes_it(self, path, value):
+        state = PersistedState(path, n=0)
+        roads = Roads(state)
+        state.n = value
+        assert roads.long == 0
+        assert repr(state.n) == repr(on_disk(path)["n"]) == repr(value)
+
+    @pytest.mark.parametrize("value", [b"bytes", math.inf, date(2001, 2, 3), [1], {}, "x" * 100_000])
+    def test_what_is_no_json_or_no_scalar_or_has_no_room_does_not(self, path, value):
+        state = PersistedState(path, n=0)
+        roads = Roads(state)
+        state.n = value
+        assert roads.long == 1
+        assert on_disk(path) == state == {"n": value}
+
+    @pytest.mark.parametrize("key", [1, "1", 1.0, True, "true"])
+    def test_keys_that_are_equal_and_not_the_same_are_not_mixed_up(self, path, key):
+        """Two of them cannot be in one mapping: but in two files."""
+        state = PersistedState(path, n=0)
+        state[key] = 7
+        assert repr(on_disk(path)) == repr(state.copy()) == repr({"n": 0, key: 7})
+
+    def test_a_state_that_takes_it_for_another_file_writes_to_its_own(self, path, tmp_path):
+        first, second = PersistedState(path, n=0), PersistedState(tmp_path / "second.state", n=0)
+        for number in range(10):
+            first.n = number
+            second.n = -number
+        assert (on_disk(path), on_disk(tmp_path / "second.state")) == ({"n": 9}, {"n": -9})
+
+    def test_when_a_look_at_the_path_is_due_it_is_not_taken(self, path):
+        state = PersistedState(path, n=0)
+        roads = Roads(state)
+        state._store.due = 0.0
+        state.n = 5
+        state.n = 6
+        assert roads.long == 1
+
+    def test_at_rest_it_is_not_taken(self, path):
+        state = PersistedState(path, n=0)
+        roads = Roads(state)
+        state.vacuum()
+        state.n = 5
+        assert roads.long == 2
+        assert on_disk(path) == {"n": 5}
+
+    def test_with_power_it_is_not_taken(self, path):
+        state = mmapstate.open(path, {"n": 0}, durability="power")
+        roads = Roads(state)
+        state.n = 5
+        assert roads.long == 1
+
+    def test_a_region_is_filled_to_its_last_byte(self, path):
+        state = PersistedState(path, n=0)
+        roads = Roads(state)
+        journal = state._store.journal
+        lengths = []
+        while roads.long == 0:
+            lengths.append(journal.room())
+            state.n = 10**17
+        assert len({before - after for before, after in itertools.pairwise(lengths)}) == 1
+        assert lengths[-1] < lengths[0] - lengths[1]
+        record = lengths[0] - lengths[1]
+        for room in (record - 1, record, record + 1):
+            state.text = ""
+            with state._thread_lock:
+                state.text = "x" * (state._store.journal.room() - room - len(RECORD_OF_TEXT))
+                assert state._store.journal.room() == room
+            roads.long = 0
+            state.n = 10**17
+            assert roads.long == (room < record)
+            assert on_disk(path) == state
+
+
+class TestInTheWay:
+    """What others did since the last look sends it the long way; nothing is written over, nothing is lost."""
+
+    def test_a_copy_under_way_in_another_thread(self, path):
+        state = PersistedState(path, n=0, d={str(number): {"n": 0} for number in range(200)})
+        roads = Roads(state)
+        state._store.copying = True
+        state.n = 5
+        assert roads.long == 1
+
+    def test_copies_are_of_one_moment_though_another_thread_writes(self, path):
+        """It writes to two places in turn: no copy has the later one without the earlier."""
+        state = PersistedState(path, **{f"pad{number}": [{}] * 50 for number in range(20)})
+        state.update(a={"n": 0}, z={"n": 0})
+        first, last = state.a, state.z
+        stop = threading.Event()
+
+        def write():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                last["n"] = number
+                first["n"] = number
+
+        switch = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for _ in range(300):
+                copy = state.copy()
+                assert copy["z"]["n"] - copy["a"]["n"] in (0, 1)
+        finally:
+            stop.set()
+            writer.join()
+            sys.setswitchinterval(switch)
+
+    def test_another_thread_with_the_lock(self, path):
+        state = mmapstate.open(path, {"n": 0}, timeout=0.05)
+        Roads(state)
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with state._thread_lock:
+                held.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(30)
+        with pytest.raises(LockTimeout, match="another thread"):
+            state.n = 1
+        assert state.n == -1
+        done.set()
+        thread.join()
+        state.n = 2
+        assert on_disk(path) == {"n": 2}
+
+    def test_inside_the_lock_it_joins_and_leaves_it_held(self, path):
+        state = PersistedState(path, n=0)
+        Roads(state)
+        with state._thread_lock:
+            state.n = 1
+            assert state._store.lock.whole
+            state.n += 1
+        assert is_free(state)
+        assert on_disk(path) == {"n": 2}
+
+    def test_a_container_that_was_removed(self, path):
+        state = PersistedState(path, d={"n": 0})
+        Roads(state)
+        node = state.d
+        del state["d"]
+        with pytest.raises(DetachedError):
+            node["n"] = 1
+        assert is_free(state)
+        assert on_disk(path) == state == {"n": -1}
+
+    def test_a_closed_state(self, path):
+        state = PersistedState(path, n=0, d={"n": 0})
+        node = state.d
+        state.close()
+        for write in (lambda: state.__setattr__("n", 1), lambda: node.__setitem__("n", 1)):
+            with pytest.raises(mmapstate.ClosedError):
+                write()
+        assert on_disk(path) == {"n": 0, "d": {"n": 0}}
+
+    def test_a_file_cut_by_another_program(self, path):
+        """In place, a moment before the store, at a page's end: without the look at its size that would be a SIGBUS."""
+        state = PersistedState(path, n=0)
+        Roads(state)
+        state.text = "x" * (mmap.PAGESIZE - (state._store.journal.tail + len(RECORD_OF_TEXT)) % mmap.PAGESIZE)
+        assert state._store.journal.tail % mmap.PAGESIZE == 0
+        os.truncate(path, state._store.journal.tail)
+        state.n = 1
+        assert on_disk(path) == state
+        assert state.n == 1
+
+    def test_another_file_of_the_same_shape_written_over_it(self, path, tmp_path):
+        """Every offset is the same: only the crc of the last record tells."""
+        other = tmp_path / "other.state"
+        state, stranger = PersistedState(path, n=0, name="a"), PersistedState(other, n=0, name="b")
+        Roads(state)
+        stranger.n = -1
+        assert state._store.journal.tail == stranger._store.journal.tail
+        data = other.read_bytes()
+        assert len(data) == os.path.getsize(path)
+        with open(path, "r+b") as file:
+            file.write(data)
+        state.n = 1
+        assert on_disk(path) == state == {"n": 1, "name": "b"}
+
+    @needs_fork
+    def test_a_record_of_another_process(self, path):
+        state = PersistedState(path, n=0)
+        roads = Roads(state)
+
+        def change(talk):
+            state.n = 10
+            state.m = 1
+
+        with Child.share(change) as child:
+            child.result()
+        state.n = 11
+        assert roads.long == 1
+        assert on_disk(path) == state == {"n": 11, "m": 1}
+
+    @needs_fork
+    def test_a_vacuum_of_another_process(self, path):
+        state = PersistedState(path, n=0)
+        Roads(state)
+        with Child.share(lambda talk: state.vacuum()) as child:
+            child.result()
+        state.n = 7
+        assert on_disk(path) == state == {"n": 7}
+
+    @needs_fork
+    @pytest.mark.parametrize("unsettled", [0, 1])
+    def test_a_record_that_its_writer_died_over_before_it_was_announced(self, path, unsettled):
+        state = PersistedState(path, n=0)
+        Roads(state)
+
+        def commit(talk):
+            with state._thread_lock:
+                store = state._store
+                store.page_bytes[UNSETTLED] = unsettled
+                store.journal.append(store.journal.encode(b'["set", [], "m", 5]')[0])
+                talk.send("committed")
+                talk.receive()
+
+        with Child.share(commit) as child:
+            assert child.receive() == "committed"
+            child.kill()
+        state.n = 7
+        assert on_disk(path) == state == {"n": 7, "m": 5}
+
+    @needs_fork
+    def test_junk_of_a_writer_that_died_before_its_commit(self, path):
+        """It is longer than the next record, which would end in the middle of it."""
+        state = PersistedState(path, n=0)
+        Roads(state)
+
+        def begin(talk):
+            with state._thread_lock:
+                store, tail = state._store, state._store.journal.tail
+                store.page_bytes[UNSETTLED] = 1
+                junk = store.journal.encode(b'["set", [], "junk", "%b"]' % (b"x" * 200))[0]
+                store.mapping.bytes[tail + 1 : tail + 1 + len(junk)] = junk
+                talk.send("begun")
+                talk.receive()
+
+        with Child.share(begin) as child:
+            assert child.receive() == "begun"
+            child.kill()
+        state.n = 7
+        assert on_disk(path) == state == {"n": 7}
+        with open(path, "rb") as file:
+            data = file.read()
+        assert data[state._store.journal.tail :].rstrip(b" ") == b"#"
+
+    @needs_fork
+    def test_another_process_with_the_lock(self, path):
+        state = mmapstate.open(path, {"n": 0}, timeout=0.05)
+        Roads(state)
+
+        def hold(talk):
+            with state._thread_lock:
+                state.n = 10
+                talk.send("held")
+                talk.receive()
+
+        with Child.share(hold) as child:
+            assert child.receive() == "held"
+            with pytest.raises(LockTimeout, match="another process"):
+                state.n = 1
+            assert is_free(state)
+            assert state.n == 10
+            child.send("let go")
+            child.result()
+        state.n += 1
+        assert on_disk(path) == {"n": 11}
+
+    @needs_fork
+    def test_a_fork(self, path):
+        state = PersistedState(path, n=0)
+        Roads(state)
+
+        def change(talk):
+            for _ in range(100):
+                with state._thread_lock:
+                    state.n += 1
+
+        with Child.share(change) as child:
+            for _ in range(100):
+                with state._thread_lock:
+                    state.n += 1
+            child.result()
+        assert on_disk(path) == state == {"n": 199}
+
+
+class TestInterrupts:
+    def test_a_write_inside_a_write_of_the_same_thread_is_an_error_and_changes_nothing(self, path):
+        state = PersistedState(path, queue=[3, 1, 2])
+
+        def meddle(item):
+            state.meddled = True
+            return item
+
+        with pytest.raises(mmapstate.StateError, match="under way in this thread"):
+            state.queue.sort(key=meddle)
+        assert state == {"queue": [3, 1, 2]}
+
+    def test_an_interrupt_at_every_line_of_a_commit_leaves_file_and_memory_in_agreement(self, path):
+        state = PersistedState(path, n=0, queue=[])
+        line = 0
+        while True:
+            line += 1
+            left = line
+
+            def trace(frame, event, argument):
+                nonlocal left
+                if "mmapstate" not in frame.f_code.co_filename or "/tests/" in frame.f_code.co_filename:
+                    return trace
+                # Leaving a `with` shows as its line again, and `try:` is a line of no instruction: a trace function can
+                # raise there, outside the tables of what to do then. No signal is handled at these places.
+                source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+                if event == "line" and source != "try:" and not source.startswith("with "):
+                    left -= 1
+                    if left == 0:
+                        raise KeyboardInterrupt
+                return trace
+
+            before = state.copy()
+            sys.settrace(trace)
+            try:
+                state.queue.append({"line": line})
+            except KeyboardInterrupt:
+                interrupted = True
+            else:
+                interrupted = False
+            finally:
+                sys.settrace(None)
+            after = {"n": 0, "queue": [*before["queue"], {"line": line}]}
+            assert state.copy() in (before, after), line
+            assert on_disk(path) == state, line
+            assert not state._store.lock.owned(), line
+            if not interrupted:
+                break
+        assert line > 40
+        assert state.queue[-1] == {"line": line}
+
+    def test_a_signal_handler_that_commits_during_a_commit_gets_an_error_or_is_kept(self, path):
+        state = PersistedState(path, n=0, handled=0)
+        outcomes = []
+
+        def handler(number, frame):
+            try:
+                state.handled += 1
+                outcomes.append("kept")
+            except mmapstate.StateError:
+                outcomes.append("refused")
+
+        old = signal.signal(signal.SIGALRM, handler)
+        dice = random.Random(1)
+        try:
+            for n in range(2000):
+                signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-6, 2e-5))
+                state.n = n
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+        assert state.n == 1999
+        assert on_disk(path) == state
+        assert outcomes
+        assert state.handled <= outcomes.count("kept")
+
+    def test_an_interrupt_at_every_bytecode_of_the_short_way_leaves_file_and_memory_in_agreement(self, path):
+        state = PersistedState(path, n=0)
+        Roads(state)
+        number = 0
+        while True:
+            number += 1
+            with state._thread_lock:  # clears what the last interrupt left: else this one would go the long way
+                before = state.n
+            state._store.due = monotonic() + 1000  # what is seen from here on is by the page alone
+            hit = at_bytecode(number, partial(state.__setattr__, "n", number), interrupt)
+            assert state.n in (before, number), number
+            assert on_disk(path) == state, number
+            assert not state._store.lock.owned(), number
+            if not hit:
+                break
+        assert state.n == number > 200
+
+    def test_a_signal_handler_at_every_bytecode_of_the_short_way_is_refused_or_kept(self, path):
+        """What it sets is there unless it was refused, and what the interrupted statement sets is there, too."""
+        state = PersistedState(path, n=0, handled=0)
+        number = handled = refused = 0
+
+        def handler():
+            nonlocal handled, refused
+            try:
+                state["handled"] = number
+                handled = number
+            except mmapstate.StateError:
+                refused += 1
+
+        hit = True
+        while hit:
+            number += 1
+            with state._thread_lock:
+                state._store.due = monotonic() + 1000
+            hit = at_bytecode(number, partial(state.__setattr__, "n", number), handler)
+            assert on_disk(path) == state == {"n": number, "handled": handled}, number
+            assert is_free(state)
+        assert refused > 150
+        assert number - refused > 10
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def at_bytecode(number, statement, action):
+    """Do `statement`, and `action` before the `number`-th bytecode of `Committer.set`; return whether there is one."""
+    left = number
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code is not Committer.set.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                sys.settrace(None)
+                frame.f_trace = None
+                action()
+                return None
+        return trace
+
+    sys.settrace(trace)
+    try:
+        statement()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return left <= 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bytecodes_are_traced(tmp_path_factory):
+    """CPython 3.12 begins with the second call of a function that is traced so."""
+    with PersistedState(tmp_path_factory.mktemp("traced") / "first.state", n=0) as state:
+        at_bytecode(1_000_000, partial(state.__setattr__, "n", 1), interrupt)
