@@ -59,11 +59,11 @@ def encode(changes: Sequence[Change]) -> bytes:
 
 def encode_set(path: list[Any], key: Any, value: Flat) -> bytes | None:
     """Return what ``encode([("set", path, key, value)])`` does; None where that is no JSON."""
-    start = _starts.get(key) if not path and key.__class__ is str else None  # not 1: it equals True, and 1.0
     try:
+        start = _starts.get(key) if not path else None
         if start is None:
             start = f'["set", {text_of(path)}, {text_of(key)}, '.encode()
-            if not path and key.__class__ is str and len(_starts) < _MOST_STARTS:
+            if not path and key.__class__ is str and len(_starts) < _MOST_STARTS:  # 1 would be found as True, too
                 _starts[key] = start
         return b"%b%d]" % (start, value) if value.__class__ is int else b"%b%b]" % (start, text_of(value).encode())
     except _NotJson:

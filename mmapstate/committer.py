@@ -29,6 +29,7 @@ from mmapstate.vacuum import EditedMeanwhile
 __all__ = ["Committer"]
 
 _T = TypeVar("_T")
+_TOP: list[Any] = []  # the path of the root
 
 
 class Committer(Surprises):
@@ -195,7 +196,6 @@ class Committer(Surprises):
         """
         lock = self.lock
         if not lock.held and lock.descriptor >= 0:
-            done = False
             try:
                 if lock.thread.acquire(False):
                     lock.held = True  # a signal handler that commits came before, as a whole, or is refused from here
@@ -210,7 +210,7 @@ class Committer(Surprises):
                         and stores[tail - 9 : tail + 1] == journal.end
                         and monotonic() < self.due
                         and not (self.copying or self.power)
-                        and (payload := changes.encode_set([] if node._parent is None else node._path(), key, value))
+                        and (payload := changes.encode_set(_TOP if node._parent is None else node._path(), key, value))
                     ):
                         crc = crc32(payload, journal.crc)
                         text = UNCOMMITTED % (payload, crc)
@@ -229,16 +229,15 @@ class Committer(Surprises):
                             page[UNSETTLED] = 0
                             self.seen = page[POSITION]
                             self.busy = False
-                            done = True
-                    file_lock(lock.descriptor, UNLOCK)
-                    lock.held = False
-                    lock.thread.release()
+                            file_lock(lock.descriptor, UNLOCK)
+                            lock.held = False
+                            lock.thread.release()
+                            return
+                    self._leave_again()
             except BaseException as error:
                 self._leave_again()
                 if not isinstance(error, BlockingIOError):  # that one says that another process has the lock
                     raise
-            if done:
-                return
         self.write(node._set, key, value)
 
     def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:
