@@ -25,7 +25,18 @@ from mmapstate import snapshot
 from mmapstate.errors import StateFileError
 from mmapstate.values import Plain
 
-__all__ = ["Change", "apply", "decode", "decode_each", "decode_start", "encode", "text_of"]
+__all__ = [
+    "SET_STARTS",
+    "Change",
+    "Flat",
+    "apply",
+    "decode",
+    "decode_each",
+    "decode_start",
+    "encode",
+    "encode_set",
+    "text_of",
+]
 
 Change = tuple[Any, ...]
 Flat = bool | int | float | str | bytes | date | datetime | None
@@ -37,7 +48,9 @@ _NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _quoted = json.encoder.encode_basestring
 
 
-_starts: dict[str, bytes] = {}  # of counters' records: what stands before the number, by key
+SET_STARTS: dict[str, bytes] = {}
+"""What stands before the value in the text of a set at the root, by key: found here, a counter's is not made anew."""
+
 _MOST_STARTS = 256
 
 
@@ -60,11 +73,11 @@ def encode(changes: Sequence[Change]) -> bytes:
 def encode_set(path: list[Any], key: Any, value: Flat) -> bytes | None:
     """Return what ``encode([("set", path, key, value)])`` does; None where that is no JSON."""
     try:
-        start = _starts.get(key) if not path else None
+        start = SET_STARTS.get(key) if not path else None
         if start is None:
             start = f'["set", {text_of(path)}, {text_of(key)}, '.encode()
-            if not path and key.__class__ is str and len(_starts) < _MOST_STARTS:  # 1 would be found as True, too
-                _starts[key] = start
+            if not path and key.__class__ is str and len(SET_STARTS) < _MOST_STARTS:  # 1 would be found as True, too
+                SET_STARTS[key] = start
         return b"%b%d]" % (start, value) if value.__class__ is int else b"%b%b]" % (start, text_of(value).encode())
     except _NotJson:
         return None

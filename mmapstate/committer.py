@@ -17,19 +17,19 @@ from typing import Any, TypeVar
 from zlib import crc32
 
 from mmapstate import changes, platform
+from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
 from mmapstate.format import DOUBTFUL, POSITION, TAIL, UNCOMMITTED, UNSETTLED, pack_position, pack_tail
 from mmapstate.journal import COMMITTED, Journal
 from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
 from mmapstate.picture import LOOK_INTERVAL, READ, WRITE
-from mmapstate.platform import file_size
+from mmapstate.platform import END
 from mmapstate.surprises import Surprises
 from mmapstate.vacuum import EditedMeanwhile
 
 __all__ = ["Committer"]
 
 _T = TypeVar("_T")
-_TOP: list[Any] = []  # the path of the root
 
 
 class Committer(Surprises):
@@ -206,11 +206,15 @@ class Committer(Surprises):
                         page[POSITION] == self.seen  # memory, too, is as it should be then
                         and not page[UNSETTLED]
                         and journal.start >= 0
-                        and file_size(file.descriptor) == file.size
-                        and stores[tail - 9 : tail + 1] == journal.end
+                        and platform.seek(file.descriptor, 0, END) == file.size
+                        and stores[journal.end_start : tail + 1] == journal.end
                         and monotonic() < self.due
                         and not (self.copying or self.power)
-                        and (payload := changes.encode_set(_TOP if node._parent is None else node._path(), key, value))
+                        and (
+                            payload := b"%b%d]" % (SET_STARTS[key], value)
+                            if value.__class__ is int and key in SET_STARTS and node._parent is None
+                            else changes.encode_set([] if node._parent is None else node._path(), key, value)
+                        )
                     ):
                         crc = crc32(payload, journal.crc)
                         text = UNCOMMITTED % (payload, crc)
@@ -223,7 +227,7 @@ class Committer(Surprises):
                             stores[tail + 1 : end + 1] = text
                             stores[tail] = COMMITTED
                             node._items[key] = value
-                            journal.end, journal.crc, journal.tail = text[-10:], crc, end
+                            journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
                             self.unsure = False
                             page[TAIL] = pack_tail(end)
                             page[UNSETTLED] = 0

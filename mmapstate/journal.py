@@ -20,7 +20,7 @@ COMMITTED = ord("-")
 class Journal:
     """The position of a process in the journal of `file`; at rest (`start` is -1) there is none to append to."""
 
-    __slots__ = ("crc", "end", "file", "generation", "snapshot_crc", "start", "tail")
+    __slots__ = ("crc", "end", "end_start", "file", "generation", "snapshot_crc", "start", "tail")
 
     def __init__(self, file: MappedFile, generation: int, start: int, tail: int, crc: int, snapshot_crc: int) -> None:
         self.file = file
@@ -29,7 +29,8 @@ class Journal:
         self.tail = tail
         self.crc = crc
         self.snapshot_crc = snapshot_crc
-        self.end = b""  # the nine bytes before the tail, and the slack's first
+        # The bytes from `end_start` to the tail, and the slack's first: the last crc and its LF, or the last record.
+        self.end, self.end_start = b"", tail
 
     @classmethod
     def at_rest(cls, file: MappedFile, generation: int, snapshot_crc: int) -> Journal:
@@ -40,7 +41,7 @@ class Journal:
     def begun(cls, file: MappedFile, marker: Marker) -> Journal:
         """Return the position just behind the marker, before the first record."""
         journal = cls(file, marker.generation, marker.start, marker.end, seed(marker.generation), marker.snapshot_crc)
-        journal.end = file.read(marker.end - 9, marker.end) + b"#"
+        journal.stand(marker.end, journal.crc)
         return journal
 
     @property
@@ -78,9 +79,7 @@ class Journal:
 
     def advance(self, text: bytes, crc: int) -> None:
         """Move on behind the record just appended."""
-        self.tail += len(text)
-        self.crc = crc
-        self.end = text[-10:]
+        self._move(self.tail + len(text), crc, text[-10:])
 
     def take_back(self, text: bytes) -> None:
         """Make the record just appended a comment again, and then blank. Instead of `advance`."""
@@ -89,12 +88,11 @@ class Journal:
 
     def is_untouched(self) -> bool:
         """Return whether the end of the last record (or marker) stands before the tail, and no record at it."""
-        tail = self.tail
-        return bool(self.file.bytes[tail - 9 : tail + 1] == self.end)
+        return bool(self.file.bytes[self.end_start : self.tail + 1] == self.end)
 
     def is_in_file(self) -> bool:
         """Return whether the last record's end stands where it should. By the file, not the mapping."""
-        return self.start < 0 or self.file.read(self.tail - 9, self.tail) == self.end[:9]
+        return self.start < 0 or self.file.read(self.end_start, self.tail) == self.end[:-1]
 
     def follow(self, until: int) -> list[bytes] | None:
         """Move on to the offset `until` and return the payloads on the way; None if they do not check out (yet)."""
@@ -105,16 +103,15 @@ class Journal:
         if batch is None:
             return None
         payloads, crc = batch
-        self.tail = until
-        self.crc = crc
-        self.end = data[-9:] + b"#"
+        self._move(until, crc, data[-9:] + b"#")
         return payloads
 
     def stand(self, tail: int, crc: int) -> None:
         """Stand behind records that were read otherwise, of which the last has this crc."""
-        self.tail = tail
-        self.crc = crc
-        self.end = self.file.read(tail - 9, tail) + b"#"
+        self._move(tail, crc, self.file.read(tail - 9, tail) + b"#")
+
+    def _move(self, tail: int, crc: int, end: bytes) -> None:
+        self.tail, self.crc, self.end, self.end_start = tail, crc, end, tail - 9
 
     def blank(self, start: int, stop: int) -> None:
         """Make junk between two offsets of the slack into spaces; line ends first: it stays one comment throughout."""

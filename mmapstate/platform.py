@@ -15,6 +15,7 @@ from mmapstate.errors import StateError
 from mmapstate.format import Image
 
 __all__ = [
+    "END",
     "REPLACE_NEEDS_UNMAPPED",
     "WINDOWS",
     "boot_id",
@@ -28,6 +29,7 @@ __all__ = [
     "read",
     "remove",
     "replace",
+    "seek",
     "sync_data",
     "sync_file",
     "sync_folder",
@@ -36,6 +38,7 @@ __all__ = [
     "writes_copies",
 ]
 
+END = os.SEEK_END
 WINDOWS = sys.platform == "win32"
 REPLACE_NEEDS_UNMAPPED = WINDOWS
 
@@ -80,7 +83,11 @@ def keep_ownership(descriptor: int, like: os.stat_result, *, mode: int | None = 
 
 def file_size(descriptor: int) -> int:
     """Return the size of an open file. A third of the price of ``fstat``; nothing here uses the file's position."""
-    return os.lseek(descriptor, 0, os.SEEK_END)
+    return seek(descriptor, 0, END)
+
+
+seek = os.lseek
+"""``seek(descriptor, 0, END)`` is `file_size` for those in a hurry."""
 
 
 def image_of(descriptor: int) -> Image:
