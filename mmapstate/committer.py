@@ -70,6 +70,8 @@ class Committer(Surprises):
 
     def _follow_quietly(self) -> bool:
         """Follow what others appended, without the lock; return False if that does not do. Under the guard."""
+        if self.closed:  # by another thread, a moment ago
+            return True
         if self.unsure or self.applying & 1:
             return self.busy and not self.lock.owned()  # another thread is in its commit: memory is right
         position = self.page.position
@@ -147,9 +149,8 @@ class Committer(Surprises):
 
     def _look(self, purpose: str) -> None:
         """Find out whether all is as this process left it, and catch up. Under the file lock."""
-        page = self.page_bytes
-        journal = self.journal
         with self.guard:
+            page, journal = self.page_bytes, self.journal
             if (
                 page[UNSETTLED]
                 or self.unsure
@@ -200,48 +201,50 @@ class Committer(Surprises):
                 if lock.thread.acquire(False):
                     lock.held = True  # a signal handler that commits came before, as a whole, or is refused from here
                     file_lock(lock.descriptor, EXCLUSIVE)
-                    page, journal, file = self.page_bytes, self.journal, self.mapping
-                    stores, tail = file.bytes, journal.tail
-                    if (
-                        page[POSITION] == self.seen  # memory, too, is as it should be then
-                        and not page[UNSETTLED]
-                        and journal.start >= 0
-                        and platform.seek(file.descriptor, 0, END) == file.size
-                        and stores[journal.end_start : tail + 1] == journal.end
-                        and monotonic() < self.due
-                        and not (self.copying or self.power)
-                        and (
-                            payload := b"%b%d]" % (SET_STARTS[key], value)
-                            if value.__class__ is int and key in SET_STARTS and node._parent is None
-                            else changes.encode_set([] if node._parent is None else node._path(), key, value)
-                        )
-                    ):
-                        crc = crc32(payload, journal.crc)
-                        text = UNCOMMITTED % (payload, crc)
-                        end = tail + len(text)
-                        if end < file.size:
-                            self.busy = True
-                            self.seen = b""
-                            self.unsure = True
-                            page[UNSETTLED] = 1
-                            stores[tail + 1 : end + 1] = text
-                            stores[tail] = COMMITTED
-                            node._items[key] = value
-                            journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
-                            self.unsure = False
-                            page[TAIL] = pack_tail(end)
-                            page[UNSETTLED] = 0
-                            self.seen = page[POSITION]
-                            self.busy = False
-                            file_lock(lock.descriptor, UNLOCK)
-                            lock.held = False
-                            lock.thread.release()
-                            return
+                    page = self.page_bytes
+                    if page[POSITION] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
+                        journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
+                        stores, tail = file.bytes, journal.tail
+                        if (
+                            journal.start >= 0
+                            and platform.seek(file.descriptor, 0, END) == file.size
+                            and stores[journal.end_start : tail + 1] == journal.end
+                            and monotonic() < self.due
+                            and not (self.copying or self.power)
+                            and (
+                                payload := b"%b%d]" % (SET_STARTS[key], value)
+                                if value.__class__ is int and key in SET_STARTS and node._parent is None
+                                else changes.encode_set([] if node._parent is None else node._path(), key, value)
+                            )
+                        ):
+                            crc = crc32(payload, journal.crc)
+                            text = UNCOMMITTED % (payload, crc)
+                            end = tail + len(text)
+                            if end < file.size:
+                                self.busy = True
+                                self.seen = b""
+                                self.unsure = True
+                                page[UNSETTLED] = 1
+                                stores[tail + 1 : end + 1] = text
+                                stores[tail] = COMMITTED
+                                node._items[key] = value
+                                journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
+                                self.unsure = False
+                                page[TAIL] = pack_tail(end)
+                                page[UNSETTLED] = 0
+                                self.seen = page[POSITION]
+                                self.busy = False
+                                file_lock(lock.descriptor, UNLOCK)
+                                lock.held = False
+                                lock.thread.release()
+                                return
                     self._leave_again()
-            except BaseException as error:
+            except BlockingIOError:  # another process has the lock
+                lock.held = False
                 self._leave_again()
-                if not isinstance(error, BlockingIOError):  # that one says that another process has the lock
-                    raise
+            except BaseException:
+                self._leave_again()
+                raise
         self.write(node._set, key, value)
 
     def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:

@@ -104,9 +104,8 @@ class StoreLock:
     """Thread lock and file lock, taken together in this order.
 
     ``held`` tells that the file lock is, or may be, ours: it is set before the system is asked, so that an interrupt
-    in between never leaves a lock that nobody releases (unlocking what is not locked does no harm). ``whole`` tells
-    that the thread with the thread lock has the file lock, too, and what it calls can join it: not so for a signal
-    handler that comes in between.
+    in between never leaves a lock that nobody releases. ``whole`` tells that the thread with the thread lock has the
+    file lock, too, and what it calls can join it: not so for a signal handler that comes in between.
     """
 
     def __init__(self, path: str, descriptor: int, file: str) -> None:
@@ -139,8 +138,12 @@ class StoreLock:
             return
         try:
             if self.held and not self.kept:
-                self.whole = False
-                file_lock(self.descriptor, UNLOCK)
+                whole, self.whole = self.whole, False
+                try:
+                    file_lock(self.descriptor, UNLOCK)
+                except OSError:  # Windows refuses to unlock what is not locked, as may be after an interrupt
+                    if whole:
+                        raise
                 self.held = False
         finally:
             self.thread._release_save()  # all levels at once: an interrupt may have cut an acquire in two

@@ -14,7 +14,7 @@ from typing import NoReturn
 from mmapstate import beside, content, platform
 from mmapstate.committer import Committer, nothing
 from mmapstate.errors import ClosedError, LockTimeout, StateError
-from mmapstate.format import NO_POSITION, pack_position
+from mmapstate.format import BEFORE, NO_POSITION, UNSETTLED, pack_position
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
 from mmapstate.mapping import ControlPage, MappedFile
 from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, WRITE, log
@@ -172,11 +172,17 @@ class Store(Committer):
         if self.closed:
             return
         self.rest()
-        self.closed = True
-        with self.guard:
-            self.page_bytes, self.seen, self.due = _CLOSED_PAGE, NO_POSITION, float("inf")
-            self._let_go()
-            self.lock.close()
+        thread = self.lock.thread  # no other thread may be in the middle of a write, or begin one, when the files go
+        waited = thread.acquire(True, -1 if self.timeout is None else self.timeout)
+        try:
+            self.closed = True
+            with self.guard:
+                self.page_bytes, self.seen, self.due = _CLOSED_PAGE, NO_POSITION, float("inf")
+                self._let_go()
+                self.lock.close()
+        finally:
+            if waited:
+                thread.release()
 
     def rest(self) -> None:
         """Vacuum the file to rest if no other process has it open. What goes wrong is logged: nothing is lost by it."""
@@ -225,4 +231,5 @@ class Store(Committer):
             self._join()
 
 
-_CLOSED_PAGE = bytes(144)
+_CLOSED_PAGE = bytes(UNSETTLED) + b"\1" + bytes(BEFORE.stop - UNSETTLED - 1)
+"""Announces what a closed store has seen, so that reads go on; and is unsettled, so that `set` does not."""
