@@ -11,6 +11,7 @@ Three locks, taken in this order and never the other way round:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, TypeVar
@@ -57,6 +58,16 @@ class Committer(Surprises):
                     finally:
                         self.copying = False
             self._refresh()  # interrupted half-way: rebuild
+
+    def glance(self) -> None:
+        """Bring memory up to date if that raises nothing, needs no lock and waits for nobody: for `repr`."""
+        if self.closed or self.forked or self._is_inside() or not self.guard.acquire(False):
+            return
+        try:
+            with contextlib.suppress(StateError, OSError):
+                self._follow_quietly()
+        finally:
+            self.guard.release()
 
     def _refresh(self) -> None:
         if self._is_inside():

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from mmapstate import changes, predecessor, snapshot
 from mmapstate.errors import StateFileError, place
-from mmapstate.format import JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
+from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
 from mmapstate.values import Plain
 
 __all__ = ["Content", "Layout", "layout", "read"]
@@ -50,6 +50,9 @@ def layout(data: bytes, file: str) -> Layout:
         end = len(data) if unborn < 0 else unborn
         foreign = predecessor.find_journal(data[:end])
         return Layout(end, crc32(data[:end]), None, None, True, unborn >= 0 and not foreign, foreign)
+    if marker.version == DAMAGED:
+        nothing = Scan([], marker.start, 0, marker.start, False)
+        return Layout(marker.start, crc32(data[: marker.start]), marker, nothing, False, False, False)
     if marker.version != str(JOURNAL_VERSION):
         raise StateFileError(
             f"{file}: the journal is of version {marker.version}, this mmapstate reads version {JOURNAL_VERSION}; "

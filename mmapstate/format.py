@@ -76,6 +76,7 @@ from zlib import crc32
 __all__ = [
     "BEFORE",
     "BOOT",
+    "DAMAGED",
     "DOUBTFUL",
     "FROM",
     "IMAGE",
@@ -114,6 +115,9 @@ __all__ = [
 ]
 
 JOURNAL_VERSION = 1
+DAMAGED = "1, damaged"
+"""The version of a marker that is no longer as it was written."""
+
 MARKER_START = b"--- # mmapstate journal "
 _UNBORN_START = b"#" + MARKER_START[1:]
 _UNBORN_SHORTEST = len(b"#-- #")  # less may be anybody's comment
@@ -218,7 +222,7 @@ def find_marker(data: bytes) -> Marker | None:
             return found
     start = data.rfind(MARKER_START)
     if start >= 0 and _SLACK_ONLY.match(data, data.find(b"\n", start)):
-        return Marker(start, len(data), "1, damaged", 0, None, 0)  # the line end before it was changed
+        return Marker(start, len(data), DAMAGED, 0, None, 0)  # the line end before it was changed
     return None
 
 
@@ -330,7 +334,7 @@ def _read_marker(data: bytes, start: int) -> Marker:
         return Marker(start, end, "?", 0, None, 0)
     version = match["version"].decode("ascii", "replace")
     if match["generation"] is None:
-        return Marker(start, end, version if version != "1" else "1, damaged", 0, None, 0)
+        return Marker(start, end, version if version != "1" else DAMAGED, 0, None, 0)
     origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
     return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16))
 

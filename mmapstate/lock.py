@@ -91,7 +91,7 @@ def open_sidecar(path: str, state: os.stat_result | None) -> int:
             writers = stat.S_IMODE(state.st_mode) & 0o222
             with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
                 os.fchown(descriptor, state.st_uid, state.st_gid)
-            os.fchmod(descriptor, writers | writers << 1)
+            os.fchmod(descriptor, writers | writers << 1 or 0o600)  # none: for who may write whatever the mode says
         return descriptor
 
 

@@ -113,8 +113,9 @@ def represent_as_plain(kind: type, plain: Callable[[Any], Plain]) -> None:
     """Teach PyYAML's dumpers to write objects of `kind` (subclasses too) as the plain data that `plain` returns."""
     dumpers: list[Any] = [yaml.representer.SafeRepresenter, yaml.representer.Representer]
     for name in ("SafeDumper", "Dumper", "CSafeDumper", "CDumper"):
-        dumper = getattr(yaml, name, None)
-        if "yaml_multi_representers" in vars(dumper):  # somebody registered a type there: it has a table of its own
+        dumper = getattr(yaml, name, None)  # two of them come with libyaml only
+        # Where somebody has registered a type, the dumper has a table of its own.
+        if dumper is not None and "yaml_multi_representers" in vars(dumper):
             dumpers.append(dumper)
     for dumper in dumpers:
         dumper.add_multi_representer(kind, lambda self, data: self.represent_data(plain(data)))
@@ -142,11 +143,22 @@ class _Reader:
                 loader.dispose()
         except yaml.YAMLError as error:
             problem, context = getattr(error, "problem", None), getattr(error, "context", None)
-            mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None) or self.mark
+            begun = getattr(error, "context_mark", None)
+            mark = getattr(error, "problem_mark", None) or begun or self.mark
+            if context and begun and begun.line != mark.line:
+                context += f" that begins in line {begun.line + 1}, column {begun.column + 1}"
             told = ", ".join(part for part in (context, problem) if part) or str(error)
-            raise self.refusal(told, mark) from None
+            raise self.refusal(told + self._hint(told, mark), mark) from None
         except (ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
             raise self.refusal(f"no YAML that can be read ({error})", self.mark) from error
+
+    def _hint(self, problem: str, mark: Any) -> str:
+        """Return what a person may have done, where YAML's own words do not tell."""
+        if "cannot start any token" not in problem or mark is None:
+            return ""
+        line = "".join(self.text.decode("utf-8").split("\n")[mark.line : mark.line + 1])
+        character = line[mark.column : mark.column + 1]
+        return ": a tab; indent with spaces" if character == "\t" else f": {character}; put the text in quotes"
 
     def _check_characters(self) -> None:
         """Refuse what is no text, which PyYAML's two readers refuse each in its own words, and without a line."""
@@ -255,7 +267,11 @@ class _Reader:
 
     def _check_key(self, key: Any, container: dict[Any, Any], event: Any) -> None:
         if key in container:
-            raise self.refusal(f"the key {key!r} stands twice in one mapping: remove one", event.start_mark)
+            first = next(other for other in container if other == key)
+            problem = f"the key {key!r} stands twice in one mapping: remove one"
+            if type(first) is not type(key):
+                problem = f"the keys {first!r} and {key!r} are equal: rename one"
+            raise self.refusal(problem, event.start_mark)
         if key.__class__ is float and math.isnan(key):
             raise self.refusal("NaN cannot be a key", event.start_mark)
 

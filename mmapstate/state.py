@@ -23,7 +23,6 @@ __all__ = ["PersistedState", "State", "open_state"]
 _DURABILITIES = ("process", "power")
 
 _MISSING: Any = object()
-_sure_names: set[str] = set()  # attributes that are keys, and need no further look at that
 _MOST_SURE_NAMES = 256
 
 
@@ -55,6 +54,7 @@ class State(StateDict):
     _readonly: bool
 
     _hidden: ClassVar[frozenset[str]]
+    _sure_names: ClassVar[set[str]]  # attributes that are keys, and need no further look at that
 
     def __init__(
         self,
@@ -69,8 +69,10 @@ class State(StateDict):
     ) -> None:
         if durability not in _DURABILITIES:
             raise ValueError(f"durability is {durability!r}; it can be 'process' or 'power'")
-        if timeout is not None and not timeout >= 0:
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
             raise ValueError(f"timeout is {timeout!r}; it can be None, 0 or seconds")
+        if defaults is not None and not isinstance(defaults, Mapping):
+            raise TypeError(f"defaults is a {type(defaults).__name__}; it can be a mapping of keys to values")
         if readonly and exclusive:
             raise ValueError("readonly=True and exclusive=True exclude each other")
         real = os.path.realpath(os.fspath(path))
@@ -88,6 +90,7 @@ class State(StateDict):
         nodes.adopt_root(self, store.root)
         if not readonly:
             try:
+                store.refresh()  # where this process has it open already, it may not have looked for a while
                 self._commit_defaults(checked)
             except BaseException:
                 self.close()
@@ -125,7 +128,14 @@ class State(StateDict):
         """A lock for several steps, against threads and processes; as in the predecessor, without rolling back."""
         return _Hold(self._store)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._hidden = _names_in(cls)
+        cls._sure_names = set()
+
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in _INTERNAL:
+            raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
         if name.startswith("_"):
             object.__setattr__(self, name, value)
         elif name in self._hidden:
@@ -152,6 +162,7 @@ class State(StateDict):
         return sorted({*super().__dir__(), *keys})
 
     def __repr__(self) -> str:
+        self._tree.glance()
         closed = ", closed" if isinstance(self._tree, _Closed) else ""
         return f"<{type(self).__name__} {self._path_text!r}: {nodes.plain_root(self)!r}{closed}>"
 
@@ -169,11 +180,19 @@ class State(StateDict):
             self._update(missing)
 
 
-State._hidden = frozenset(name for name in dir(State) if not name.startswith("_")) | {
-    "increment",
-    "transaction",
-    "wait_for",
-}
+_INTERNAL = frozenset(
+    "_durability _items _key _options _parent _path_text _readonly _store _thread_lock _tree".split()  # noqa: SIM905
+)
+_TO_COME = frozenset(("increment", "transaction", "wait_for"))
+
+
+def _names_in(kind: type[State]) -> frozenset[str]:
+    """Return the names that hide a key from attributes: those of methods, and what else a class defines."""
+    return frozenset(name for name in dir(kind) if not name.startswith("_")) | _TO_COME
+
+
+State._hidden = _names_in(State)
+State._sure_names = set()
 
 
 class PersistedState(State):
@@ -189,7 +208,7 @@ class PersistedState(State):
     __slots__ = ()
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
-        _refuse_hidden(defaults)
+        _refuse_hidden(defaults, self._hidden)
         super().__init__(path, defaults)
 
     def __getattr__(self, name: str) -> Any:
@@ -203,17 +222,20 @@ class PersistedState(State):
                 value = tree.steady(self._items.get, name, _MISSING)
             if value is not _MISSING:
                 return value
-        raise AttributeError(f"{self.__dict__.get('_path_text', 'a state')} has no key {name!r}")
+            raise AttributeError(f"{self.__dict__.get('_path_text', 'a state')} has no key {name!r}")
+        raise AttributeError(f"{name!r}: names with a leading underscore are no keys; write STATE[{name!r}] for a key")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if value.__class__ is int and name in _sure_names and -SURE_INT < value < SURE_INT:  # spares a counter a call
+        if (
+            value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
+        ):  # spares a counter a call
             self._tree.set(self, name, value)
         elif name[:1] == "_" or name in self._hidden:
             super().__setattr__(name, value)
         else:
             self.__setitem__(name, value)
-            if len(_sure_names) < _MOST_SURE_NAMES and len(name) < SURE_KEY and name.isascii():
-                _sure_names.add(name)
+            if len(self._sure_names) < _MOST_SURE_NAMES and len(name) < SURE_KEY and name.isascii():
+                self._sure_names.add(name)
 
     def _delete_attribute(self, name: str) -> None:
         try:
@@ -257,8 +279,8 @@ class _Hold:
         return self.__enter__()
 
     def release(self) -> None:
-        """Release them."""
-        self._store.unhold()
+        """Release them; raise RuntimeError where this thread has not taken them."""
+        self._store.unhold(strict=True)
 
 
 class _Closed:
@@ -274,6 +296,8 @@ class _Closed:
 
     def refresh(self) -> None:
         """Have nothing to catch up with."""
+
+    glance = refresh
 
     def steady(self, read: Any, *args: Any) -> Any:
         """Return ``read(*args)``."""
@@ -297,9 +321,9 @@ def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:
     return checked
 
 
-def _refuse_hidden(defaults: Mapping[str, Any]) -> None:
+def _refuse_hidden(defaults: Mapping[str, Any], hidden: frozenset[str]) -> None:
     for name in defaults:
-        if name in State._hidden:
+        if name in hidden:
             raise AttributeError(
                 f"the default {name!r} is named like a method of a state; use mmapstate.open(path, {{{name!r}: ...}})"
             )

@@ -6,6 +6,7 @@ What happens at each access in between is told in `committer`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -50,9 +51,11 @@ class Store(Committer):
             self.busy = False
         self.holds += 1
 
-    def unhold(self) -> None:
-        """Release what `hold` took."""
-        if not self.lock.owned():
+    def unhold(self, *, strict: bool = False) -> None:
+        """Release what `hold` took; `strict`: raise RuntimeError where this thread did not take it."""
+        if not self.lock.owned() or not self.holds:
+            if strict:
+                raise RuntimeError(f"{self.file}: this thread does not hold the lock")
             return  # a child forked inside: its parent holds the lock, it does not
         self.holds -= 1
         if self.holds <= 0:
@@ -91,12 +94,26 @@ class Store(Committer):
         )
 
     def _open_lock(self) -> StoreLock:
-        try:
-            state: os.stat_result | None = os.stat(self.path)
-        except FileNotFoundError:
-            state = None
+        """Open the sidecar, for whom may write the state. Errors name the state file: it is what the user knows of."""
         path = sidecar_path(self.path)
-        return StoreLock(path, open_sidecar(path, state), self.file)
+        state: os.stat_result | None = None
+        try:
+            descriptor = platform.open_regular(self.path, write=True)
+            state = os.fstat(descriptor)
+            os.close(descriptor)
+        except FileNotFoundError:
+            if not os.path.isdir(os.path.dirname(self.path)):
+                raise FileNotFoundError(
+                    errno.ENOENT, "the folder of the state file does not exist; create it first", self.path
+                ) from None
+        except PermissionError as error:
+            told = f"{error.strerror}; to read it alone, open it with readonly=True"
+            raise PermissionError(error.errno, told, self.path) from None
+        try:
+            return StoreLock(path, open_sidecar(path, state), self.file)
+        except OSError as error:
+            told = f"{error.strerror}, at its lock file {os.path.basename(path)}, which must be beside it"
+            raise OSError(error.errno, told, self.path) from error
 
     def _pin(self) -> bool:
         """Under the lock: know inode and tail to read up to. Returns False where others must be gone first."""
@@ -191,12 +208,14 @@ class Store(Committer):
         try:
             self._locked(CLOSE, self._rest_if_last, ())
         except (StateError, OSError) as error:
-            log.warning("%s: left with its journal: %s", self.file, error)
+            log.warning("%s: left as it is: %s", self.file, error)
 
     def _rest_if_last(self) -> None:
         found = platform.path_image(self.path)
         if found is None or found[:2] != (self.mapping.inode, self.mapping.size):
-            return  # deleted, or an editor half-way: the file is not ours to write
+            # Not ours to write: only a commit writes it anew. Or an editor is half-way.
+            log.warning("%s: was %s while in use; left so", self.file, "deleted" if found is None else "changed")
+            return
         if self.journal.start >= 0 and self.presence.is_only():
             self._vacuum_to_rest()
 

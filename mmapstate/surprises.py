@@ -61,11 +61,19 @@ class Surprises(Vacuum):
                 if settled:
                     self._vacuum_if_doubtful(purpose)
                     return
-            except BaseException as error:
+            except StateFileError as error:
                 self.page.unsettled = True  # the others look closely too
+                self.seen, self.due = b"", 0.0  # each access looks again, until it is mended
+                self.refused = (file.image, error)
+                if self._has_file() and self.page.start >= 0:
+                    try:
+                        self._keep_superseded(self.page.position)  # now: nobody may live to see it mended
+                    except OSError as failure:
+                        log.warning("%s: the state before cannot be kept beside it: %s", self.file, failure)
+                raise
+            except BaseException:
+                self.page.unsettled = True
                 self._begin_unsure()
-                if isinstance(error, StateFileError):
-                    self.refused = (file.image, error)
                 raise
             finally:
                 if file is not getattr(self, "mapping", None):
@@ -114,7 +122,7 @@ class Surprises(Vacuum):
         if scan.bad >= 0 or (announced is not None and scan.tail < announced.tail):
             if scan.bad < 0:
                 return self._adopt(file, data, parts)  # the tail went back: an older copy was put in its place
-            self._damaged(scan.bad)
+            self._damaged(data, scan.bad)
         if not scan.clean and data[scan.tail : scan.tail + 1] != b"#":
             return self._adopt(file, data, parts)  # slack cut short by an editor, or NULs
         page.unsettled = True
@@ -130,6 +138,8 @@ class Surprises(Vacuum):
             self.unsure = True
             return False
         if not scan.clean:
+            if file.size > page.image.size and file.inode == page.image.inode:
+                log.warning("%s: removed what another program added to the comment at its end", self.file)
             journal.blank(scan.tail + 1, file.size)
         self._announce(found.origin)
         return True
@@ -155,11 +165,12 @@ class Surprises(Vacuum):
         nodes.reconcile(self.root, state)
         self.applying += 1
 
-    def _damaged(self, offset: int) -> NoReturn:
+    def _damaged(self, data: bytes, offset: int) -> NoReturn:
+        line = data.count(b"\n", 0, offset) + 1
         raise DamagedStateError(
-            f"{self.file}: bytes of the journal at offset {offset} have changed since they were committed; no crash of "
-            "a program does that. Nothing was overwritten. Copy the file, then put back a good copy of it, or remove "
-            "all lines from the damaged one on"
+            f"{self.file}, line {line}, offset {offset}: the journal was changed there since programs wrote it, or "
+            "text was added behind it; no crash of a program does that. Nothing was overwritten. Copy the file, then "
+            "put back a good copy of it, or remove that line and all behind it"
         )
 
     def _adopt(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
@@ -168,7 +179,7 @@ class Surprises(Vacuum):
             return False
         if parts.scan is not None and parts.scan.bad >= 0:
             if not self.fresh_page and any(self.boot):
-                self._damaged(parts.scan.bad)
+                self._damaged(data, parts.scan.bad)
             self._keep_damaged(data, parts.scan.bad)
         elif parts.scan is not None and not parts.scan.clean and self.fresh_page:
             self._report_dropped(data, parts)
@@ -226,8 +237,9 @@ class Surprises(Vacuum):
         target = beside.keep_copy(self.path, f"superseded-{last.generation:016x}", text)
         if target is not None:
             log.warning(
-                "%s: was edited while programs changed it; the state before the edit is in %s", self.file, target
-            )
+                "%s: was changed by another program while programs of this library used it; the state before is in %s",
+                self.file, target,
+            )  # fmt: skip
 
     def _keep_damaged(self, data: bytes, offset: int) -> None:
         target = beside.keep_copy(self.path, f"damaged-{beside.time_stamp()}", data)

@@ -45,6 +45,9 @@ class Tree(Protocol):
     def refresh(self) -> None:
         """Bring memory up to date with what others committed; fast when there is nothing new."""
 
+    def glance(self) -> None:
+        """Do what `refresh` does, as far as that raises nothing and waits for nobody."""
+
     def steady(self, read: Callable[..., _T], *args: Any) -> _T:
         """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
 
@@ -101,7 +104,8 @@ class Node(Live):
         return length
 
     def __repr__(self) -> str:
-        """Return what memory holds now: neither looks for others' changes nor waits."""
+        """Return what can be told at once: never raises, and waits neither for a lock nor for an editor."""
+        self._tree.glance()
         return f"{type(self).__name__}({copy_of(self._items)!r})"
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ tail turns from ``#`` to ``-`` when a record is committed. Everything else (a va
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
 from mmapstate import changes, content, nodes, platform
-from mmapstate.errors import DamagedStateError, ReadOnlyError, StateFileError
+from mmapstate.errors import DamagedStateError, ReadOnlyError, StateError, StateFileError
 from mmapstate.format import Image, scan
 from mmapstate.mapping import MappedFile
 
@@ -84,10 +85,21 @@ class View:
 
     def hold(self) -> NoReturn:
         """Refuse to lock: there is nothing to write."""
-        raise ReadOnlyError(f"{self.file}: is open readonly, there is nothing to lock")
+        raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to lock, sync or compact it")
 
-    def unhold(self) -> None:
-        """Have nothing to release."""
+    def unhold(self, *, strict: bool = False) -> None:
+        """Refuse, if `strict`: there is nothing to release."""
+        if strict:
+            self.hold()
+
+    def glance(self) -> None:
+        """Bring memory up to date if that raises nothing and waits for nobody."""
+        if self.guard.acquire(False):
+            try:
+                with contextlib.suppress(StateError, OSError):
+                    self.refresh()
+            finally:
+                self.guard.release()
 
     def sync(self) -> None:
         """Refuse to write."""
@@ -160,8 +172,8 @@ class View:
         parts = content.layout(data, self.file)
         if parts.scan is not None and parts.scan.bad >= 0:
             raise DamagedStateError(
-                f"{self.file}: bytes of the journal at offset {parts.scan.bad} are none that a program of this library "
-                "wrote; open it once without readonly=True to have it repaired or explained"
+                f"{self.file}, offset {parts.scan.bad}: the journal was changed there since programs wrote it, or text "
+                "was added behind it; open it once without readonly=True to have it repaired or explained"
             )
         state = content.read(data, parts, self.file).state
         for key, value in self.defaults.items():

@@ -32,6 +32,9 @@ class MemoryTree:
     def refresh(self):
         pass
 
+    def glance(self):
+        pass
+
     def steady(self, read, *args):
         with self.guard:
             return read(*args)

@@ -404,13 +404,13 @@ class TestMarker:
             good.replace(b"\n", b"J--- x\n"),
         ):
             assert find_marker(bad).version != "1"
-            assert judge(bad + b"#  ") == "refused"
+            assert judge(bad + b"#  ") == "damaged"
 
     def test_whose_line_end_before_it_is_gone_is_no_snapshot(self):
         """Only where no record follows; else YAML finds a second document."""
         data = bytes(File().data).replace(b"1\n---", b"1*---")
         assert find_marker(data).version == "1, damaged"
-        assert judge(data) == "refused"
+        assert judge(data) == "damaged"
         assert find_marker(b"a: '--- # mmapstate journal 1 x'\n# end\n") is None
 
     def test_still_as_comment_counts_when_its_first_record_is_committed(self):

@@ -97,8 +97,8 @@ REFUSED = [  # line and column where they are the same for both readers
     ("0", 1, 1, "the top of the document is a scalar"),
     ("a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' stands twice"),
     ("k: {a: 1, 'a': 2}", 1, 11, "the key 'a' stands twice"),
-    ("1: a\ntrue: b\n", 2, 1, "the key True stands twice"),
-    ("1: a\n1.0: b\n", 2, 1, "the key 1.0 stands twice"),
+    ("1: a\ntrue: b\n", 2, 1, "the keys 1 and True are equal"),
+    ("1: a\n1.0: b\n", 2, 1, "the keys 1 and 1.0 are equal"),
     ("a: &x [1]\nb: *x\n", 2, 4, "aliases"),
     ("a: *x\n", 1, 4, "aliases"),
     ("*x : 1\n", 1, 1, "aliases"),
@@ -187,6 +187,36 @@ def drop_long_keys(value):
 def read_by_pyyaml(text):
     """Return what a program that knows nothing of this library reads."""
     return yaml.load(text, Loader=yaml.SafeLoader)
+
+
+def test_the_package_works_where_pyyaml_was_built_without_libyaml(tmp_path):
+    program = """if True:
+        import sys
+        sys.modules["yaml._yaml"] = None  # what is missing then
+        import yaml, mmapstate
+        assert not hasattr(yaml, "CSafeLoader")
+        for _ in range(2):
+            with mmapstate.PersistedState(sys.argv[1], n=0, text="a\\u0085b") as state:
+                state.n += 1
+                state.d = {"e": [1, None, "yes"]}
+        with mmapstate.PersistedState(sys.argv[1]) as state:
+            assert state == {"n": 2, "text": "a\\u0085b", "d": {"e": [1, None, "yes"]}}
+            assert yaml.safe_dump(state.d) == "e:\\n- 1\\n- null\\n- 'yes'\\n"
+    """
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "x.state")], check=True, timeout=60)
+
+
+def test_what_begins_and_does_not_end_is_told_with_its_beginning():
+    _, _, problem = refusal(snapshot, 'a: 1\nb: "c\nd: 3\n')
+    assert "begins in line 2, column 4" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"), [("a:\n\tb: 1\n", "a tab; indent"), ("a: @b\n", "@; put the text in quotes")]
+)
+def test_characters_that_yaml_keeps_for_itself_are_named(text, hint):
+    _, _, problem = refusal(snapshot, text)
+    assert hint in problem
 
 
 def test_the_copy_without_libyaml_is_without_libyaml():

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import close_all_stores, open_descriptors
 from independent_reader import read_file as on_disk
+from processes import Child, needs_fork
 
 import mmapstate
 from mmapstate import PersistedState, registry
@@ -72,6 +73,35 @@ class TestAttributes:
         assert state._note == 1
         assert on_disk(path) == {"_x": 2}
 
+    def test_names_with_an_underscore_tell_that_they_are_no_keys(self, path):
+        state = PersistedState(path, _x=1)
+        assert state["_x"] == 1
+        with pytest.raises(AttributeError, match=r"leading underscore are no keys; write STATE\['_x'\]"):
+            _ = state._x
+        for name in ("_items", "_tree", "_store", "_path_text", "_thread_lock"):
+            with pytest.raises(AttributeError, match="use another name"):
+                setattr(state, name, 5)
+        assert state == {"_x": 1}
+
+    def test_what_a_subclass_defines_hides_keys_as_a_method_does(self, path):
+        class Mine(PersistedState):
+            @property
+            def up(self):
+                return "a property"
+
+            def down(self):
+                return "a method"
+
+        plain = PersistedState(path, up=0)
+        plain.up = 1
+        plain.up = 2
+        state = Mine(path)
+        with pytest.raises(AttributeError, match="'up' is a method"):
+            state.up = 3
+        with pytest.raises(AttributeError, match="'down' is named like a method"):
+            Mine(path, down=1)
+        assert (state.up, state["up"], state.down()) == ("a property", 2, "a method")
+
     def test_dir_lists_the_keys(self, path):
         state = PersistedState(path, last_id=0)
         assert {"last_id", "close", "update"} <= set(dir(state))
@@ -109,16 +139,70 @@ class TestOpen:
 
     @pytest.mark.parametrize(
         "options",
-        [{"durability": "paper"}, {"timeout": -1}, {"timeout": float("nan")}, {"readonly": True, "exclusive": True}],
+        [
+            {"durability": "paper"},
+            {"timeout": -1},
+            {"timeout": float("nan")},
+            {"timeout": "5"},
+            {"readonly": True, "exclusive": True},
+        ],
     )
     def test_nonsense_options_are_value_errors(self, path, options):
         with pytest.raises(ValueError):
             mmapstate.open(path, **options)
         assert not os.path.exists(path)
 
-    def test_a_missing_folder_is_file_not_found(self, tmp_path):
-        with pytest.raises(FileNotFoundError):
-            PersistedState(tmp_path / "missing" / "example.state")
+    def test_defaults_that_are_no_mapping_are_a_type_error(self, path):
+        with pytest.raises(TypeError, match="defaults is a list"):
+            mmapstate.open(path, [1])
+
+    def test_errors_of_the_system_name_the_state_file_and_what_to_do(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="the folder of the state file does not exist; create it") as caught:
+            PersistedState(tmp_path / "missing" / "x.state")
+        assert caught.value.filename == str(tmp_path / "missing" / "x.state")
+
+    @needs_fork
+    @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root becomes somebody else")
+    def test_who_may_not_write_the_file_is_told_of_readonly_and_leaves_nothing(self, path, tmp_path):
+        with PersistedState(path, n=1):
+            pass
+        os.unlink(path + "-lock")
+        os.chmod(path, 0o444)
+        for folder in (tmp_path, *tmp_path.parents[:3]):
+            os.chmod(folder, 0o777)
+
+        def become_nobody(talk, target):
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                PersistedState(target)
+            except PermissionError as error:
+                return str(error), error.filename
+            return None
+
+        with Child(become_nobody, path) as child:
+            told, name = child.result()
+        assert "readonly=True" in told
+        assert name == path
+        assert not os.path.exists(path + "-lock")
+        with Child(become_nobody, path) as child:
+            child.result()
+        os.chmod(tmp_path, 0o755)
+        with Child(become_nobody, str(tmp_path / "new.state")) as child:
+            told, name = child.result()
+        assert "new.state-lock, which must be beside it" in told
+        assert name == str(tmp_path / "new.state")
+
+    def test_a_broken_file_is_an_error_at_open_though_it_was_open_before(self, broken_path):
+        state = PersistedState(broken_path, n=1)
+        state.close()
+        first = PersistedState(broken_path)
+        with open(broken_path, "wb") as file:
+            file.write(b"n: [\n")
+        os.utime(broken_path, (1, 1))
+        first._store.due = 0.0
+        with pytest.raises(mmapstate.StateFileError):
+            PersistedState(broken_path)
 
     def test_a_folder_in_place_of_the_file_is_refused(self, tmp_path):
         with pytest.raises((mmapstate.StateError, OSError)):
@@ -322,6 +406,19 @@ class TestCopies:
         state = PersistedState(path, a={"b": [1]})
         assert type(pickle.loads(pickle.dumps(state.a))) is dict
 
+    @needs_fork
+    def test_repr_shows_what_another_process_has_committed(self, path):
+        state = PersistedState(path, n=0, d={"n": 0})
+
+        def change(talk):
+            state.n = 5
+            state.d["n"] = 6
+
+        with Child.share(change) as child:
+            child.result()
+        assert "'n': 5" in repr(state)
+        assert repr(state.d) == "StateDict({'n': 6})"
+
     def test_repr_never_raises_or_waits(self, broken_path):
         state = PersistedState(broken_path, a=1)
         with open(broken_path, "w") as file:
@@ -361,6 +458,18 @@ class TestThreads:
         for thread in threads:
             thread.join()
         assert state.count == 1200
+
+    def test_releasing_what_this_thread_does_not_hold_is_an_error(self, path):
+        state = PersistedState(path, n=0)
+        with pytest.raises(RuntimeError, match="does not hold the lock"):
+            state._thread_lock.release()
+        state._thread_lock.acquire()
+        state._thread_lock.acquire()
+        state._thread_lock.release()
+        state._thread_lock.release()
+        with pytest.raises(RuntimeError):
+            state._thread_lock.release()
+        state.n = 1
 
     def test_another_thread_that_holds_the_lock_is_a_lock_timeout(self, path):
         state = mmapstate.open(path, {"a": 1}, timeout=0.05)

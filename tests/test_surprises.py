@@ -165,6 +165,59 @@ class TestEdits:
         with PersistedState(path) as state:
             assert state.a == 7
 
+    @WRITERS
+    def test_what_an_edit_that_does_not_parse_supersedes_is_kept_at_once(self, path, write, caplog):
+        """And once: nobody may live to see it mended, and when it is, the copy is there."""
+        state = PersistedState(path, a=1)
+        state.a = 2
+        write(path, b"a: [\n")
+        look(state)
+        for _ in range(2):
+            with pytest.raises(StateFileError, match="line 2"):
+                _ = state.a
+        (kept,) = glob.glob(path + ".superseded-*")
+        assert yaml.safe_load(read(kept)) == {"a": 2}
+        assert caplog.text.count("superseded") == 1
+        write(path, b"a: 77\n")
+        assert state.a == 77
+        state.a += 1
+        assert on_disk(path) == {"a": 78}
+        assert glob.glob(path + ".superseded-*") == [kept]
+
+    def test_the_copy_of_what_is_superseded_fails_and_the_error_stays_that_of_the_edit(self, path, monkeypatch, caplog):
+        state = PersistedState(path, a=1)
+        put(path, b"a: [\n")
+        look(state)
+
+        def full(path, mode=0o666):
+            raise OSError(errno.ENOSPC, "no space")
+
+        monkeypatch.setattr(platform, "create", full)
+        with pytest.raises(StateFileError, match="line 2"):
+            _ = state.a
+        monkeypatch.undo()
+        assert "cannot be kept beside it" in caplog.text
+        put(path, b"a: 77\n")
+        assert state.a == 77
+
+    def test_text_added_to_the_comment_at_the_end_is_told_of(self, path, caplog):
+        """YAML takes it for a comment, as the slack's line has no end."""
+        state = PersistedState(path, a=1)
+        with open(path, "ab") as file:
+            file.write(b"b: 2\n")
+        state.a = 2
+        assert on_disk(path) == state == {"a": 2}
+        assert "removed what another program added" in caplog.text
+
+    def test_a_line_added_behind_the_journal_is_refused_with_its_place(self, broken_path):
+        state = PersistedState(broken_path, a=1)
+        with open(broken_path, "ab") as file:
+            file.write(b"\nb: 2\n")
+        before = read(broken_path)
+        with pytest.raises(DamagedStateError, match=r"line 4, offset \d+: .*text was added behind it"):
+            state.a = 2
+        assert read(broken_path) == before
+
     def test_a_running_program_goes_on_when_the_edit_is_mended(self, path):
         state = PersistedState(path, a=1)
         put(path, b"a: [\n")
@@ -354,6 +407,28 @@ class TestDamage:
         assert "offset" in caplog.text
         assert on_disk(path) == {"a": 1}
 
+    @needs_fork
+    @pytest.mark.parametrize("harm", [lambda marker: marker[:30], lambda marker: marker.replace(b" from", b"0 from")])
+    def test_a_marker_that_changed_is_damage_like_a_record(self, broken_path, monkeypatch, caplog, harm):
+        with Child(self.leave_live, broken_path) as child:
+            child.receive()
+            child.kill()
+        whole = read(broken_path)
+        start, end = whole.index(b"--- # mmapstate"), whole.index(b"\n", whole.index(b"--- # mmapstate"))
+        harmed = b"n: 1\n" + harm(whole[start:end])
+        harmed += whole[end:] if len(harmed) > 40 else b""
+        put(broken_path, harmed)
+        for options in ({}, {"readonly": True}):
+            with pytest.raises(DamagedStateError, match="offset 5"):
+                mmapstate.open(broken_path, **options)
+        assert read(broken_path) == harmed
+        monkeypatch.setattr(platform, "boot_id", lambda: b"another boot....")
+        with PersistedState(broken_path) as state:
+            assert state == {"n": 1}
+        (kept,) = glob.glob(broken_path + ".damaged-*")
+        assert read(kept) == harmed
+        assert on_disk(broken_path) == {"n": 1}
+
     def test_a_running_process_notices_damage_before_it_writes_behind_it(self, broken_path):
         state = PersistedState(broken_path, a=1)
         state.a = 2
@@ -393,11 +468,13 @@ class TestDeletion:
         assert on_disk(path) == {"a": 1, "b": 2}
         assert "writing it anew" in caplog.text
 
-    def test_close_never_recreates_it(self, path):
+    @pytest.mark.parametrize("remove", [os.unlink, lambda path: os.truncate(path, 0)], ids=["deleted", "emptied"])
+    def test_close_never_recreates_it_and_says_so(self, path, caplog, remove):
         state = PersistedState(path, a=1)
-        os.unlink(path)
+        remove(path)
         state.close()
-        assert not os.path.exists(path)
+        assert not os.path.exists(path) or read(path) == b""
+        assert "while in use; left so" in caplog.text
 
     def test_deleted_and_created_by_an_editor_is_an_edit(self, path):
         state = PersistedState(path, a=1)
