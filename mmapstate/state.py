@@ -29,18 +29,7 @@ _MOST_SURE_NAMES = 256
 class State(StateDict):
     """A state file mapped to live objects: a mapping whose changes are in the file when their statement ends.
 
-    Parameters:
-        path: the state file, made absolute now; symbolic links are followed. Created if missing.
-        defaults: keys to store where the file has none, as one record.
-        readonly: only read: nothing is created, repaired or locked, no write permission is needed, and missing
-            defaults are in memory only. A missing file is FileNotFoundError.
-        durability: "process": a change survives the death of the process; "power": that of the machine, too, at the
-            price of a disk sync for each change.
-        timeout: seconds to wait for the lock of another thread or process; None waits for ever, 0 tries once.
-        exclusive: keep the lock until `close`: one process, fastest.
-
-    Raises `StateFileError` (line and column) where the file is no state, `DamagedStateError` where committed bytes
-    changed, `LockTimeout`, `UnsupportedValueError` for a default, OSError. What a write raises is told at `StateDict`.
+    Parameters and errors are those of `mmapstate.open`. What a write raises is told at `StateDict`.
 
     All states of one file in a process share one picture of it; `readonly` and `durability` are each state's own (a
     change through a nested container is as durable as the strictest of them asks).
@@ -198,8 +187,8 @@ State._sure_names = set()
 class PersistedState(State):
     """A state whose keys are attributes, too: ``STATE.last_id = 5`` is ``STATE["last_id"] = 5``.
 
-    `defaults` are stored where the file has no such key. For options see `mmapstate.open`, and for what is raised
-    `State`; a default named like a method is an AttributeError.
+    `defaults` are stored where the file has no such key. For options, and for what is raised, see `mmapstate.open`; a
+    default named like a method is an AttributeError, too.
 
     ``STATE.x += 1`` is a read and a write: another process can come in between. Use ``with STATE._thread_lock:``
     around it where several write.
@@ -253,7 +242,21 @@ def open_state(
     timeout: float | None = 10.0,
     exclusive: bool = False,
 ) -> PersistedState:
-    """Open the state file at `path`, or create it, and return it as a `PersistedState`. For the options see `State`."""
+    """Open the state file at `path`, or create it, and return it as a `PersistedState`.
+
+    Parameters:
+        path: the state file, made absolute now; symbolic links are followed. Its folder must exist.
+        defaults: keys to store where the file has none, as one record.
+        readonly: only read: nothing is created, repaired or locked, no write permission is needed, and missing
+            defaults are in memory only. A missing file is FileNotFoundError.
+        durability: "process": a change survives the death of the process; "power": that of the machine, too, at the
+            price of a disk sync for each change.
+        timeout: seconds to wait for the lock of another thread or process; None waits for ever, 0 tries once.
+        exclusive: keep the lock until ``close()``: one process, fastest.
+
+    Raises `StateFileError` (line and column) where the file is no state, `DamagedStateError` where committed bytes
+    changed, `LockTimeout`, `UnsupportedValueError` for a default, OSError.
+    """
     state = PersistedState.__new__(PersistedState)
     State.__init__(
         state, path, defaults, readonly=readonly, durability=durability, timeout=timeout, exclusive=exclusive
