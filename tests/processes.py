@@ -16,6 +16,11 @@ from conftest import close_all_stores
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 
 
+def not_on_windows(reason):
+    """Mark a test that is about POSIX alone, and say why."""
+    return pytest.mark.skipif(sys.platform == "win32", reason=reason)
+
+
 class Child:
     """A forked child that runs ``function(talk, *arguments)``; `talk` is its end of the line to the parent."""
 

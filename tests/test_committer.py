@@ -15,7 +15,7 @@ from time import monotonic
 
 import pytest
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
+from processes import Child, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import DetachedError, LockTimeout, PersistedState
@@ -406,6 +406,7 @@ class TestInterrupts:
         assert line > 40
         assert state.queue[-1] == {"line": line}
 
+    @not_on_windows("there is no timer that sends signals there")
     def test_a_signal_handler_that_commits_during_a_commit_gets_an_error_or_is_kept(self, path):
         state = PersistedState(path, n=0, handled=0)
         outcomes = []

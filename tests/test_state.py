@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import close_all_stores, open_descriptors
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
+from processes import Child, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import PersistedState, registry
@@ -234,6 +234,7 @@ class TestOpen:
         with PersistedState(path), pytest.raises(mmapstate.StateError, match="without exclusive"):
             mmapstate.open(path, exclusive=True)
 
+    @not_on_windows("symbolic links need a privilege there")
     def test_a_symbolic_link_is_followed_and_stays_one(self, path, tmp_path):
         link = tmp_path / "link"
         link.symlink_to(path)
@@ -242,6 +243,7 @@ class TestOpen:
         assert link.is_symlink()
         assert on_disk(path) == {"a": 1}
 
+    @not_on_windows("there are no modes and owners there")
     def test_mode_and_owner_survive_a_vacuum_and_the_sidecar_is_for_writers_only(self, path):
         with open(path, "w") as file:
             file.write("a: 1\n")
@@ -354,6 +356,7 @@ class TestReadOnly:
         state.close()
         assert on_disk(path) == {"a": {"b": [1]}}
 
+    @not_on_windows("a file that a reader has open is not replaced there")
     def test_it_follows_commits_vacuums_and_edits(self, path):
         writer = PersistedState(path, a={"n": 0})
         reader = mmapstate.open(path, readonly=True)
@@ -419,6 +422,7 @@ class TestCopies:
         assert "'n': 5" in repr(state)
         assert repr(state.d) == "StateDict({'n': 6})"
 
+    @not_on_windows("a file that is mapped cannot be written anew there")
     def test_repr_never_raises_or_waits(self, broken_path):
         state = PersistedState(broken_path, a=1)
         with open(broken_path, "w") as file:
@@ -493,6 +497,7 @@ class TestThreads:
 
 
 class TestLogging:
+    @not_on_windows("a file that is open cannot be deleted there")
     def test_values_never_appear_in_log_messages(self, path, caplog):
         caplog.set_level(logging.DEBUG, logger="mmapstate")
         state = PersistedState(path, token="s3cret")
