@@ -388,6 +388,7 @@ class TestInterrupts:
                 return trace
 
             before = state.copy()
+            outer = sys.gettrace()  # that of coverage
             sys.settrace(trace)
             try:
                 state.queue.append({"line": line})
@@ -396,7 +397,7 @@ class TestInterrupts:
             else:
                 interrupted = False
             finally:
-                sys.settrace(None)
+                sys.settrace(outer)
             after = {"n": 0, "queue": [*before["queue"], {"line": line}]}
             assert state.copy() in (before, after), line
             assert on_disk(path) == state, line
@@ -481,6 +482,7 @@ def interrupt():
 def at_bytecode(number, statement, action):
     """Do `statement`, and `action` before the `number`-th bytecode of `Committer.set`; return whether there is one."""
     left = number
+    outer = sys.gettrace()  # that of coverage
 
     def trace(frame, event, argument):
         nonlocal left
@@ -502,7 +504,7 @@ def at_bytecode(number, statement, action):
     except KeyboardInterrupt:
         pass
     finally:
-        sys.settrace(None)
+        sys.settrace(outer)
     return left <= 0
 
 
