@@ -89,8 +89,8 @@ class Store(Committer):
         if self.exclusive:
             raise LockTimeout(f"{self.file}: other programs have the state open; stop them to have it exclusively")
         raise StateError(
-            f"{self.file}: programs use this state under another lock file (was {self.lock.path} deleted?); stop them "
-            "and try again"
+            f"{self.file}: a program uses this state under another lock file (was {self.lock.path} deleted?), or has "
+            "locked the state file itself; stop it and try again"
         )
 
     def _open_lock(self) -> StoreLock:

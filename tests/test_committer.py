@@ -18,7 +18,7 @@ from independent_reader import read_file as on_disk
 from processes import Child, needs_fork, not_on_windows
 
 import mmapstate
-from mmapstate import DetachedError, LockTimeout, PersistedState
+from mmapstate import DetachedError, LockTimeout, PersistedState, registry
 from mmapstate.committer import Committer
 from mmapstate.format import UNSETTLED
 
@@ -171,6 +171,24 @@ class TestInTheWay:
             stop.set()
             writer.join()
             sys.setswitchinterval(switch)
+
+    def test_another_thread_between_its_two_locks(self, path):
+        state = PersistedState(path, n=0)
+        Roads(state)
+        taken, done = threading.Event(), threading.Event()
+
+        def take():
+            with state._store.lock.thread:
+                taken.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        taken.wait(30)
+        threading.Timer(0.05, done.set).start()
+        state.n = 5
+        thread.join()
+        assert on_disk(path) == {"n": 5}
 
     def test_another_thread_with_the_lock(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0.05)
@@ -353,6 +371,96 @@ class TestInTheWay:
                     state.n += 1
             child.result()
         assert on_disk(path) == state == {"n": 199}
+
+
+class TestReading:
+    def test_a_read_inside_this_threads_own_change_is_as_it_is(self, path):
+        """As a signal handler or finaliser does."""
+        state = PersistedState(path, d={"n": 0})
+        with state._store.guard:
+            assert state.copy() == {"d": {"n": 0}}
+            assert state.d["n"] == 0
+
+    def test_what_an_interrupt_left_half_way_is_rebuilt_before_it_is_read(self, path):
+        state = PersistedState(path, d={"n": 0})
+        state._store._begin_unsure()
+        state._store.applying |= 1
+        state._store.root._items["d"]._items["n"] = "half-way"
+        state._store.due = monotonic() + 1000
+        assert state.copy() == {"d": {"n": 0}}
+        assert state.d["n"] == 0
+
+    def test_a_glance_waits_for_no_other_thread(self, path):
+        state = PersistedState(path, n=0)
+        taken, done = threading.Event(), threading.Event()
+
+        def take():
+            with state._store.guard:
+                taken.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        taken.wait(30)
+        assert "'n': 0" in repr(state)
+        done.set()
+        thread.join()
+
+    def test_a_read_that_comes_just_after_another_threads_close_gives_the_last_state(self, path):
+        state = PersistedState(path, n=0)
+        store = state._store
+        state.close()
+        store._refresh()
+        assert state.n == 0
+
+
+class TestClosing:
+    def test_it_waits_for_a_thread_with_the_lock_as_long_as_the_timeout_says(self, path, caplog):
+        state = mmapstate.open(path, {"n": 0}, timeout=0.05)
+        held, done = threading.Event(), threading.Event()
+
+        def hold():
+            with state._thread_lock:
+                held.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(30)
+        state.close()
+        assert "left as it is" in caplog.text
+        done.set()
+        thread.join()
+        state._store.close()  # again: nothing
+        with pytest.raises(mmapstate.ClosedError), state._thread_lock:
+            pass
+        assert on_disk(path) == {"n": 0}
+
+    def test_a_lock_that_finds_a_broken_edit_is_free_again(self, broken_path):
+        state = PersistedState(broken_path, n=0)
+        with open(broken_path, "wb") as file:
+            file.write(b"n: [\n")
+        os.utime(broken_path, (1, 1))
+        state._store.due = 0.0
+        with pytest.raises(mmapstate.StateFileError), state._thread_lock:
+            pass
+        assert is_free(state)
+
+    @needs_fork
+    def test_a_forked_child_that_never_touched_the_state_leaves_it_to_its_parent(self, path):
+        state = PersistedState(path, n=0)
+
+        def end(talk):
+            registry._rest_all()  # what the interpreter does at its exit
+            return state._store.forked
+
+        with Child.share(end) as child:
+            assert child.result()
+        assert state._store.journal.start >= 0
+        state.n = 1
+        state.close()
+        with Child.share(lambda talk: state.n) as child:
+            assert child.result() == 1
 
 
 class TestInterrupts:

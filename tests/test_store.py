@@ -11,7 +11,7 @@ from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
 import mmapstate
-from mmapstate import PersistedState, StateError, StateFileError, platform, surprises
+from mmapstate import PersistedState, StateError, StateFileError, platform, registry, surprises
 
 
 def hold_open(talk, path):
@@ -44,6 +44,37 @@ class TestOpening:
                 state.n = 5
             waker.join()
             child.result()
+
+    def test_a_file_that_another_program_has_locked_is_an_error_that_says_so(self, path):
+        import fcntl
+
+        with PersistedState(path, n=0):
+            pass
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with pytest.raises(StateError, match="or has locked the state file"):
+                mmapstate.open(path, timeout=0.1)
+        finally:
+            os.close(descriptor)
+        with PersistedState(path) as state:
+            assert state.n == 0
+
+    def test_an_opener_finds_another_file_of_the_same_shape_written_over_it(self, path, tmp_path):
+        other = tmp_path / "other.state"
+        state, stranger = PersistedState(path, n=0, name="a"), PersistedState(other, n=0, name="b")
+        with open(path, "r+b") as file:
+            file.write(other.read_bytes())
+        os.utime(path, (1, 1))
+
+        def read(talk):
+            registry._places.clear()  # open it as a stranger does
+            return mmapstate.open(path).copy()
+
+        with Child.share(read) as child:
+            assert child.result() == {"n": 0, "name": "b"}
+        state._store.due = 0.0
+        assert state == stranger
 
     def test_exclusive_is_a_lock_timeout_while_others_have_it_open(self, path):
         with Child(hold_open, path) as child:

@@ -1,0 +1,106 @@
+"""The mapped file and the journal over it: failing to grow, following what is not there yet, pwrite in place of maps."""
+
+import errno
+import os
+import signal
+
+import pytest
+from independent_reader import read_file as on_disk
+from processes import Child, needs_fork
+
+import mmapstate
+from mmapstate import PersistedState, platform
+from mmapstate.journal import Journal
+from mmapstate.mapping import MappedFile
+
+
+class TestJournal:
+    def test_what_is_no_whole_record_yet_is_not_followed(self, path):
+        state = PersistedState(path, n=0)
+        journal = state._store.journal
+        before = (journal.tail, journal.crc, journal.end)
+        assert journal.follow(journal.tail + 20) is None  # spaces
+        assert journal.follow(os.path.getsize(path) + 20) is None  # behind the end of the file
+        assert (journal.tail, journal.crc, journal.end) == before
+
+    def test_it_follows_records_as_one_batch(self, path):
+        state = PersistedState(path, n=0)
+        store = state._store
+        file = MappedFile.open(path)
+        follower = Journal(
+            file, store.journal.generation, store.journal.start, store.journal.tail, store.journal.crc, 0
+        )
+        for number in range(1, 4):
+            state.n = number
+        assert follower.follow(store.journal.tail) == [b'["set", [], "n", %d]' % number for number in (1, 2, 3)]
+        assert (follower.position, follower.crc) == (store.journal.position, store.journal.crc)
+        assert follower.is_in_file()
+        file.close()
+
+
+class TestWhereStoresIntoAMapWouldBeUnsafe:
+    """btrfs and bcachefs: all stores go through pwrite. Here on any filesystem, as if it were one of them."""
+
+    @pytest.fixture(autouse=True)
+    def as_if(self, monkeypatch):
+        monkeypatch.setattr(platform, "writes_copies", lambda path, descriptor: True)
+
+    def test_all_that_a_map_does_is_done(self, path):
+        with mmapstate.open(path, {"n": 0, "queue": []}) as state:
+            for number in range(200):
+                state.n = number
+                state.queue.append("é" * number)
+            assert type(state._store.mapping.bytes).__name__ == "_Written"
+            state.vacuum()
+            state.n += 1
+            assert on_disk(path) == state
+        with mmapstate.open(path, durability="power") as state:
+            state.n += 1
+            assert (state.n, len(state.queue)) == (201, 200)
+
+    @needs_fork
+    def test_a_writer_killed_in_the_middle_is_cleaned_up_after(self, path):
+        state = PersistedState(path, n=0)
+
+        def write(talk):
+            for number in range(1, 100_000):
+                state.n = number
+                talk.send(number)
+
+        with Child.share(write) as child:
+            child.receive()
+            acknowledged = child.kill()
+        last = acknowledged[-1] if acknowledged else 1
+        state.m = 1
+        assert state.n in (last, last + 1)
+        assert on_disk(path) == state
+
+
+@needs_fork
+class TestARegionThatCannotGrow:
+    def test_the_change_is_an_os_error_and_nothing_of_it_stays(self, path):
+        """The system writes what is below the limit, and refuses the rest: it is taken back."""
+        state = PersistedState(path, n=0)
+
+        def fill(talk):
+            import resource
+
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            size = os.path.getsize(path)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, size + 1000))
+            done = 0
+            with pytest.raises(OSError) as caught:
+                while True:
+                    state.n = done + 1
+                    done += 1
+            assert caught.value.errno == errno.EFBIG
+            assert state.n == done
+            assert os.path.getsize(path) == size
+            return done
+
+        with Child.share(fill) as child:
+            done = child.result()
+        assert done > 100
+        assert state.n == done
+        state.n += 1
+        assert on_disk(path) == {"n": done + 1}
