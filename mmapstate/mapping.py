@@ -111,10 +111,8 @@ class _Written:
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
 
-    def __getitem__(self, key: int | slice) -> int | bytes:
-        if isinstance(key, slice):
-            return platform.read(self.descriptor, key.start, key.stop)
-        return platform.read(self.descriptor, key, key + 1)[0]
+    def __getitem__(self, key: slice) -> bytes:
+        return platform.read(self.descriptor, key.start, key.stop)
 
     def __setitem__(self, key: int | slice, value: int | bytes) -> None:
         if isinstance(key, slice):

@@ -1,4 +1,4 @@
-"""The mapped file and the journal over it: failing to grow, following what is not there yet, pwrite in place of maps."""
+"""The mapped file and the journal over it: failing to grow, following what is not there yet, pwrite for maps."""
 
 import errno
 import os
