@@ -207,11 +207,12 @@ class Committer(Surprises):
         stores at `Journal.append`.
         """
         lock = self.lock
-        if not lock.held and lock.descriptor >= 0:
+        if lock.held == lock.kept and lock.descriptor >= 0 and not lock.owned():  # else a signal handler may be here
             try:
                 if lock.thread.acquire(False):
-                    lock.held = True  # a signal handler that commits came before, as a whole, or is refused from here
-                    file_lock(lock.descriptor, EXCLUSIVE)
+                    if not lock.kept:
+                        lock.held = True
+                        file_lock(lock.descriptor, EXCLUSIVE)
                     page = self.page_bytes
                     if page[POSITION] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
                         journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
@@ -245,8 +246,9 @@ class Committer(Surprises):
                                 page[UNSETTLED] = 0
                                 self.seen = page[POSITION]
                                 self.busy = False
-                                file_lock(lock.descriptor, UNLOCK)
-                                lock.held = False
+                                if not lock.kept:
+                                    file_lock(lock.descriptor, UNLOCK)
+                                    lock.held = False
                                 lock.thread.release()
                                 return
                     self._leave_again()

@@ -129,7 +129,11 @@ class StoreLock:
             return
         self.held = True
         if not _try_lock(self.descriptor):
-            self._wait(self.descriptor, timeout)
+            try:
+                self._wait(self.descriptor, timeout)
+            except LockTimeout:
+                self.held = False
+                raise
         self.whole = True
 
     def release(self) -> None:
@@ -154,27 +158,32 @@ class StoreLock:
 
     def switch(self, descriptor: int, timeout: float | None) -> None:
         """Go on with another sidecar, its lock taken while the old one is held: that was deleted or replaced."""
-        if not _try_lock(descriptor):
-            self._wait(descriptor, timeout)
-        old = self.descriptor
-        self.descriptor = descriptor
-        self.inode = platform.image_of(descriptor).inode
+        try:
+            if not _try_lock(descriptor):
+                self._wait(descriptor, timeout)
+            inode = platform.image_of(descriptor).inode
+        except BaseException:
+            os.close(descriptor)
+            raise
+        old, self.descriptor, self.inode = self.descriptor, descriptor, inode
         os.close(old)
 
     def forget(self) -> None:
         """In a forked child: close the inherited descriptor without unlocking, and start with a fresh thread lock."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-        self.descriptor = -1
+        self._close()
         self.held = self.whole = False
         self._renew()
 
     def close(self) -> None:
         """Close the descriptor, and with it free the lock."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-        self.descriptor = -1
+        self._close()
         self.held = self.whole = self.kept = False
+
+    def _close(self) -> None:
+        # Forgotten first: its number may be another file's a moment later, and a fork or an interrupt can come between.
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _acquire_thread(self, timeout: float | None) -> None:
         if not self.thread.acquire(True, -1 if timeout is None else max(timeout, 0)):
@@ -190,7 +199,6 @@ class StoreLock:
             if deadline is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    self.held = False
                     raise LockTimeout(
                         f"{self.file}: another process held the lock for more than {timeout} s (a stopped program? "
                         f"a state opened with exclusive=True?); end it, or open the state with a larger timeout"
@@ -237,10 +245,9 @@ class Presence:
 
     def leave(self) -> None:
         """Be no longer present."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-        self.descriptor = -1
-        self.inode = 0
+        descriptor, self.descriptor, self.inode = self.descriptor, -1, 0
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _try_lock(descriptor: int, operation: Any = EXCLUSIVE) -> bool:

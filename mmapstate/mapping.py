@@ -97,9 +97,9 @@ class MappedFile:
     def close(self) -> None:
         """Let go of the file."""
         self.unmap()
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-        self.descriptor = -1
+        descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `lock`
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 class _Written:
@@ -209,12 +209,11 @@ class ControlPage:
         """The position that the image at rest was made from, in which the present journal was begun."""
         return unpack_position(self.bytes[BEFORE])
 
-    @before.setter
-    def before(self, position: Position) -> None:
-        self.bytes[BEFORE] = pack_position(position)
-
-    def announce(self, position: Position, origin: Position | None, image: Image, start: int) -> None:
+    def announce(
+        self, position: Position, origin: Position | None, image: Image, start: int, before: Position | None
+    ) -> None:
         """Announce a new generation; who reads the new position reads what belongs to it."""
+        self.bytes[BEFORE] = pack_position(before) if before else NO_POSITION
         self.bytes[FROM] = pack_position(origin) if origin else NO_POSITION
         self.bytes[IMAGE] = pack_image(image)
         self.bytes[START] = pack_offset(start)

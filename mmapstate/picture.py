@@ -193,11 +193,14 @@ class Picture:
         journal = self.journal
         return crc32(self.mapping.read(0, journal.snapshot_end)) == journal.snapshot_crc
 
-    def _announce(self, origin: Position | None) -> None:
-        """Announce the present image and this process's position in it as everybody's; all is settled then."""
+    def _announce(self, origin: Position | None, before: Position | None = None) -> None:
+        """Announce the present image and this process's position in it as everybody's; all is settled then.
+
+        Who stood at `origin`, or at `before`, has the state that the image was made from.
+        """
         image = platform.image_of(self.mapping.descriptor)
         self.mtime = image.mtime
-        self.page.announce(self.journal.position, origin, image, self.journal.start)
+        self.page.announce(self.journal.position, origin, image, self.journal.start, before)
         self.page.unsettled = False
         self.seen = self.page_bytes[POSITION]
 

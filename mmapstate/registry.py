@@ -33,6 +33,8 @@ class _Place:
         return any(handle._durability == "power" for handle in list(self.handles.values()))
 
 
+_LONGEST_STOP = 1.0  # seconds that a fork waits for other threads
+
 _places: dict[str, _Place] = {}
 _lock_of_places = [threading.Lock()]  # one, renewed in a forked child
 
@@ -87,8 +89,28 @@ def _rest_all() -> None:
             place.store.rest()
 
 
+_stopped_for_fork: list[Any] = []
+
+
+def _stop_all() -> None:
+    """Before a fork: wait, not for long, until no other thread is opening, closing or remapping a file.
+
+    The child closes what it knows of: descriptors that such a thread has in its hands would leak into it.
+    """
+    for place in list(_places.values()):
+        store = place.store
+        locks = [place.lock] if store is None else [place.lock, store.guard]
+        _stopped_for_fork.extend(lock for lock in locks if lock.acquire(timeout=_LONGEST_STOP))
+
+
+def _go_on_all() -> None:
+    while _stopped_for_fork:
+        _stopped_for_fork.pop().release()
+
+
 def _forget_all() -> None:
     """In a forked child: other threads are gone, and their locks may be left taken."""
+    _stopped_for_fork.clear()
     _lock_of_places[0] = threading.Lock()
     for place in list(_places.values()):
         place.lock = threading.Lock()
@@ -98,4 +120,4 @@ def _forget_all() -> None:
 
 atexit.register(_rest_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(before=_stop_all, after_in_parent=_go_on_all, after_in_child=_forget_all)

@@ -271,7 +271,13 @@ class _Hold:
         self._store = store
 
     def __enter__(self) -> bool:
-        self._store.hold()
+        before = self._store.held()
+        try:
+            self._store.hold()
+        except BaseException:  # an interrupt may come when it is done already
+            if self._store.held() > before:
+                self._store.unhold()
+            raise
         return True
 
     def __exit__(self, *_: object) -> None:

@@ -39,9 +39,9 @@ class Store(Committer):
             self._wake()
         self._refuse_inside()
         if not self.lock.owned():
-            self.holds = 0
             try:
                 self.lock.acquire(self.timeout)
+                self.holds = 0
                 self.busy = True
                 self._look(WRITE)
             except BaseException:
@@ -51,9 +51,13 @@ class Store(Committer):
             self.busy = False
         self.holds += 1
 
+    def held(self) -> int:
+        """Return how many times this thread has taken the locks by `hold`, and not released them."""
+        return self.holds if self.lock.owned() else 0
+
     def unhold(self, *, strict: bool = False) -> None:
         """Release what `hold` took; `strict`: raise RuntimeError where this thread did not take it."""
-        if not self.lock.owned() or not self.holds:
+        if not self.held():
             if strict:
                 raise RuntimeError(f"{self.file}: this thread does not hold the lock")
             return  # a child forked inside: its parent holds the lock, it does not
@@ -238,16 +242,20 @@ class Store(Committer):
         """Take part again, as a process of its own, after a fork."""
         if self.exclusive:
             raise StateError(f"{self.file}: is open exclusively in the parent process; open it in one of the two alone")
-        self.lock.descriptor = open_sidecar(self.lock.path, None)
-        self.presence_due = True
-        self.due = 0.0
-        self.forked = False
-        inode = platform.image_of(self.lock.descriptor).inode
-        if inode != self.lock.inode:  # the sidecar was replaced meanwhile: the parent may still use the old one
-            self.lock.inode = inode
-            self.page.close()
-            del self.page
-            self._join()
+        with self.guard:  # of the child's threads one wakes it; all the others come here first, and find it done
+            if not self.forked:
+                return
+            if self.lock.descriptor < 0:
+                self.lock.descriptor = open_sidecar(self.lock.path, None)
+            self.presence_due = True
+            self.due = 0.0
+            inode = platform.image_of(self.lock.descriptor).inode
+            if inode != self.lock.inode:  # the sidecar was replaced meanwhile: the parent may still use the old one
+                self.lock.inode = inode
+                self.page.close()
+                del self.page
+                self._join()
+            self.forked = False
 
 
 _CLOSED_PAGE = bytes(UNSETTLED) + b"\1" + bytes(BEFORE.stop - UNSETTLED - 1)

@@ -270,9 +270,14 @@ class Surprises(Vacuum):
         if now - self.missing_since < PATIENCE:
             time.sleep(0.01)
             return False
-        log.warning("%s: the file was %s while in use; writing it anew", self.file, "emptied" if found else "deleted")
-        if self.unsure:
-            raise StateFileError(f"{self.file}: the file is gone, and memory may be incomplete; open it again")
+        last = self.page.position
+        if not self.unsure and self.journal.generation == last.generation and self.journal.tail < last.tail:
+            self._follow(last.tail)  # the file that was deleted is still open here
+        if self.unsure or (last.generation and not self._stood_at(last)):
+            raise StateFileError(
+                f"{self.file}: the file is gone, and this process has not seen all that others changed in it; let one "
+                "of them write, or put the file back, or close the state and open it anew"
+            )
         self.page.superseded = Position(0, 0)
         try:
             written = self._vacuum(beside.region_size(0, 0, 0), origin_known=False, expected=found or NOTHING_THERE)
@@ -280,6 +285,7 @@ class Surprises(Vacuum):
             return False
         if not written:
             raise StateFileError(f"{self.file}: the file was deleted and cannot be written anew; stop the program")
+        log.warning("%s: was %s while in use; written anew", self.file, "emptied" if found else "deleted")
         self.missing_since = None
         return True
 

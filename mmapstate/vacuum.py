@@ -58,9 +58,9 @@ class Vacuum(Picture):
         file.map()
         file.bytes[start] = ord("-")
         born = Marker(start, start + len(line), "1", generation, before.position, crc)
-        self.page.before = self.page.origin  # who stood there has seen what the file at rest held
         self.journal = Journal.begun(file, born)
-        self._announce(before.position)
+        # Who stood where the file at rest was made from has seen what it held.
+        self._announce(before.position, self.page.origin)
         self.unsure = False
 
     def _grow(self, need: int) -> None:
@@ -174,7 +174,6 @@ class Vacuum(Picture):
             assert found is not None
             journal = Journal.begun(file, found._replace(start=snapshot_end, end=snapshot_end + found.end))
         self._stand_on(file, journal)
-        self.page.before = Position(0, 0)
         self.synced_inode = file.inode  # written, synced and named by us
         self.page_bytes[DOUBTFUL] = 0
         self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)

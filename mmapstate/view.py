@@ -28,6 +28,9 @@ LOOK_INTERVAL = 0.05  # seconds between two looks at the path
 _TRIES = 40  # of a file that changes under the read; 10 ms apart
 
 
+_views: weakref.WeakSet[View] = weakref.WeakSet()
+
+
 class View:
     """One state file as a reader sees it (see `nodes.Tree`)."""
 
@@ -40,6 +43,7 @@ class View:
         self.defaults = defaults
         self.root = nodes.new_root(self)
         self.guard: Any = threading.RLock()
+        _views.add(self)
         self.applying = 0
         self.closed = False
         self.due = 0.0
@@ -87,6 +91,10 @@ class View:
         """Refuse to lock: there is nothing to write."""
         raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to lock, sync or compact it")
 
+    def held(self) -> int:
+        """Return 0: there is nothing to lock."""
+        return 0
+
     def unhold(self, *, strict: bool = False) -> None:
         """Refuse, if `strict`: there is nothing to release."""
         if strict:
@@ -113,8 +121,10 @@ class View:
         """Leave the file as it is."""
 
     def forget(self) -> None:
-        """In a forked child: start with a fresh lock."""
+        """In a forked child: start with a fresh lock. What another thread was at work on is read anew."""
         self.guard = threading.RLock()
+        if self.applying & 1:
+            self.due = 0.0
 
     def close(self) -> None:
         """Let go of the file; reads go on working on the last state."""
@@ -190,6 +200,15 @@ class View:
         self.snapshot = (parts.snapshot_end, parts.snapshot_crc)
         self.due = time.monotonic() + LOOK_INTERVAL
         self.applying += 1
+
+
+def _forget_all() -> None:
+    for view in list(_views):
+        view.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _close_all(files: list[MappedFile]) -> None:
