@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import time
 
@@ -47,16 +48,18 @@ def temporary_path(path: str, generation: int) -> str:
     return os.path.join(folder, f".{name}.{generation:016x}.tmp")
 
 
-def write_beside(path: str, data: bytes, like: os.stat_result | None) -> int:
+def write_beside(path: str, data: bytes, like: os.stat_result | None, *, may_differ: bool = False) -> int:
     """Create `path` with `data`, synced, with the owner and mode of `like`; return its descriptor.
 
-    Raises OSError, and leaves nothing behind then.
+    Raises OSError, and leaves nothing behind then. Where the owner is another user, whom the system does not let us
+    make the owner of a file, that is one of the errors, or with `may_differ` the file is readable for us alone.
     """
     descriptor = platform.create(path, 0o600 if like is not None else 0o666)
     try:
         platform.write_all(descriptor, data, 0)
         if like is not None:
-            platform.keep_ownership(descriptor, like)
+            with contextlib.suppress(PermissionError) if may_differ else contextlib.nullcontext():
+                platform.keep_ownership(descriptor, like)
         platform.sync_file(descriptor)  # before the rename: else loss of power leaves an empty file under the name
     except BaseException:
         os.close(descriptor)
@@ -66,24 +69,20 @@ def write_beside(path: str, data: bytes, like: os.stat_result | None) -> int:
 
 
 def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
-    """Write `data` as ``<path>.<suffix>``, readable as the state file is; None if that copy is there already."""
+    """Write `data` as ``<path>.<suffix>``, readable as the state file is; None if that copy is there already.
+
+    Under the lock. It comes into its place as a whole: raises OSError, and leaves nothing behind then.
+    """
     target = f"{path}.{suffix}"
+    if os.path.lexists(target):
+        return None
     try:
         like = os.stat(path)
     except FileNotFoundError:
         like = None
-    try:
-        descriptor = platform.create(target, 0o600)
-    except FileExistsError:
-        return None
-    try:
-        if like is not None:
-            with contextlib.suppress(PermissionError):  # the owner is another user: readable for us alone, then
-                platform.keep_ownership(descriptor, like)
-        platform.write_all(descriptor, data, 0)
-        platform.sync_file(descriptor)
-    finally:
-        os.close(descriptor)
+    temporary = temporary_path(path, random.SystemRandom().getrandbits(64))
+    os.close(write_beside(temporary, data, like, may_differ=True))
+    platform.replace(temporary, target)
     return target
 
 

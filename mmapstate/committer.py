@@ -175,7 +175,7 @@ class Committer(Surprises):
     def _look_closely(self, purpose: str) -> None:
         if not self._catch_up(purpose):
             self._settle(purpose)
-        if self.presence_due:
+        if self.presence_due or self.presence.descriptor < 0:  # an interrupt left it so; or Windows, which has none
             self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)
         self.seen = self.page_bytes[POSITION]
         self.due = monotonic() + LOOK_INTERVAL

@@ -22,7 +22,7 @@ from typing import Any
 from portalocker import portalocker as _portalocker
 
 from mmapstate import platform
-from mmapstate.errors import LockTimeout
+from mmapstate.errors import ClosedError, LockTimeout
 
 __all__ = [
     "EXCLUSIVE",
@@ -125,6 +125,8 @@ class StoreLock:
         thread = self.thread
         if not thread.acquire(False):
             self._acquire_thread(timeout)
+        if self.descriptor < 0:  # while this thread waited
+            raise ClosedError(f"{self.file}: the state was closed; open it again")
         if self.kept:
             return
         self.held = True

@@ -129,7 +129,10 @@ class Picture:
         if journal.position not in (before, origin):
             return False
         try:
-            file = MappedFile.open(self.path)
+            if self.page.image.inode == self.mapping.inode:  # begun in the file that is open here
+                file = MappedFile(platform.duplicate(self.mapping.descriptor), self.path)
+            else:
+                file = MappedFile.open(self.path)
         except OSError:
             return False
         moved = self._journal_of(file, position, start)

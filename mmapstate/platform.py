@@ -20,6 +20,7 @@ __all__ = [
     "WINDOWS",
     "boot_id",
     "create",
+    "duplicate",
     "file_size",
     "image_of",
     "is_refusal",
@@ -79,6 +80,11 @@ def keep_ownership(descriptor: int, like: os.stat_result, *, mode: int | None = 
     if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
         os.fchown(descriptor, like.st_uid, like.st_gid)
     os.fchmod(descriptor, stat.S_IMODE(like.st_mode) if mode is None else mode)  # after chown, which drops bits
+
+
+def duplicate(descriptor: int) -> int:
+    """Return another descriptor of the same open file."""
+    return os.dup(descriptor)
 
 
 def file_size(descriptor: int) -> int:

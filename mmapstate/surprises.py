@@ -271,8 +271,11 @@ class Surprises(Vacuum):
             time.sleep(0.01)
             return False
         last = self.page.position
+        # The file that was deleted is still open here.
+        if not self.unsure and last.generation and self.journal.generation != last.generation:
+            self._move_over(last)
         if not self.unsure and self.journal.generation == last.generation and self.journal.tail < last.tail:
-            self._follow(last.tail)  # the file that was deleted is still open here
+            self._follow(last.tail)
         if self.unsure or (last.generation and not self._stood_at(last)):
             raise StateFileError(
                 f"{self.file}: the file is gone, and this process has not seen all that others changed in it; let one "

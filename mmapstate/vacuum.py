@@ -99,16 +99,22 @@ class Vacuum(Picture):
                 self.page.unsettled = False
                 return False
         except BaseException:
+            # Unsettled it stays: an interrupt may have come when the rename was done. The next look finds out by what
+            # is pending; that says no longer so only where there is nothing any more that could be swapped in.
+            self.seen = b""
+            platform.remove(temporary)
+            if file is None or not self._is_swapped_in(file):
+                self.page.pending = Position(0, 0)
             if file is not None:
                 file.close()
-            platform.remove(temporary)
-            if self.mapping.descriptor >= 0:
-                self.page.pending = Position(0, 0)
-                self.page.unsettled = expected is not None
             raise
         self._stand_on_own(file, generation, origin, len(text))
         self._sync_swap()
         return True
+
+    def _is_swapped_in(self, file: MappedFile) -> bool:
+        found = platform.path_image(self.path)
+        return found is not None and found.inode == file.inode
 
     def _write_image(self, temporary: str, data: bytes) -> MappedFile:
         try:

@@ -1,5 +1,6 @@
 """Each access: the short way of a counter and what sends it the long one; interrupts and signal handlers inside."""
 
+import glob
 import itertools
 import linecache
 import math
@@ -18,9 +19,10 @@ from independent_reader import read_file as on_disk
 from processes import Child, needs_fork, not_on_windows
 
 import mmapstate
-from mmapstate import DetachedError, LockTimeout, PersistedState, registry
+from mmapstate import DetachedError, LockTimeout, PersistedState, committer, platform, registry
 from mmapstate.committer import Committer
 from mmapstate.format import UNSETTLED
+from mmapstate.lock import file_lock
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
 
@@ -210,6 +212,25 @@ class TestInTheWay:
         thread.join()
         state.n = 2
         assert on_disk(path) == {"n": 2}
+
+    def test_a_thread_that_waits_in_vain_leaves_the_nesting_of_the_other_alone(self, path):
+        state = mmapstate.open(path, {"n": 0}, timeout=0)
+        outcome = []
+
+        def wait():
+            try:
+                state._thread_lock.acquire()
+            except LockTimeout:
+                outcome.append("in vain")
+
+        with state._thread_lock:
+            with state._thread_lock:
+                thread = threading.Thread(target=wait)
+                thread.start()
+                thread.join()
+            assert outcome == ["in vain"]
+            assert state._store.held() == 1
+        assert is_free(state)
 
     def test_inside_the_lock_it_joins_and_leaves_it_held(self, path):
         state = PersistedState(path, n=0)
@@ -436,6 +457,25 @@ class TestClosing:
             pass
         assert on_disk(path) == {"n": 0}
 
+    def test_a_thread_that_waited_meanwhile_is_told_that_the_state_is_closed(self, path):
+        state = PersistedState(path, n=0)
+        state._store.lock.thread.acquire()
+        outcome = []
+
+        def write():
+            try:
+                state["n"] = 1
+            except mmapstate.ClosedError:
+                outcome.append("closed")
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        state.close()
+        state._store.lock.thread.release()
+        thread.join()
+        assert outcome == ["closed"]
+        assert on_disk(path) == {"n": 0}
+
     def test_a_lock_that_finds_a_broken_edit_is_free_again(self, broken_path):
         state = PersistedState(broken_path, n=0)
         with open(broken_path, "wb") as file:
@@ -540,6 +580,59 @@ class TestInterrupts:
         assert on_disk(path) == state
         assert outcomes
         assert state.handled <= outcomes.count("kept")
+
+    def test_a_signal_handler_that_finds_the_lock_with_another_process_takes_nothing_from_its_thread(
+        self, path, monkeypatch
+    ):
+        """It came between the two locks of the interrupted statement, and released them both."""
+        state = PersistedState(path, n=0, handled=0)
+        number = 0
+        in_handler = False
+
+        def contended(descriptor, operation):
+            if in_handler:
+                raise BlockingIOError
+            file_lock(descriptor, operation)
+
+        def handler():
+            nonlocal in_handler
+            in_handler = True
+            try:
+                state["handled"] = number
+            except mmapstate.StateError:
+                pass
+            finally:
+                in_handler = False
+
+        monkeypatch.setattr(committer, "file_lock", contended)
+        hit = True
+        while hit:
+            number += 1
+            with state._thread_lock:
+                state._store.due = monotonic() + 1000
+            hit = at_bytecode(number, partial(state.__setattr__, "n", number), handler)
+            assert is_free(state), number
+            assert on_disk(path)["n"] == state.n == number
+
+    def test_an_interrupt_just_after_the_rename_of_a_vacuum_loses_nothing(self, path, monkeypatch):
+        state = PersistedState(path, n=0, d={"n": 0})
+        node = state.d
+        replace = platform.replace
+
+        def interrupted(source, target):
+            replace(source, target)
+            raise KeyboardInterrupt
+
+        for number in range(1, 4):
+            state.n = number
+            monkeypatch.setattr(platform, "replace", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                state.vacuum()
+            monkeypatch.undo()
+            state._store.due = monotonic() + 1000  # no look at the path may be needed
+            node["n"] = number
+            assert on_disk(path) == state == {"n": number, "d": {"n": number}}
+        assert glob.glob(path + ".superseded*") == []
 
     def test_an_interrupt_at_every_bytecode_of_the_short_way_leaves_file_and_memory_in_agreement(self, path):
         state = PersistedState(path, n=0)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 import yaml
-from conftest import scaled
+from conftest import open_descriptors, scaled
 from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
@@ -311,6 +311,74 @@ def test_a_reader_sees_a_commit_that_it_was_told_of(path):
                 break
             assert state.n == message
             child.send("next")
+
+
+@needs_fork
+def test_threads_of_a_forked_child_wake_its_state_once(path):
+    state = PersistedState(path, n=0, d={})
+    state.n = 1
+
+    def write(talk):
+        def one(number):
+            barrier.wait()
+            state.d[f"k{number}"] = number
+
+        barrier = threading.Barrier(4)
+        threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return [target for target in open_descriptors().values() if target == path + "-lock"]
+
+    sidecars = [target for target in open_descriptors().values() if target == path + "-lock"]
+    for _ in range(scaled(50)):
+        with Child.share(write) as child:
+            assert child.result() == sidecars
+    assert state.d == {f"k{number}": number for number in range(4)}
+
+
+@needs_fork
+def test_a_readonly_state_forked_while_a_thread_reads_it_is_read_in_the_child(path):
+    PersistedState(path, n=5).close()
+    view = mmapstate.open(path, readonly=True)
+    taken, done = threading.Event(), threading.Event()
+
+    def take():
+        with view._store.guard:
+            view._store.applying |= 1
+            taken.set()
+            done.wait(30)
+            view._store.applying &= ~1
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    taken.wait(30)
+    with Child.share(lambda talk: (view["n"], view.copy())) as child:
+        assert child.result() == (5, {"n": 5})
+    done.set()
+    thread.join()
+    view.close()
+
+
+@needs_fork
+def test_a_fork_waits_for_a_thread_that_opens_or_remaps_but_not_for_long(path):
+    state = PersistedState(path, n=0)
+    taken, done = threading.Event(), threading.Event()
+
+    def take():
+        with state._store.guard:
+            taken.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    taken.wait(30)
+    with Child.share(lambda talk: state.n) as child:
+        assert child.result() == 0
+    done.set()
+    thread.join()
+    state.n = 1
 
 
 @needs_fork

@@ -4,16 +4,19 @@ import errno
 import glob
 import logging
 import os
+import signal
 import threading
 import time
 
 import pytest
 import yaml
+from conftest import open_descriptors
 from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
 import mmapstate
-from mmapstate import DamagedStateError, PersistedState, StateFileError, platform
+from mmapstate import DamagedStateError, PersistedState, StateFileError, beside, platform
+from mmapstate.lock import EXCLUSIVE, file_lock
 
 
 def read(path):
@@ -200,6 +203,23 @@ class TestEdits:
         put(path, b"a: 77\n")
         assert state.a == 77
 
+    def test_a_copy_that_cannot_be_written_whole_is_not_there(self, path, monkeypatch):
+        with PersistedState(path, n=0):
+            pass
+        write_all = platform.write_all
+
+        def full(descriptor, data, start):
+            write_all(descriptor, data[:3], start)
+            raise OSError(errno.ENOSPC, "no space")
+
+        monkeypatch.setattr(platform, "write_all", full)
+        with pytest.raises(OSError):
+            beside.keep_copy(path, "superseded-1", b"n: 1\n")
+        monkeypatch.undo()
+        assert glob.glob(path + ".*") == []
+        assert read(beside.keep_copy(path, "superseded-1", b"n: 1\n")) == b"n: 1\n"
+        assert beside.keep_copy(path, "superseded-1", b"n: 2\n") is None
+
     def test_text_added_to_the_comment_at_the_end_is_told_of(self, path, caplog):
         """YAML takes it for a comment, as the slack's line has no end."""
         state = PersistedState(path, a=1)
@@ -363,6 +383,94 @@ class TestEdits:
         assert yaml.safe_load(read(kept)) == {"a": 2}
 
 
+@needs_fork
+class TestSleepers:
+    """A process that stood somewhere long ago takes nothing but the present state for it."""
+
+    @staticmethod
+    def work(talk, path):
+        """Vacuum, begin a new journal, adopt what comes."""
+        state = PersistedState(path)
+        state.n = 10
+        state.vacuum()
+        state.n = 11
+        state.k = "acknowledged"
+        talk.send("ready")
+        while talk.receive(1000) == "look":
+            state._store.due = 0.0
+            talk.send(state.copy())
+
+    def test_one_that_stood_before_the_last_vacuum_reads_an_adopted_edit(self, path):
+        with Child(self.work, path) as child:
+            state = PersistedState(path, n=0)
+            state.n = 1
+            assert child.receive() == "ready"
+            put_by_rename(path, b"n: 777\nedited: true\n")
+            child.send("look")
+            assert child.receive() == {"n": 777, "edited": True}
+            look(state)
+            assert state == {"n": 777, "edited": True}
+            child.send("end")
+            child.result()
+
+    def test_one_that_stood_before_a_vacuum_whose_owner_died_reads_what_that_held(self, path):
+        def die_in_a_vacuum(talk):
+            self.work(Silent(), path)
+            replace = platform.replace
+
+            def last(source, target):
+                replace(source, target)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            platform.replace = last
+            PersistedState(path).vacuum()
+
+        state = None
+        with Child(die_in_a_vacuum) as child:
+            state = PersistedState(path, n=0)
+            state.n = 1
+            child.wait()
+        with Child(lambda talk: PersistedState(path).copy()) as child:
+            assert child.result() == {"n": 11, "k": "acknowledged"}
+        state = PersistedState(path)
+        assert state == {"n": 11, "k": "acknowledged"}
+
+    @pytest.mark.parametrize("kind", [os.unlink, lambda path: put_by_rename(path, b"")], ids=["deleted", "emptied"])
+    def test_one_that_writes_a_file_anew_has_first_read_what_others_had_committed(self, path, kind):
+        with Child(self.work, path) as child:
+            state = PersistedState(path, n=0)
+            assert child.receive() == "ready"
+            assert state.n == 11
+            child.send("end")
+            child.result()
+        with Child(self.commit, path) as child:
+            state = PersistedState(path)
+            assert child.receive() == "ready"
+            kind(path)
+            look(state)
+            state.m = 1
+            assert on_disk(path) == state == {"n": 12, "k": "acknowledged", "m": 1}
+            child.send("end")
+            child.result()
+
+    @staticmethod
+    def commit(talk, path):
+        state = PersistedState(path)
+        state.n = 12
+        talk.send("ready")
+        talk.receive(1000)
+
+
+class Silent:
+    """Nobody at the other end of the line."""
+
+    def send(self, message):
+        pass
+
+    def receive(self, timeout=0):
+        return "end"
+
+
 class TestDamage:
     def damaged(self, path):
         """Leave a live file with three records, the second of which has a flipped bit; return its offset."""
@@ -517,6 +625,33 @@ class TestDeletion:
         assert on_disk(path)["a"] == 3
 
     @needs_fork
+    @needs_fork
+    def test_a_new_sidecar_that_is_locked_costs_no_descriptor_and_no_lock(self, path):
+        state = mmapstate.open(path, {"n": 0}, timeout=0.02)
+        os.unlink(path + "-lock")
+
+        def hold(talk):
+            descriptor = os.open(path + "-lock", os.O_RDWR | os.O_CREAT, 0o600)
+            file_lock(descriptor, EXCLUSIVE)
+            talk.send("held")
+            talk.receive()
+            os.unlink(path + "-lock")
+
+        with Child.share(hold) as child:
+            assert child.receive() == "held"
+            before = open_descriptors()
+            for _ in range(5):
+                look(state)
+                with pytest.raises(mmapstate.LockTimeout):
+                    state.n = 1
+            assert len(open_descriptors()) == len(before)
+            assert not state._store.lock.owned()
+            child.send("end")
+            child.result()
+        look(state)
+        state.n = 2
+        assert on_disk(path) == {"n": 2}
+
     def test_two_processes_agree_on_the_new_sidecar_when_it_was_deleted_under_both(self, path):
         state = PersistedState(path, n=0)
 
