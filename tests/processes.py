@@ -7,6 +7,7 @@ import select
 import signal
 import struct
 import sys
+import threading
 import time
 import traceback
 
@@ -19,6 +20,26 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 def not_on_windows(reason):
     """Mark a test that is about POSIX alone, and say why."""
     return pytest.mark.skipif(sys.platform == "win32", reason=reason)
+
+
+@contextlib.contextmanager
+def held_by_a_thread(context):
+    """Have another thread inside of ``with context`` until the end, or until the event that this gives is set."""
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold():
+        with context:
+            held.set()
+            let_go.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    try:
+        yield let_go
+    finally:
+        let_go.set()
+        thread.join()
 
 
 class Child:

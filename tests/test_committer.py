@@ -16,7 +16,7 @@ from time import monotonic
 
 import pytest
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork, not_on_windows
+from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import DetachedError, LockTimeout, PersistedState, committer, platform, registry
@@ -177,39 +177,18 @@ class TestInTheWay:
     def test_another_thread_between_its_two_locks(self, path):
         state = PersistedState(path, n=0)
         Roads(state)
-        taken, done = threading.Event(), threading.Event()
-
-        def take():
-            with state._store.lock.thread:
-                taken.set()
-                done.wait(30)
-
-        thread = threading.Thread(target=take)
-        thread.start()
-        taken.wait(30)
-        threading.Timer(0.05, done.set).start()
-        state.n = 5
-        thread.join()
+        with held_by_a_thread(state._store.lock.thread) as let_go:
+            threading.Timer(0.05, let_go.set).start()
+            state.n = 5
         assert on_disk(path) == {"n": 5}
 
     def test_another_thread_with_the_lock(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0.05)
         Roads(state)
-        held, done = threading.Event(), threading.Event()
-
-        def hold():
-            with state._thread_lock:
-                held.set()
-                done.wait(30)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        held.wait(30)
-        with pytest.raises(LockTimeout, match="another thread"):
-            state.n = 1
-        assert state.n == -1
-        done.set()
-        thread.join()
+        with held_by_a_thread(state._thread_lock):
+            with pytest.raises(LockTimeout, match="another thread"):
+                state.n = 1
+            assert state.n == -1
         state.n = 2
         assert on_disk(path) == {"n": 2}
 
@@ -413,19 +392,8 @@ class TestReading:
 
     def test_a_glance_waits_for_no_other_thread(self, path):
         state = PersistedState(path, n=0)
-        taken, done = threading.Event(), threading.Event()
-
-        def take():
-            with state._store.guard:
-                taken.set()
-                done.wait(30)
-
-        thread = threading.Thread(target=take)
-        thread.start()
-        taken.wait(30)
-        assert "'n': 0" in repr(state)
-        done.set()
-        thread.join()
+        with held_by_a_thread(state._store.guard):
+            assert "'n': 0" in repr(state)
 
     def test_a_read_that_comes_just_after_another_threads_close_gives_the_last_state(self, path):
         state = PersistedState(path, n=0)
@@ -438,20 +406,9 @@ class TestReading:
 class TestClosing:
     def test_it_waits_for_a_thread_with_the_lock_as_long_as_the_timeout_says(self, path, caplog):
         state = mmapstate.open(path, {"n": 0}, timeout=0.05)
-        held, done = threading.Event(), threading.Event()
-
-        def hold():
-            with state._thread_lock:
-                held.set()
-                done.wait(30)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        held.wait(30)
-        state.close()
-        assert "left as it is" in caplog.text
-        done.set()
-        thread.join()
+        with held_by_a_thread(state._thread_lock):
+            state.close()
+            assert "left as it is" in caplog.text
         state._store.close()  # again: nothing
         with pytest.raises(mmapstate.ClosedError), state._thread_lock:
             pass

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import open_descriptors, scaled
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
+from processes import Child, held_by_a_thread, needs_fork
 
 import mmapstate
 from mmapstate import PersistedState
@@ -342,42 +342,19 @@ def test_threads_of_a_forked_child_wake_its_state_once(path):
 def test_a_readonly_state_forked_while_a_thread_reads_it_is_read_in_the_child(path):
     PersistedState(path, n=5).close()
     view = mmapstate.open(path, readonly=True)
-    taken, done = threading.Event(), threading.Event()
-
-    def take():
-        with view._store.guard:
-            view._store.applying |= 1
-            taken.set()
-            done.wait(30)
-            view._store.applying &= ~1
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    taken.wait(30)
-    with Child.share(lambda talk: (view["n"], view.copy())) as child:
-        assert child.result() == (5, {"n": 5})
-    done.set()
-    thread.join()
+    with held_by_a_thread(view._store.guard):
+        view._store.applying |= 1  # as that thread leaves it in the middle of its work
+        with Child.share(lambda talk: (view["n"], view.copy())) as child:
+            assert child.result() == (5, {"n": 5})
+        view._store.applying += 1
     view.close()
 
 
 @needs_fork
 def test_a_fork_waits_for_a_thread_that_opens_or_remaps_but_not_for_long(path):
     state = PersistedState(path, n=0)
-    taken, done = threading.Event(), threading.Event()
-
-    def take():
-        with state._store.guard:
-            taken.set()
-            done.wait(30)
-
-    thread = threading.Thread(target=take)
-    thread.start()
-    taken.wait(30)
-    with Child.share(lambda talk: state.n) as child:
+    with held_by_a_thread(state._store.guard), Child.share(lambda talk: state.n) as child:
         assert child.result() == 0
-    done.set()
-    thread.join()
     state.n = 1
 
 

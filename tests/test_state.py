@@ -475,26 +475,6 @@ class TestThreads:
             state._thread_lock.release()
         state.n = 1
 
-    def test_another_thread_that_holds_the_lock_is_a_lock_timeout(self, path):
-        state = mmapstate.open(path, {"a": 1}, timeout=0.05)
-        held, done = threading.Event(), threading.Event()
-
-        def hold():
-            with state._thread_lock:
-                held.set()
-                done.wait(30)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        held.wait(30)
-        with pytest.raises(mmapstate.LockTimeout, match=r"example\.state.*another thread"):
-            state.a = 2
-        assert state.a == 1
-        done.set()
-        thread.join()
-        state.a = 2
-        assert on_disk(path) == {"a": 2}
-
 
 class TestLogging:
     @not_on_windows("a file that is open cannot be deleted there")
