@@ -209,53 +209,57 @@ class Committer(Surprises):
         lock = self.lock
         if lock.held == lock.kept and lock.descriptor >= 0 and not lock.owned():  # else a signal handler may be here
             try:
-                if lock.thread.acquire(False):
-                    if not lock.kept:
-                        lock.held = True
-                        file_lock(lock.descriptor, EXCLUSIVE)
-                    page = self.page_bytes
-                    if page[POSITION] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
-                        journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
-                        stores, tail = file.bytes, journal.tail
-                        if (
-                            journal.start >= 0
-                            and platform.seek(file.descriptor, 0, END) == file.size
-                            and stores[journal.end_start : tail + 1] == journal.end
-                            and monotonic() < self.due
-                            and not (self.copying or self.power)
-                            and (
-                                payload := b"%b%d]" % (SET_STARTS[key], value)
-                                if value.__class__ is int and key in SET_STARTS and node._parent is None
-                                else changes.encode_set([] if node._parent is None else node._path(), key, value)
-                            )
-                        ):
-                            crc = crc32(payload, journal.crc)
-                            text = UNCOMMITTED % (payload, crc)
-                            end = tail + len(text)
-                            if end < file.size:
-                                self.busy = True
-                                self.seen = b""
-                                self.unsure = True
-                                page[UNSETTLED] = 1
-                                stores[tail + 1 : end + 1] = text
-                                stores[tail] = COMMITTED
-                                node._items[key] = value
-                                journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
-                                self.unsure = False
-                                page[TAIL] = pack_tail(end)
-                                page[UNSETTLED] = 0
-                                self.seen = page[POSITION]
-                                self.busy = False
-                                if not lock.kept:
-                                    file_lock(lock.descriptor, UNLOCK)
-                                    lock.held = False
-                                lock.thread.release()
-                                return
+                try:
+                    if lock.thread.acquire(False):
+                        if not lock.kept:
+                            lock.held = True
+                            file_lock(lock.descriptor, EXCLUSIVE)
+                        page = self.page_bytes
+                        if page[POSITION] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
+                            journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
+                            stores, tail = file.bytes, journal.tail
+                            if (
+                                journal.start >= 0
+                                and platform.seek(file.descriptor, 0, END) == file.size
+                                and stores[journal.end_start : tail + 1] == journal.end
+                                and monotonic() < self.due
+                                and not (self.copying or self.power)
+                                and (
+                                    payload := b"%b%d]" % (SET_STARTS[key], value)
+                                    if value.__class__ is int and key in SET_STARTS and node._parent is None
+                                    else changes.encode_set([] if node._parent is None else node._path(), key, value)
+                                )
+                            ):
+                                crc = crc32(payload, journal.crc)
+                                text = UNCOMMITTED % (payload, crc)
+                                end = tail + len(text)
+                                if end < file.size:
+                                    self.busy = True
+                                    self.seen = b""
+                                    self.unsure = True
+                                    page[UNSETTLED] = 1
+                                    stores[tail + 1 : end + 1] = text
+                                    stores[tail] = COMMITTED
+                                    node._items[key] = value
+                                    journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
+                                    self.unsure = False
+                                    page[TAIL] = pack_tail(end)
+                                    page[UNSETTLED] = 0
+                                    self.seen = page[POSITION]
+                                    self.busy = False
+                                    if not lock.kept:
+                                        file_lock(lock.descriptor, UNLOCK)
+                                        lock.held = False
+                                    lock.thread.release()
+                                    return
+                        self._leave_again()
+                except BlockingIOError:  # another process has the lock
+                    lock.held = False
                     self._leave_again()
-            except BlockingIOError:  # another process has the lock
-                lock.held = False
-                self._leave_again()
-            except BaseException:
+                except BaseException:
+                    self._leave_again()
+                    raise
+            except BaseException:  # again: an interrupt may have come before the first one began to release
                 self._leave_again()
                 raise
         self.write(node._set, key, value)

@@ -229,7 +229,10 @@ class Presence:
         if platform.WINDOWS:
             return True
         self.leave()
-        descriptor = platform.open_regular(path, write=False)
+        try:
+            descriptor = platform.open_regular(path, write=False)
+        except FileNotFoundError:  # deleted a moment ago: who looks next finds out
+            return False
         self.descriptor = descriptor
         self.inode = platform.image_of(descriptor).inode
         if _try_lock(descriptor, EXCLUSIVE if exclusively else _SHARED):

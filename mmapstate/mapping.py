@@ -63,12 +63,13 @@ class MappedFile:
 
     def map(self) -> None:
         """Map the whole file, as large as it is now."""
-        self.unmap()
-        self.size = platform.file_size(self.descriptor)
+        size = platform.file_size(self.descriptor)
         if platform.writes_copies(self.path, self.descriptor):
-            self.bytes = _Written(self.descriptor)
+            mapped: Any = _Written(self.descriptor)
         else:
-            self.bytes = mmap.mmap(self.descriptor, self.size)
+            mapped = mmap.mmap(self.descriptor, size)
+        self.unmap()  # not before: without memory for the new one, the old one stays
+        self.bytes, self.size = mapped, size
 
     def unmap(self) -> None:
         """Let go of the mapping, if there is one."""

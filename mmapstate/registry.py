@@ -9,6 +9,7 @@ import weakref
 from typing import Any, Protocol
 
 from mmapstate.errors import StateError
+from mmapstate.picture import log
 from mmapstate.store import Store
 
 __all__ = ["Handle", "enter", "leave"]
@@ -24,7 +25,7 @@ class _Place:
     """A real path of this process: its store while there is one, the handles that use it, and a lock for opening."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.store: Store | None = None
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id: no hash
 
@@ -36,7 +37,7 @@ class _Place:
 _LONGEST_STOP = 1.0  # seconds that a fork waits for other threads
 
 _places: dict[str, _Place] = {}
-_lock_of_places = [threading.Lock()]  # one, renewed in a forked child
+_lock_of_places = [threading.RLock()]  # one, renewed in a forked child
 
 
 def enter(path: str, handle: Handle, *, timeout: float | None, exclusive: bool) -> Store:
@@ -74,12 +75,14 @@ def leave(path: str, handle: Handle) -> None:
     if place is None:
         return
     with place.lock:
-        if place.handles.pop(id(handle), None) is None or place.store is None:
+        store = place.store
+        if place.handles.pop(id(handle), None) is None or store is None:
             return
-        place.store.power = place.asks_for_power()
+        store.power = place.asks_for_power()
         if not place.handles:
-            place.store.close()
-            place.store = None
+            store.close()
+            if place.store is store:  # not so where a signal handler came in between
+                place.store = None
 
 
 def _rest_all() -> None:
@@ -111,11 +114,14 @@ def _go_on_all() -> None:
 def _forget_all() -> None:
     """In a forked child: other threads are gone, and their locks may be left taken."""
     _stopped_for_fork.clear()
-    _lock_of_places[0] = threading.Lock()
+    _lock_of_places[0] = threading.RLock()
     for place in list(_places.values()):
-        place.lock = threading.Lock()
+        place.lock = threading.RLock()
         if place.store is not None:
-            place.store.forget()
+            try:
+                place.store.forget()
+            except OSError as error:  # the other stores are to be forgotten all the same
+                log.warning("%s: a descriptor may stay open in a forked child: %s", place.store.file, error)
 
 
 atexit.register(_rest_all)

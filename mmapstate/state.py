@@ -271,25 +271,26 @@ class _Hold:
         self._store = store
 
     def __enter__(self) -> bool:
-        before = self._store.held()
-        try:
-            self._store.hold()
-        except BaseException:  # an interrupt may come when it is done already
-            if self._store.held() > before:
-                self._store.unhold()
-            raise
+        self._store.hold(id(self))
         return True
 
     def __exit__(self, *_: object) -> None:
-        self._store.unhold()
+        self._store.unhold(id(self))
+
+    def __del__(self) -> None:
+        # An interrupt can come when `__enter__` is done, or before `__exit__` begins: then Python calls no `__exit__`.
+        while self._store.unhold(id(self)):
+            pass
 
     def acquire(self) -> bool:
         """Take both locks; raise `LockTimeout` if that takes longer than the state's timeout."""
-        return self.__enter__()
+        self._store.hold()
+        return True
 
     def release(self) -> None:
-        """Release them; raise RuntimeError where this thread has not taken them."""
-        self._store.unhold(strict=True)
+        """Release them; raise RuntimeError where this thread has not taken them so."""
+        if not self._store.unhold():
+            raise RuntimeError(f"{self._store.file}: this thread does not hold the lock")
 
 
 class _Closed:

@@ -28,11 +28,11 @@ class Store(Committer):
 
     def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
         super().__init__(path, timeout=timeout, exclusive=exclusive, power=power)
-        self.holds = 0
+        self.holders: list[int] = []
         self._open()
 
-    def hold(self) -> None:
-        """Take both locks and keep them until `unhold`; nests."""
+    def hold(self, holder: int = 0) -> None:
+        """Take both locks and keep them for `holder` until `unhold`; nests."""
         if self.closed:
             raise ClosedError(f"{self.file}: the state was closed; open it again")
         if self.forked:
@@ -41,7 +41,7 @@ class Store(Committer):
         if not self.lock.owned():
             try:
                 self.lock.acquire(self.timeout)
-                self.holds = 0
+                self.holders.clear()
                 self.busy = True
                 self._look(WRITE)
             except BaseException:
@@ -49,21 +49,20 @@ class Store(Committer):
                 self.lock.release()
                 raise
             self.busy = False
-        self.holds += 1
+        self.holders.append(holder)
 
-    def held(self) -> int:
-        """Return how many times this thread has taken the locks by `hold`, and not released them."""
-        return self.holds if self.lock.owned() else 0
+    def held(self, holder: int = 0) -> int:
+        """Return how many times this thread has taken the locks for `holder`, and not released them."""
+        return self.holders.count(holder) if self.lock.owned() else 0
 
-    def unhold(self, *, strict: bool = False) -> None:
-        """Release what `hold` took; `strict`: raise RuntimeError where this thread did not take it."""
-        if not self.held():
-            if strict:
-                raise RuntimeError(f"{self.file}: this thread does not hold the lock")
-            return  # a child forked inside: its parent holds the lock, it does not
-        self.holds -= 1
-        if self.holds <= 0:
+    def unhold(self, holder: int = 0) -> bool:
+        """Release what `hold` took for `holder`; return whether this thread had taken it, and not released it yet."""
+        if not self.held(holder):
+            return False  # as in a child forked inside: its parent holds the lock, it does not
+        self.holders.remove(holder)
+        if not self.holders:
             self.lock.release()
+        return True
 
     def vacuum(self) -> None:
         """Compact the file to its snapshot alone. Raises `StateError` where the system refuses to replace it."""
@@ -235,7 +234,8 @@ class Store(Committer):
         self.guarded = self.guard._is_owned
         self.unsure = bool(half_way)
         self.applying += self.applying & 1
-        self.busy, self.holds = False, 0
+        self.busy = False
+        self.holders.clear()
         self.seen = b""
 
     def _wake(self) -> None:

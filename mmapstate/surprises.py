@@ -48,7 +48,10 @@ class Surprises(Vacuum):
                 continue
             self.missing_since = None
             self._refuse_again(found)
-            file = MappedFile.open(self.path)
+            try:
+                file = MappedFile.open(self.path)
+            except FileNotFoundError:
+                continue  # deleted since
             try:
                 data = file.read(0, file.size)
                 if len(data) != file.size:
@@ -220,8 +223,10 @@ class Surprises(Vacuum):
     def _supersede(self, parts: content.Layout) -> Position:
         """Keep what was committed and is not in the edit; return the old position for the others to do the same."""
         last = self.page.position
-        if not self._has_file() or self.page.start < 0:
+        if self.page.start < 0:
             return Position(0, 0)  # there was no journal: programs had changed nothing
+        if not self._has_file():
+            return last  # this one has just come: the others keep it
         if not self.unsure and self.journal.generation == last.generation and self.journal.tail < last.tail:
             self._follow(last.tail)  # the file that was replaced is still open here
         if parts.scan is not None and self._stood_at(last) and parts.scan.crc == self.journal.crc:
@@ -299,6 +304,8 @@ class Surprises(Vacuum):
             platform.sync_folder(self.path)
         file = MappedFile.open(self.path)
         self.page.unsettled = True
+        if self.page.start >= 0:
+            self.page.superseded = self.page.position  # it was deleted while others use it: they keep what it held
         self._stand_on(file, Journal.at_rest(file, new_generation(), crc32(file.read(0, file.size))))
         self._announce(None)
 

@@ -87,18 +87,13 @@ class View:
         """Refuse to write."""
         self.write(publish, *args)
 
-    def hold(self) -> NoReturn:
+    def hold(self, holder: int = 0) -> NoReturn:  # noqa: ARG002
         """Refuse to lock: there is nothing to write."""
         raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to lock, sync or compact it")
 
-    def held(self) -> int:
-        """Return 0: there is nothing to lock."""
-        return 0
-
-    def unhold(self, *, strict: bool = False) -> None:
-        """Refuse, if `strict`: there is nothing to release."""
-        if strict:
-            self.hold()
+    def unhold(self, holder: int = 0) -> bool:  # noqa: ARG002
+        """Have nothing to release."""
+        return False
 
     def glance(self) -> None:
         """Bring memory up to date if that raises nothing and waits for nobody."""

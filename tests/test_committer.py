@@ -1,5 +1,6 @@
 """Each access: the short way of a counter and what sends it the long one; interrupts and signal handlers inside."""
 
+import gc
 import glob
 import itertools
 import linecache
@@ -208,7 +209,7 @@ class TestInTheWay:
                 thread.start()
                 thread.join()
             assert outcome == ["in vain"]
-            assert state._store.held() == 1
+            assert len(state._store.holders) == 1
         assert is_free(state)
 
     def test_inside_the_lock_it_joins_and_leaves_it_held(self, path):
@@ -570,6 +571,52 @@ class TestInterrupts:
             hit = at_bytecode(number, partial(state.__setattr__, "n", number), handler)
             assert is_free(state), number
             assert on_disk(path)["n"] == state.n == number
+
+    def test_an_interrupt_on_the_way_out_of_a_set_that_found_the_lock_taken_leaves_no_lock(self, path, monkeypatch):
+        """It comes when the first thing of the clean-up is called, before that has done anything."""
+        state = PersistedState(path, n=0)
+        Roads(state)
+        leave_again = state._store._leave_again
+        calls = []
+
+        def interrupted():
+            calls.append("called")
+            if len(calls) == 1:
+                raise KeyboardInterrupt
+            leave_again()
+
+        def contended(descriptor, operation):
+            raise BlockingIOError
+
+        monkeypatch.setattr(committer, "file_lock", contended)
+        monkeypatch.setattr(state._store, "_leave_again", interrupted, raising=False)
+        with pytest.raises(KeyboardInterrupt):
+            state.n = 1
+        monkeypatch.undo()
+        assert is_free(state)
+        state.n = 2
+        assert on_disk(path) == {"n": 2}
+
+    def test_an_interrupt_around_the_lock_of_a_with_statement_leaves_it_free(self, path):
+        """Python calls no `__exit__` when one comes at the end of `__enter__`, or at the beginning of `__exit__`."""
+        state = PersistedState(path, n=0)
+        for name in ("__enter__", "__exit__"):
+
+            class Interrupted(type(state._thread_lock)):
+                def __enter__(self, name=name):
+                    super().__enter__()
+                    if name == "__enter__":
+                        raise KeyboardInterrupt
+
+                def __exit__(self, *error):
+                    raise KeyboardInterrupt
+
+            with state._thread_lock:
+                with pytest.raises(KeyboardInterrupt), Interrupted(state._store):
+                    pass
+                gc.collect()
+                assert len(state._store.holders) == 1  # that of the outer one
+            assert is_free(state)
 
     def test_an_interrupt_just_after_the_rename_of_a_vacuum_loses_nothing(self, path, monkeypatch):
         state = PersistedState(path, n=0, d={"n": 0})

@@ -9,7 +9,7 @@ from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
 import mmapstate
-from mmapstate import PersistedState, platform
+from mmapstate import PersistedState, mapping, platform
 from mmapstate.journal import Journal
 from mmapstate.mapping import MappedFile
 
@@ -36,6 +36,24 @@ class TestJournal:
         assert (follower.position, follower.crc) == (store.journal.position, store.journal.crc)
         assert follower.is_in_file()
         file.close()
+
+
+class TestMapping:
+    def test_a_map_that_is_refused_leaves_the_former_one(self, path, monkeypatch):
+        state = PersistedState(path, n=0)
+
+        class NoMemory:
+            @staticmethod
+            def mmap(*arguments):
+                raise OSError(errno.ENOMEM, "no memory")
+
+        monkeypatch.setattr(mapping, "mmap", NoMemory)
+        with pytest.raises(OSError):
+            state.text = "x" * 100_000
+        monkeypatch.undo()
+        state.n = 1
+        state.n += 1
+        assert on_disk(path) == state == {"n": 2}
 
 
 class TestWhereStoresIntoAMapWouldBeUnsafe:

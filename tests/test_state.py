@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -163,14 +164,7 @@ class TestOpen:
 
     @needs_fork
     @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root becomes somebody else")
-    def test_who_may_not_write_the_file_is_told_of_readonly_and_leaves_nothing(self, path, tmp_path):
-        with PersistedState(path, n=1):
-            pass
-        os.unlink(path + "-lock")
-        os.chmod(path, 0o444)
-        for folder in (tmp_path, *tmp_path.parents[:3]):
-            os.chmod(folder, 0o777)
-
+    def test_who_may_not_write_the_file_is_told_of_readonly_and_leaves_nothing(self):
         def become_nobody(talk, target):
             os.setgid(65534)
             os.setuid(65534)
@@ -180,18 +174,23 @@ class TestOpen:
                 return str(error), error.filename
             return None
 
-        with Child(become_nobody, path) as child:
-            told, name = child.result()
-        assert "readonly=True" in told
-        assert name == path
-        assert not os.path.exists(path + "-lock")
-        with Child(become_nobody, path) as child:
-            child.result()
-        os.chmod(tmp_path, 0o755)
-        with Child(become_nobody, str(tmp_path / "new.state")) as child:
-            told, name = child.result()
-        assert "new.state-lock, which must be beside it" in told
-        assert name == str(tmp_path / "new.state")
+        with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # everybody may go there
+            os.chmod(folder, 0o777)
+            path = os.path.join(folder, "example.state")
+            with PersistedState(path, n=1):
+                pass
+            os.unlink(path + "-lock")
+            os.chmod(path, 0o444)
+            with Child(become_nobody, path) as child:
+                told, name = child.result()
+            assert "readonly=True" in told
+            assert name == path
+            assert os.listdir(folder) == ["example.state"]
+            os.chmod(folder, 0o755)
+            with Child(become_nobody, os.path.join(folder, "new.state")) as child:
+                told, name = child.result()
+            assert "new.state-lock, which must be beside it" in told
+            assert name == os.path.join(folder, "new.state")
 
     def test_a_broken_file_is_an_error_at_open_though_it_was_open_before(self, broken_path):
         state = PersistedState(broken_path, n=1)
@@ -324,6 +323,17 @@ class TestClose:
             PersistedState(path).count += 1
         assert open_descriptors() == before
         assert on_disk(path) == {"count": 10_000}
+
+    def test_a_close_inside_of_an_open_or_close_of_the_same_thread_waits_for_nobody(self, path):
+        """As a finaliser or a signal handler does that comes in between."""
+        first, second = PersistedState(path, n=0), PersistedState(path)
+        place = registry._places[path]
+        with registry._lock_of_places[0], place.lock:
+            first.close()
+            second.close()
+        assert place.store is None
+        with PersistedState(path) as state:
+            assert state.n == 0
 
     def test_opening_and_closing_keeps_descriptors_and_bookkeeping_flat(self, path):
         with PersistedState(path, count=0):

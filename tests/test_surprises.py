@@ -15,7 +15,7 @@ from independent_reader import read_file as on_disk
 from processes import Child, needs_fork
 
 import mmapstate
-from mmapstate import DamagedStateError, PersistedState, StateFileError, beside, platform
+from mmapstate import DamagedStateError, PersistedState, StateFileError, beside, platform, registry
 from mmapstate.lock import EXCLUSIVE, file_lock
 
 
@@ -390,6 +390,7 @@ class TestSleepers:
     @staticmethod
     def work(talk, path):
         """Vacuum, begin a new journal, adopt what comes."""
+        assert talk.receive(1000) == "go"
         state = PersistedState(path)
         state.n = 10
         state.vacuum()
@@ -404,6 +405,7 @@ class TestSleepers:
         with Child(self.work, path) as child:
             state = PersistedState(path, n=0)
             state.n = 1
+            child.send("go")
             assert child.receive() == "ready"
             put_by_rename(path, b"n: 777\nedited: true\n")
             child.send("look")
@@ -415,7 +417,7 @@ class TestSleepers:
 
     def test_one_that_stood_before_a_vacuum_whose_owner_died_reads_what_that_held(self, path):
         def die_in_a_vacuum(talk):
-            self.work(Silent(), path)
+            self.work(talk, path)
             replace = platform.replace
 
             def last(source, target):
@@ -425,20 +427,29 @@ class TestSleepers:
             platform.replace = last
             PersistedState(path).vacuum()
 
-        state = None
+        def come(talk):
+            registry._places.clear()
+            return PersistedState(path).copy()
+
         with Child(die_in_a_vacuum) as child:
             state = PersistedState(path, n=0)
             state.n = 1
+            child.send("go")
+            assert child.receive() == "ready"
+            child.send("end")
             child.wait()
-        with Child(lambda talk: PersistedState(path).copy()) as child:
+            assert os.WTERMSIG(child.status) == signal.SIGKILL
+        with Child.share(come) as child:  # it cleans up
             assert child.result() == {"n": 11, "k": "acknowledged"}
-        state = PersistedState(path)
         assert state == {"n": 11, "k": "acknowledged"}
+        state.m = 1
+        assert on_disk(path) == state == {"n": 11, "k": "acknowledged", "m": 1}
 
     @pytest.mark.parametrize("kind", [os.unlink, lambda path: put_by_rename(path, b"")], ids=["deleted", "emptied"])
     def test_one_that_writes_a_file_anew_has_first_read_what_others_had_committed(self, path, kind):
         with Child(self.work, path) as child:
             state = PersistedState(path, n=0)
+            child.send("go")
             assert child.receive() == "ready"
             assert state.n == 11
             child.send("end")
@@ -453,22 +464,44 @@ class TestSleepers:
             child.send("end")
             child.result()
 
+    def test_what_a_program_that_has_just_come_adopts_is_kept_by_those_that_had_what_it_supersedes(self, path):
+        state = PersistedState(path, n=0)
+        state.k = "acknowledged"
+        put_by_rename(path, b"n: 5\n")
+
+        def come(talk):
+            registry._places.clear()
+            return PersistedState(path).copy()
+
+        with Child.share(come) as child:
+            assert child.result() == {"n": 5}
+        look(state)
+        assert state == {"n": 5}
+        (kept,) = glob.glob(path + ".superseded-*")
+        assert yaml.safe_load(read(kept)) == {"n": 0, "k": "acknowledged"}
+
+    def test_what_was_deleted_in_use_is_kept_when_a_program_comes_and_creates_it_anew(self, path):
+        state = PersistedState(path, n=0)
+        state.k = "acknowledged"
+        os.unlink(path)
+
+        def come(talk):
+            registry._places.clear()
+            return PersistedState(path, new=1).copy()
+
+        with Child.share(come) as child:
+            assert child.result() == {"new": 1}
+        look(state)
+        assert state == {"new": 1}
+        (kept,) = glob.glob(path + ".superseded-*")
+        assert yaml.safe_load(read(kept)) == {"n": 0, "k": "acknowledged"}
+
     @staticmethod
     def commit(talk, path):
         state = PersistedState(path)
         state.n = 12
         talk.send("ready")
         talk.receive(1000)
-
-
-class Silent:
-    """Nobody at the other end of the line."""
-
-    def send(self, message):
-        pass
-
-    def receive(self, timeout=0):
-        return "end"
 
 
 class TestDamage:
