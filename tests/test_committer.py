@@ -434,6 +434,7 @@ class TestClosing:
         assert outcome == ["closed"]
         assert on_disk(path) == {"n": 0}
 
+    @not_on_windows("a file that is mapped cannot be written anew there")
     def test_a_lock_that_finds_a_broken_edit_is_free_again(self, broken_path):
         state = PersistedState(broken_path, n=0)
         with open(broken_path, "wb") as file:
