@@ -121,6 +121,12 @@ class State(StateDict):
         super().__init_subclass__(**options)
         cls._hidden = _names_in(cls)
         cls._sure_names = set()
+        _hidden_somewhere.update(cls._hidden)
+        for base in cls.__mro__[1:]:
+            if issubclass(base, State):
+                for name in base._sure_names & cls._hidden:  # it would hide a method of a base that comes later
+                    base._sure_names.discard(name)
+                    delattr(base, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _INTERNAL:
@@ -147,8 +153,8 @@ class State(StateDict):
         raise AttributeError(f"{name!r} is not declared; write del STATE[{name!r}] for a key")
 
     def __dir__(self) -> Iterable[str]:
-        keys = [key for key in self._items if isinstance(key, str)]
-        return sorted({*super().__dir__(), *keys})
+        keys = {key for key in self._items if isinstance(key, str)}
+        return sorted({name for name in super().__dir__() if name.startswith("_")} | self._hidden | keys)
 
     def __repr__(self) -> str:
         self._tree.glance()
@@ -177,11 +183,38 @@ _TO_COME = frozenset(("increment", "transaction", "wait_for"))
 
 def _names_in(kind: type[State]) -> frozenset[str]:
     """Return the names that hide a key from attributes: those of methods, and what else a class defines."""
-    return frozenset(name for name in dir(kind) if not name.startswith("_")) | _TO_COME
+    return _TO_COME.union(*map(_own_names, kind.__mro__))
+
+
+def _own_names(kind: type) -> set[str]:
+    learned: set[str] = vars(kind).get("_sure_names", set())
+    return {name for name in vars(kind) if not name.startswith("_")} - learned
 
 
 State._hidden = _names_in(State)
 State._sure_names = set()
+
+_hidden_somewhere = set(State._hidden)
+"""What any class of states defines: no class that it may come from learns such a name as a key."""
+
+
+def _key_attribute(name: str) -> property:
+    """Return a data descriptor that reads the key `name`: found at once, where `__getattr__` is called last of all."""
+
+    def read(state: State) -> Any:
+        tree: Any = state._tree
+        if tree.page_bytes[POSITION] != tree.seen or monotonic() >= tree.due:  # as `Store.refresh` would find
+            tree.refresh()
+        before = tree.applying
+        value = state._items.get(name, _MISSING)
+        if tree.applying is before and not before & 1 and value is not _MISSING:
+            return value
+        try:
+            return state[name]
+        except KeyError:
+            raise AttributeError(name) from None  # `__getattr__` is asked next
+
+    return property(read)
 
 
 class PersistedState(State):
@@ -202,14 +235,9 @@ class PersistedState(State):
 
     def __getattr__(self, name: str) -> Any:
         if name[:1] != "_":
-            tree: Any = self._tree
-            if tree.page_bytes[POSITION] != tree.seen or monotonic() >= tree.due:  # as `Store.refresh` would find
-                tree.refresh()
-            before = tree.applying
-            value = self._items.get(name, _MISSING)
-            if tree.applying is not before or before & 1:
-                value = tree.steady(self._items.get, name, _MISSING)
+            value = self.get(name, _MISSING)
             if value is not _MISSING:
+                self._found_key(name)
                 return value
             raise AttributeError(f"{self.__dict__.get('_path_text', 'a state')} has no key {name!r}")
         raise AttributeError(f"{name!r}: names with a leading underscore are no keys; write STATE[{name!r}] for a key")
@@ -223,14 +251,23 @@ class PersistedState(State):
             super().__setattr__(name, value)
         else:
             self.__setitem__(name, value)
-            if len(self._sure_names) < _MOST_SURE_NAMES and len(name) < SURE_KEY and name.isascii():
-                self._sure_names.add(name)
+            self._found_key(name)
 
     def _delete_attribute(self, name: str) -> None:
         try:
             del self[name]
         except KeyError:
             raise AttributeError(f"{self._path_text} has no key {name!r}") from None
+
+    def _found_key(self, name: str) -> None:
+        """Make the next use of a key as an attribute faster: the class learns its name."""
+        kind = type(self)
+        if (
+            not (name in _hidden_somewhere or len(kind._sure_names) >= _MOST_SURE_NAMES or len(name) >= SURE_KEY)
+            and name.isascii()
+        ):
+            setattr(kind, name, _key_attribute(name))
+            kind._sure_names.add(name)
 
 
 def open_state(

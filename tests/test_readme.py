@@ -231,7 +231,7 @@ def test_every_option_is_told():
 
 def test_every_method_is_told():
     """What a state can do beyond a `dict` stands in the README."""
-    own = set(dir(mmapstate.PersistedState)) - set(dir(mmapstate.StateDict))
+    own = set(dir(mmapstate.state.State)) - set(dir(mmapstate.StateDict))
     assert [name for name in sorted(own) if not name.startswith("_") and f"`{name}()`" not in README] == []
 
 
@@ -261,7 +261,7 @@ def test_links_lead_somewhere():
     assert [target for target in relative if target not in anchors and not (ROOT / target).is_file()] == []
 
 
-@pytest.mark.parametrize("kind", [mmapstate.PersistedState, mmapstate.StateDict, mmapstate.StateList])
+@pytest.mark.parametrize("kind", [mmapstate.state.State, mmapstate.StateDict, mmapstate.StateList])
 def test_every_method_has_a_docstring(kind):
     """What is public of the live objects is documented where it is."""
     assert kind.__doc__

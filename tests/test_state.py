@@ -62,6 +62,42 @@ class TestAttributes:
         state[name] = 5
         assert on_disk(path) == {name: 5}
 
+    def test_a_class_learns_the_names_of_keys_and_other_states_of_it_do_not_have_them(self, path, tmp_path):
+        state = PersistedState(path, learned=1)
+        assert (state.learned, state.learned) == (1, 1)
+        assert "learned" in PersistedState._sure_names, "the shorter way was not taken"
+        with PersistedState(str(tmp_path / "other.state")) as other:
+            assert "learned" not in dir(other)
+            assert not hasattr(other, "learned")
+            with pytest.raises(AttributeError, match=r"other\.state has no key 'learned'"):
+                _ = other.learned
+            other.learned = 2
+            assert (state.learned, other.learned) == (1, 2)
+        del state.learned
+        assert not hasattr(state, "learned")
+        assert "learned" not in dir(state)
+
+    def test_what_a_subclass_defines_is_never_hidden_by_a_key_of_that_name(self, path, tmp_path):
+        state = PersistedState(path, run=1, walk=2)
+        assert (state.run, state.walk) == (1, 2)
+
+        class Mixin:
+            def run(self):
+                return "method"
+
+        class Runner(PersistedState, Mixin):
+            def walk(self):
+                return "method"
+
+        with Runner(str(tmp_path / "other.state")) as runner:
+            runner["run"] = 3
+            assert (runner.run(), runner.walk()) == ("method", "method")
+            with pytest.raises(AttributeError, match=r"STATE\['run'\]"):
+                runner.run = 4
+            assert {"run", "walk"} <= set(dir(runner))
+        state.run = 5
+        assert (state.run, state.walk, Runner.run(runner)) == (5, 2, "method")
+
     def test_a_default_named_like_a_method_is_refused_at_open(self, path):
         with pytest.raises(AttributeError, match="items"):
             PersistedState(path, items=[])
