@@ -12,7 +12,7 @@ Three locks, taken in this order and never the other way round:
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 from zlib import crc32
@@ -23,9 +23,11 @@ from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
 from mmapstate.format import DOUBTFUL, POSITION, TAIL, UNCOMMITTED, UNSETTLED, pack_position, pack_tail
 from mmapstate.journal import COMMITTED, Journal
 from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
+from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, READ, WRITE
 from mmapstate.platform import END
 from mmapstate.surprises import Surprises
+from mmapstate.tree import Node
 from mmapstate.vacuum import EditedMeanwhile
 
 __all__ = ["Committer"]
@@ -38,6 +40,7 @@ class Committer(Surprises):
 
     closed = False
     forked = False
+    pending: Pending | None = None  # of the transaction that is open, in the thread that has the locks
 
     def refresh(self) -> None:
         """Bring memory up to date. With nothing new: one comparison and a clock, no lock and no system call."""
@@ -46,6 +49,8 @@ class Committer(Surprises):
 
     def steady(self, read: Callable[..., _T], *args: Any) -> _T:
         """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
+        if self.pending is not None and self.is_in_transaction():
+            return read(*args)
         self.refresh()
         if self.guarded():  # a signal handler or finaliser inside this thread's own change: as it is
             return read(*args)
@@ -61,7 +66,7 @@ class Committer(Surprises):
 
     def glance(self) -> None:
         """Bring memory up to date if that raises nothing, needs no lock and waits for nobody: for `repr`."""
-        if self.closed or self.forked or self._is_inside() or not self.guard.acquire(False):
+        if self.closed or self.forked or self.pending is not None or self._is_inside() or not self.guard.acquire(False):
             return
         try:
             with contextlib.suppress(StateError, OSError):
@@ -70,7 +75,7 @@ class Committer(Surprises):
             self.guard.release()
 
     def _refresh(self) -> None:
-        if self._is_inside():
+        if self._is_inside() or (self.pending is not None and self.is_in_transaction()):
             return  # a signal handler or finaliser inside this thread's own change: as it is
         if self.forked:
             self._wake()
@@ -84,7 +89,8 @@ class Committer(Surprises):
         if self.closed:  # by another thread, a moment ago
             return True
         if self.unsure or self.applying & 1:
-            return self.busy and not self.lock.owned()  # another thread is in its commit: memory is right
+            # True: another thread is in its commit, and memory is right; not so in a transaction, for which to wait.
+            return self.busy and self.pending is None and not self.lock.owned()
         position = self.page.position
         if position.generation != self.journal.generation and not self._move_over(position):
             return False
@@ -103,6 +109,8 @@ class Committer(Surprises):
         Raises `LockTimeout`, `ClosedError`, `StateFileError` (an edit by hand that does not parse), `StateError` (a
         write inside a write of the same thread, as a signal handler can try), and what `decide` raises.
         """
+        if self.pending is not None and self.is_in_transaction():
+            return self._write_inside(decide, args)
         return self._locked(WRITE, decide, args)
 
     def _locked(self, purpose: str, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
@@ -116,7 +124,7 @@ class Committer(Surprises):
         try:
             try:
                 if not joined:
-                    lock.acquire(self.timeout)
+                    self._acquire()
                 self.busy = True
                 while True:
                     self._look(purpose)
@@ -133,6 +141,12 @@ class Committer(Surprises):
         finally:
             if not joined:
                 self._leave_again()
+
+    def _acquire(self) -> None:
+        self.lock.acquire(self.timeout)
+        if self.pending is not None:  # an interrupt cut short the end of a transaction
+            self._begin_unsure()
+            self.pending = None
 
     def _leave_again(self) -> None:
         """Release the locks, whatever of them this thread has: an interrupt may have hit the release itself."""
@@ -153,6 +167,14 @@ class Committer(Surprises):
     def _is_inside(self) -> bool:
         """Return whether this thread is in the middle of a change: then a signal handler or finaliser asks."""
         return self.guarded() or (self.lock.owned() and (self.busy or not self.lock.whole))
+
+    def is_in_transaction(self) -> bool:
+        """Return whether a transaction of this thread is open; raise `StateError` in another task of the thread."""
+        raise NotImplementedError
+
+    def _write_inside(self, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+        """Do what `write` does in a transaction: the locks are held, and memory is what its changes made of it."""
+        raise NotImplementedError
 
     def _wake(self) -> None:
         """Take part again, as a process of its own, after a fork."""
@@ -198,10 +220,11 @@ class Committer(Surprises):
             return False
         return self._is_path_unchanged(purpose)
 
-    def set(self, node: Any, key: Any, value: changes.Flat) -> None:
-        """Commit ``node[key] = value``, where `node` is a `StateDict` and `value` no container.
+    def set(self, node: Any, key: Any, value: Any, adding: bool = False) -> Any:
+        """Commit ``node[key] = value``, where `node` is a `StateDict` and `value` no container; return the value.
 
-        The same as ``write(node._set, key, value)``, written out in one go for where nothing is in the way: the locks
+        With `adding`, `value` is a number to add to what is there. The same as ``write(node._set, key, value)``, or
+        ``write(node._increment, key, value)``, written out in one go for where nothing is in the way: the locks
         free, nothing new in the file, no look at the path due, room for the record. A counter spends its time here,
         and every call of a function would be a fortieth of it. What a look is for is told at `_look`, the order of the
         stores at `Journal.append`.
@@ -225,9 +248,11 @@ class Committer(Surprises):
                                 and monotonic() < self.due
                                 and not (self.copying or self.power)
                                 and (
-                                    payload := b"%b%d]" % (SET_STARTS[key], value)
-                                    if value.__class__ is int and key in SET_STARTS and node._parent is None
-                                    else changes.encode_set([] if node._parent is None else node._path(), key, value)
+                                    payload := b"%b%d]" % (SET_STARTS[key], result)
+                                    if (result := node._sum(key, value) if adding else value).__class__ is int
+                                    and key in SET_STARTS
+                                    and node._parent is None
+                                    else changes.encode_set([] if node._parent is None else node._path(), key, result)
                                 )
                             ):
                                 crc = crc32(payload, journal.crc)
@@ -240,7 +265,7 @@ class Committer(Surprises):
                                     page[UNSETTLED] = 1
                                     stores[tail + 1 : end + 1] = text
                                     stores[tail] = COMMITTED
-                                    node._items[key] = value
+                                    node._items[key] = result
                                     journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
                                     self.unsure = False
                                     page[TAIL] = pack_tail(end)
@@ -251,7 +276,7 @@ class Committer(Surprises):
                                         file_lock(lock.descriptor, UNLOCK)
                                         lock.held = False
                                     lock.thread.release()
-                                    return
+                                    return result
                         self._leave_again()
                 except BlockingIOError:  # another process has the lock
                     lock.held = False
@@ -262,13 +287,34 @@ class Committer(Surprises):
             except BaseException:  # again: an interrupt may have come before the first one began to release
                 self._leave_again()
                 raise
-        self.write(node._set, key, value)
+        return self.write(node._increment if adding else node._set, key, value)
 
-    def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:
-        """Put the changes into the file as one record, then call ``publish(*args)``. Inside `write` only.
+    def commit(self, node: Node, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:
+        """Put `record`, changes of `node`, into the file, then call ``publish(*args)``. Inside `write` only.
 
-        Raises OSError when the disk is full or a sync fails; nothing has changed then.
+        In a transaction it waits for the end of that. Raises OSError when the disk is full or a sync fails; nothing has
+        changed then.
         """
+        if self.pending is not None:
+            if not self.applying & 1:
+                self._begin_applying()
+            self.pending.add(node, record, publish, *args)
+        else:
+            self._append(record, self._make_room, publish, *args)
+
+    def _begin_applying(self) -> None:
+        """From here on memory is ahead of the file: whoever has not the locks waits."""
+        with self.guard:
+            self.seen = b""
+            self.applying |= 1
+
+    def _append(
+        self,
+        record: Sequence[changes.Change],
+        make_room: Callable[[int], None],
+        publish: Callable[..., None],
+        *args: Any,
+    ) -> None:
         try:
             payload = changes.encode(record)
         except ValueError as error:
@@ -276,7 +322,7 @@ class Committer(Surprises):
         journal = self.journal
         text, crc = journal.encode(payload)
         if len(text) > journal.room():
-            self._make_room(len(text))
+            make_room(len(text))
             journal = self.journal
             text, crc = journal.encode(payload)
         page = self.page_bytes

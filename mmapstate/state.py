@@ -8,7 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmapstate import nodes, registry
-from mmapstate.errors import ClosedError, UnsupportedValueError
+from mmapstate.blocks import Hold, Transaction
+from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
 from mmapstate.format import POSITION
 from mmapstate.nodes import StateDict
 from mmapstate.store import Store
@@ -88,10 +89,15 @@ class State(StateDict):
     def close(self) -> None:
         """Let go of the file; the last process to do so leaves it as plain YAML, without a journal.
 
-        Reads go on working on the last state; writes raise `ClosedError`. Can be called again.
+        Reads go on working on the last state; writes raise `ClosedError`. Can be called again. Raises `StateError`
+        inside a transaction.
         """
         if isinstance(self._tree, _Closed):
             return
+        if self._store.is_in_transaction():
+            raise StateError(
+                f"{self._path_text}: a transaction is open in this thread; close the state when it has ended"
+            )
         nodes.use_tree(self, _Closed(self._store))
         if isinstance(self._store, View):
             self._store.close()
@@ -106,6 +112,24 @@ class State(StateDict):
         """Compact the file to its YAML document alone. Happens by itself; raises `StateError` where refused."""
         self._store.vacuum()
 
+    def transaction(self) -> Transaction[Self]:
+        """Return a ``with`` block that yields this state and whose changes happen together: all of them, or none.
+
+        The block has the state for itself: it begins with what others have committed, other threads wait until it ends
+        (for `timeout` seconds: `LockTimeout`), other processes see nothing of it before it is whole. Its changes are
+        in the file, as one record, when the block ends. When it raises anything, memory is what it was before: the same
+        objects, in the same order; the file has never seen the changes. One transaction inside another is taken back
+        alone when it raises, and committed with the outer one. Do not ``await`` inside: another asyncio task of the
+        same thread that touches the state meanwhile gets a `StateError`.
+
+        Beginning raises `LockTimeout`, `ClosedError`, `ReadOnlyError`, `StateFileError`. Ending raises, with all taken
+        back, `StateError` if somebody edited the file by hand meanwhile (run the block again), OSError if the disk is
+        full or a sync fails.
+        """
+        if isinstance(self._tree, _Closed):
+            self._tree.write(None)
+        return Transaction(self._store, self)
+
     def __enter__(self) -> Self:
         return self
 
@@ -113,9 +137,9 @@ class State(StateDict):
         self.close()
 
     @property
-    def _thread_lock(self) -> _Hold:
+    def _thread_lock(self) -> Hold:
         """A lock for several steps, against threads and processes; as in the predecessor, without rolling back."""
-        return _Hold(self._store)
+        return Hold(self._store)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -178,7 +202,7 @@ class State(StateDict):
 _INTERNAL = frozenset(
     "_durability _items _key _options _parent _path_text _readonly _store _thread_lock _tree".split()  # noqa: SIM905
 )
-_TO_COME = frozenset(("increment", "transaction", "wait_for"))
+_TO_COME = frozenset(("wait_for",))
 
 
 def _names_in(kind: type[State]) -> frozenset[str]:
@@ -301,35 +325,6 @@ def open_state(
     return state
 
 
-class _Hold:
-    """What ``_thread_lock`` gives: both locks, for a ``with`` block; can be nested."""
-
-    def __init__(self, store: Store | View) -> None:
-        self._store = store
-
-    def __enter__(self) -> bool:
-        self._store.hold(id(self))
-        return True
-
-    def __exit__(self, *_: object) -> None:
-        self._store.unhold(id(self))
-
-    def __del__(self) -> None:
-        # An interrupt can come when `__enter__` is done, or before `__exit__` begins: then Python calls no `__exit__`.
-        while self._store.unhold(id(self)):
-            pass
-
-    def acquire(self) -> bool:
-        """Take both locks; raise `LockTimeout` if that takes longer than the state's timeout."""
-        self._store.hold()
-        return True
-
-    def release(self) -> None:
-        """Release them; raise RuntimeError where this thread has not taken them so."""
-        if not self._store.unhold():
-            raise RuntimeError(f"{self._store.file}: this thread does not hold the lock")
-
-
 class _Closed:
     """What stands behind a state after `close`: reads work, writes raise."""
 
@@ -350,7 +345,7 @@ class _Closed:
         """Return ``read(*args)``."""
         return read(*args)
 
-    def write(self, decide: Any, *args: Any) -> Any:  # noqa: ARG002
+    def write(self, decide: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG002
         """Refuse to write."""
         raise ClosedError(f"{self.file}: the state was closed; open it again")
 

@@ -7,8 +7,9 @@ from operator import getitem
 from types import MappingProxyType
 from typing import Any, cast
 
+from mmapstate.changes import Change
 from mmapstate.errors import UnsupportedValueError
-from mmapstate.tree import KINDS, NODES, Node, comparable, copy_of, live
+from mmapstate.tree import KINDS, NODES, Node, Step, comparable, copy_of, live
 from mmapstate.values import SURE_INT, SURE_KEY, Plain, normalise_key
 
 __all__ = ["StateDict"]
@@ -156,21 +157,56 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if checked:
             self._tree.write(self._update, checked)
 
+    def increment(self, key: Any, by: Any = 1) -> Any:
+        """Add `by` to the number at `key` and return the sum; where there is no such key, store `by`.
+
+        One atomic step: no two callers, in whatever thread or process, get the same sum for the same counter. Raises
+        `UnsupportedValueError` (a TypeError) where `by`, or what is there, is no int or float.
+        """
+        if not (key.__class__ is str and len(key) < SURE_KEY and key.isascii()):
+            key = self._checked_key(key)
+        if by.__class__ is not int or not -SURE_INT < by < SURE_INT:
+            by = self._checked(by, key)
+            self._refuse_no_number(by, key, "add")
+        return self._tree.set(self, key, by, adding=True)
+
     # The inner halves run under the locks, with memory up to date. They take plain values, and `Node`s where told.
 
     def _set(self, key: Any, value: Plain) -> None:
-        self._tree.commit((("set", self._path(), key, value),), self._put, key, value)
+        self._tree.commit(self, (("set", self._path(), key, value),), self._put, key, value)
 
     def _set_node(self, key: Any, node: Node) -> None:
         if self._items.get(key) is node:
             return  # `state.queue += [x]` ends with an assignment of the node to its own place
         self._set(key, self._checked(node, key))
 
+    def _sum(self, key: Any, by: Any) -> Any:
+        """Return what stands at `key` plus `by`; raise `UnsupportedValueError` where that cannot be stored."""
+        value = self._items.get(key, 0)
+        if value.__class__ is int and by.__class__ is int and -SURE_INT < value < SURE_INT:
+            return value + by
+        self._refuse_no_number(value, key, "add to")
+        try:
+            return self._checked(value + by if key in self._items else by, key)
+        except OverflowError as error:  # an integer that no float is large enough for
+            raise self._placed(UnsupportedValueError(f"the sum cannot be had: {error}"), key) from None
+
+    def _increment(self, key: Any, by: Any) -> Any:
+        total = self._sum(key, by)
+        self._set(key, total)
+        return total
+
+    def _refuse_no_number(self, value: Any, key: Any, use: str) -> None:
+        if value.__class__ is not int and value.__class__ is not float:
+            raise self._placed(
+                UnsupportedValueError(f"increment needs an int or a float to {use}, not {type(value).__name__}"), key
+            )
+
     def _delete(self, key: Any) -> None:
         if key not in self._items:
             raise KeyError(key)
         key = self._stored(key)
-        self._tree.commit((("delete", self._path(), key),), self._take, key)
+        self._tree.commit(self, (("delete", self._path(), key),), self._take, key)
 
     def _setdefault(self, key: Any, value: Plain) -> Any:
         if key not in self._items:
@@ -193,7 +229,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
     def _clear(self) -> None:
         if self._items:
             path = self._path()
-            self._tree.commit(tuple(("delete", path, key) for key in self._items), self._items.clear)
+            self._tree.commit(self, tuple(("delete", path, key) for key in self._items), self._take_all)
 
     def _update(self, entries: dict[Any, Any]) -> None:
         """Set `entries`, plain values or nodes; a node that stands in its place already stays."""
@@ -205,7 +241,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if changed:
             path = self._path()
             changes = tuple(("set", path, key, value) for key, value in changed.items())
-            self._tree.commit(changes, self._put_all, changed)
+            self._tree.commit(self, changes, self._put_all, changed)
 
     def _put(self, key: Any, value: Plain) -> None:
         self._items[key] = live(value, self, key) if value.__class__ in KINDS else value
@@ -216,6 +252,21 @@ class StateDict(Node, MutableMapping[Any, Any]):
 
     def _take(self, key: Any) -> None:
         del self._items[key]
+
+    def _take_all(self) -> None:
+        self._items.clear()
+
+    def _inverse(self, change: Change) -> Step | None:
+        items, key = self._items, change[2]
+        if change[0] == "set":
+            return (items.__setitem__, key, items[key]) if key in items else (items.pop, key, None)
+        last = next(reversed(items))
+        if key == last:
+            return items.__setitem__, last, items[key]
+        return None  # its place in the order is known by all the others alone
+
+    def _whole(self) -> Step:
+        return _put_back, self._items, self._items.copy()
 
     def _key_of(self, child: Node) -> Any:
         if self._items.get(child._key) is not child:
@@ -304,6 +355,11 @@ class _Items(_View, ItemsView[Any, Any]):
 
     def __contains__(self, item: object) -> bool:
         return isinstance(item, tuple) and len(item) == 2 and super().__contains__(item)
+
+
+def _put_back(items: dict[Any, Any], copy: dict[Any, Any]) -> None:
+    items.clear()
+    items.update(copy)
 
 
 def _shallow(mapping: Any) -> dict[Any, Any]:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any, SupportsIndex, cast
 
-from mmapstate.tree import KINDS, NODES, Node, comparable, copy_of, hint, live
+from mmapstate.changes import Change
+from mmapstate.tree import KINDS, NODES, Node, Step, comparable, copy_of, hint, live
 from mmapstate.values import Plain
 
 __all__ = ["StateList"]
@@ -157,7 +158,7 @@ class StateList(Node, MutableSequence[Any]):
 
     def _set(self, index: int, value: Plain) -> None:
         index = self._resolved(index, "list assignment index out of range")
-        self._tree.commit((("set", self._path(), index, value),), self._put, index, value)
+        self._tree.commit(self, (("set", self._path(), index, value),), self._put, index, value)
 
     def _set_node(self, index: int, node: Node) -> None:
         if self._items[self._resolved(index, "list assignment index out of range")] is not node:
@@ -165,15 +166,15 @@ class StateList(Node, MutableSequence[Any]):
 
     def _delete(self, index: int, message: str) -> None:
         index = self._resolved(index, message)
-        self._tree.commit((("delete", self._path(), index),), self._take, index)
+        self._tree.commit(self, (("delete", self._path(), index),), self._take, index)
 
     def _insert(self, index: int, value: Plain) -> None:
         index = slice(index, None).indices(len(self._items))[0]
-        self._tree.commit((("insert", self._path(), index, value),), self._put_in, index, value)
+        self._tree.commit(self, (("insert", self._path(), index, value),), self._put_in, index, value)
 
     def _append(self, value: Plain) -> None:
         index = len(self._items)
-        self._tree.commit((("insert", self._path(), index, value),), self._put_in, index, value)
+        self._tree.commit(self, (("insert", self._path(), index, value),), self._put_in, index, value)
 
     def _extend(self, values: list[Any] | None) -> None:
         end = len(self._items)
@@ -227,7 +228,7 @@ class StateList(Node, MutableSequence[Any]):
         if changed:
             path = self._path()
             changes = tuple(("set", path, each, value) for each, value in changed.items())
-            self._tree.commit(changes, self._put_all, changed)
+            self._tree.commit(self, changes, self._put_all, changed)
 
     def _delete_slice(self, index: slice) -> None:
         start, stop, step = index.indices(len(self._items))
@@ -237,7 +238,7 @@ class StateList(Node, MutableSequence[Any]):
         indexes = sorted(range(start, stop, step), reverse=True)  # from the end: the others do not move
         if indexes:
             path = self._path()
-            self._tree.commit(tuple(("delete", path, each) for each in indexes), self._take_slice, index)
+            self._tree.commit(self, tuple(("delete", path, each) for each in indexes), self._take_slice, index)
 
     def _splice(self, start: int, stop: int, values: list[Any]) -> None:
         """Put `values`, plain or nodes, in place of ``[start:stop]``.
@@ -267,7 +268,7 @@ class StateList(Node, MutableSequence[Any]):
                 copy = self._checked(value, index) if value.__class__ in NODES else value
                 held.append(copy)
                 plain.append(copy)
-        self._tree.commit((("splice", self._path(), start, stop, plain),), self._put_slice, start, stop, held)
+        self._tree.commit(self, (("splice", self._path(), start, stop, plain),), self._put_slice, start, stop, held)
 
     def _put(self, index: int, value: Plain) -> None:
         self._items[index] = live(value, self, index) if value.__class__ in KINDS else value
@@ -294,6 +295,22 @@ class StateList(Node, MutableSequence[Any]):
 
     def _take_slice(self, index: slice) -> None:
         del self._items[index]
+
+    def _inverse(self, change: Change) -> Step | None:
+        operation, place = change[0], change[2]
+        items = self._items
+        if operation == "set":
+            return items.__setitem__, place, items[place]
+        if operation == "insert":
+            return _put_back, items, len(items) + 1, slice(place, place + 1), []
+        if operation == "delete":
+            return _put_back, items, len(items) - 1, slice(place, place), [items[place]]
+        stop, values = change[3], change[4]
+        length = len(items) - (stop - place) + len(values)
+        return _put_back, items, length, slice(place, place + len(values)), items[place:stop]
+
+    def _whole(self) -> Step:
+        return _put_back, self._items, None, slice(None), self._items.copy()
 
     def _key_of(self, child: Node) -> int:
         items = self._items
@@ -347,6 +364,15 @@ class StateList(Node, MutableSequence[Any]):
 
 
 KINDS[list] = StateList
+
+
+def _put_back(items: list[Any], length: int | None, place: slice, values: list[Any]) -> None:
+    """Put `values` at `place` of `items`, if these are as long as after the change that is undone.
+
+    Else that change was not made: an interrupt came before it. (Where it left the length as it was, all is as it was.)
+    """
+    if length is None or len(items) == length:
+        items[place] = values
 
 
 def _index(index: Any) -> int:

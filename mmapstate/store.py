@@ -1,6 +1,6 @@
-"""Open, hold, vacuum, close, fork: the life of one state file in one process.
+"""Open, vacuum, close, fork: the life of one state file in one process.
 
-What happens at each access in between is told in `committer`.
+What happens at each access in between is told in `committer` and `transactions`.
 """
 
 from __future__ import annotations
@@ -13,63 +13,35 @@ import time
 from typing import NoReturn
 
 from mmapstate import beside, content, platform
-from mmapstate.committer import Committer, nothing
-from mmapstate.errors import ClosedError, LockTimeout, StateError
+from mmapstate.committer import nothing
+from mmapstate.errors import LockTimeout, StateError
 from mmapstate.format import BEFORE, NO_POSITION, UNSETTLED, pack_position
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
 from mmapstate.mapping import ControlPage, MappedFile
-from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, WRITE, log
+from mmapstate.pending import Pending
+from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, log
+from mmapstate.transactions import Transactions
 
 __all__ = ["Store"]
 
 
-class Store(Committer):
+class Store(Transactions):
     """One state file in this process: what stands behind the nodes (see `nodes.Tree`)."""
 
     def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
         super().__init__(path, timeout=timeout, exclusive=exclusive, power=power)
-        self.holders: list[int] = []
         self._open()
-
-    def hold(self, holder: int = 0) -> None:
-        """Take both locks and keep them for `holder` until `unhold`; nests."""
-        if self.closed:
-            raise ClosedError(f"{self.file}: the state was closed; open it again")
-        if self.forked:
-            self._wake()
-        self._refuse_inside()
-        if not self.lock.owned():
-            try:
-                self.lock.acquire(self.timeout)
-                self.holders.clear()
-                self.busy = True
-                self._look(WRITE)
-            except BaseException:
-                self.busy = False
-                self.lock.release()
-                raise
-            self.busy = False
-        self.holders.append(holder)
-
-    def held(self, holder: int = 0) -> int:
-        """Return how many times this thread has taken the locks for `holder`, and not released them."""
-        return self.holders.count(holder) if self.lock.owned() else 0
-
-    def unhold(self, holder: int = 0) -> bool:
-        """Release what `hold` took for `holder`; return whether this thread had taken it, and not released it yet."""
-        if not self.held(holder):
-            return False  # as in a child forked inside: its parent holds the lock, it does not
-        self.holders.remove(holder)
-        if not self.holders:
-            self.lock.release()
-        return True
 
     def vacuum(self) -> None:
         """Compact the file to its snapshot alone. Raises `StateError` where the system refuses to replace it."""
+        if self.is_in_transaction():
+            raise StateError(f"{self.file}: a transaction is open in this thread; compact the file when it has ended")
         if not self.write(self._vacuum_to_rest):
             raise StateError(
                 f"{self.file}: the system refused to replace the file (in use elsewhere?); try again later"
             )
+
+    pending_of_parent: Pending | None = None
 
     def _open(self) -> None:
         with contextlib.ExitStack() as undo:
@@ -208,6 +180,8 @@ class Store(Committer):
         """Vacuum the file to rest if no other process has it open. What goes wrong is logged: nothing is lost by it."""
         if self.forked or self.closed:
             return  # a forked child that never touched the state leaves it to its parent
+        if self.pending is not None and self.lock.owned():
+            return  # at exit, in a generator that was never ended: what it has not committed, nobody has seen
         try:
             self._locked(CLOSE, self._rest_if_last, ())
         except (StateError, OSError) as error:
@@ -226,7 +200,9 @@ class Store(Committer):
         """In a forked child: close what must not be shared; the rest happens at the first access."""
         if self.closed:
             return
-        half_way = self.unsure or self.applying & 1 or self.busy
+        pending, self.pending = self.pending, None
+        half_way = self.unsure or self.busy or (pending.torn if pending is not None else self.applying & 1)
+        self.pending_of_parent = None if half_way else pending
         self.forked = True
         self.lock.forget()
         self.presence.leave()
@@ -245,6 +221,11 @@ class Store(Committer):
         with self.guard:  # of the child's threads one wakes it; all the others come here first, and find it done
             if not self.forked:
                 return
+            if self.pending_of_parent is not None:  # the parent's transaction is none of this process
+                self.applying |= 1
+                self.pending_of_parent.take_back()
+                self.applying += 1
+                self.pending_of_parent = None
             if self.lock.descriptor < 0:
                 self.lock.descriptor = open_sidecar(self.lock.path, None)
             self.presence_due = True

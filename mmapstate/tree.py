@@ -19,9 +19,25 @@ from mmapstate.changes import Change
 from mmapstate.errors import DetachedError, UnsupportedValueError
 from mmapstate.values import Live, Plain, normalise
 
-__all__ = ["KINDS", "NODES", "Node", "Tree", "comparable", "copy_of", "fill", "hint", "live", "new_node", "use_tree"]
+__all__ = [
+    "KINDS",
+    "NODES",
+    "Node",
+    "Step",
+    "Tree",
+    "comparable",
+    "copy_of",
+    "fill",
+    "hint",
+    "live",
+    "new_node",
+    "use_tree",
+]
 
 _T = TypeVar("_T")
+
+Step = tuple[Any, ...]
+"""What takes back a change in memory: a function and its arguments. Harmless where the change was not made."""
 
 KINDS: dict[Any, Any] = {}
 """The node for each plain container; the modules of the two kinds enter theirs."""
@@ -57,11 +73,14 @@ class Tree(Protocol):
         Raises `StateError` when called by `decide` or by anything that runs inside it, such as a sort key.
         """
 
-    def set(self, node: Any, key: Any, value: Any) -> None:
-        """Do ``write(node._set, key, value)`` for a mapping and a value that is no container, in whatever way."""
+    def set(self, node: Any, key: Any, value: Any, adding: bool = False) -> Any:
+        """Do ``write(node._set, key, value)`` for a mapping and a value that is no container, in whatever way.
 
-    def commit(self, changes: tuple[Change, ...], publish: Callable[..., None], *args: Any) -> None:
-        """Put `changes` into the file as one record, then call ``publish(*args)``."""
+        With `adding`, do ``write(node._increment, key, value)`` and return the sum.
+        """
+
+    def commit(self, node: Any, changes: tuple[Change, ...], publish: Callable[..., None], *args: Any) -> None:
+        """Put `changes` of `node` into the file as one record, then call ``publish(*args)``, which makes them there."""
 
 
 class Node(Live):
@@ -129,6 +148,14 @@ class Node(Live):
         raise AttributeError(f"{problem}; {self._instead(name)}", name=name, obj=self)
 
     def _instead(self, name: str) -> str:
+        raise NotImplementedError
+
+    def _inverse(self, change: Change) -> Step | None:
+        """Return what would take back `change`, which is about to be made here; None: only `_whole` does."""
+        raise NotImplementedError
+
+    def _whole(self) -> Step:
+        """Return what would make the entries here what they are now."""
         raise NotImplementedError
 
     def _key_of(self, child: Node) -> Any:

@@ -32,17 +32,23 @@ class Vacuum(Picture):
     def _make_room(self, need: int) -> None:
         """Have a region with room for `need` bytes: the first one, or a larger one. Under the locks."""
         with self.guard:
-            if self.journal.start < 0:
-                self._begin_journal(beside.region_size(self.mapping.size, 0, need))
-                return
             before = self.mapping.size - self.journal.start
-            if before < beside.GROWING_REGION:
-                # Cheaper than a vacuum by two syncs, and a journal of this size is still read in a moment.
-                self._grow(max(before * 8 - before, need + 4096))
+            if self.journal.start < 0 or before < beside.GROWING_REGION:
+                # Growing is cheaper than a vacuum by two syncs, and such a journal is still read in a moment.
+                self._make_room_in_place(need)
                 return
             capacity = beside.region_size(self.journal.start, before, need)
             if not self._vacuum(capacity):
                 self._grow(capacity)
+
+    def _make_room_in_place(self, need: int) -> None:
+        """Do the same whatever memory holds: without a new image."""
+        with self.guard:
+            if self.journal.start < 0:
+                self._begin_journal(beside.region_size(self.mapping.size, 0, need))
+            else:
+                before = self.mapping.size - self.journal.start
+                self._grow(max(before * 7 if before < beside.GROWING_REGION else 0, need + 4096))
 
     def _begin_journal(self, capacity: int) -> None:
         """Append marker and slack to a file at rest, as one write of real bytes, and give birth to it by one store."""
@@ -53,8 +59,14 @@ class Vacuum(Picture):
         line = marker(generation, before.position, crc)
         start = file.size + len(lead)
         self.page.unsettled = True
+        try:
+            file.append(b"%b#%b#%b" % (lead, line[1:], b" " * (capacity - 1)))
+        except OSError:  # a full disk: the file is as it was, but for its mtime
+            self.page.image = platform.image_of(file.descriptor)
+            self.mtime = self.page.image.mtime
+            self.page.unsettled = False
+            raise
         self._begin_unsure()
-        file.append(b"%b#%b#%b" % (lead, line[1:], b" " * (capacity - 1)))
         file.map()
         file.bytes[start] = ord("-")
         born = Marker(start, start + len(line), "1", generation, before.position, crc)

@@ -79,11 +79,11 @@ class View:
         """Refuse to write."""
         raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to change it")
 
-    def set(self, node: Any, key: Any, value: Any) -> None:  # noqa: ARG002
+    def set(self, node: Any, key: Any, value: Any, adding: bool = False) -> Any:  # noqa: ARG002
         """Refuse to write."""
         self.write(node._set)
 
-    def commit(self, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:  # noqa: ARG002
+    def commit(self, node: Any, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:  # noqa: ARG002
         """Refuse to write."""
         self.write(publish, *args)
 
@@ -93,6 +93,19 @@ class View:
 
     def unhold(self, holder: int = 0) -> bool:  # noqa: ARG002
         """Have nothing to release."""
+        return False
+
+    begin = hold
+
+    def held(self, holder: int = 0) -> int:  # noqa: ARG002
+        """Hold nothing."""
+        return 0
+
+    def end(self, holder: int, *, commit: bool) -> None:
+        """Have nothing to end."""
+
+    def is_in_transaction(self) -> bool:
+        """Be in none."""
         return False
 
     def glance(self) -> None:

@@ -49,10 +49,10 @@ class MemoryTree:
             finally:
                 self.busy = False
 
-    def set(self, node, key, value):
-        self.write(node._set, key, value)
+    def set(self, node, key, value, adding=False):
+        return self.write(node._increment if adding else node._set, key, value)
 
-    def commit(self, record, publish, *args):
+    def commit(self, node, record, publish, *args):
         assert self.busy, "commit is for inside of write"
         assert record, "a record holds changes"
         again = changes.decode(changes.encode(record))

@@ -30,13 +30,16 @@ LAYERS = (
     "state_dict",
     "state_list",
     "nodes",
+    "pending",
     "picture",
     "vacuum",
     "surprises",
     "committer",
+    "transactions",
     "store",
     "registry",
     "view",
+    "blocks",
     "state",
     "demo",
     "cli",
@@ -46,7 +49,7 @@ LAYERS = (
 
 # What a module may not import although it is named before it: nodes know nothing of files.
 _FILES = {"format", "platform", "lock", "mapping", "journal", "predecessor", "content", "beside"}
-BARRED = dict.fromkeys(("tree", "state_dict", "state_list", "nodes"), _FILES)
+BARRED = dict.fromkeys(("tree", "state_dict", "state_list", "nodes", "pending"), _FILES)
 
 # Libraries of which one module is the only user, so that one module knows their traps.
 OWNERS = {"yaml": "snapshot", "json": "changes", "portalocker": "lock", "mmap": "mapping"}

@@ -1047,7 +1047,7 @@ class TestObjects:
         """All that these have, but for the constructors."""
         assert {name for name in dir(dict) if not name.startswith("_")} - set(dir(tree.root)) == {"fromkeys"}
         assert {name for name in dir(list) if not name.startswith("_")} <= set(dir(tree.root["hosts"]))
-        own = {"plain"}
+        own = {"plain", "increment"}
         assert {name for name in dir(tree.root) if not name.startswith("_")} - set(dir(dict)) <= own
         assert {name for name in dir(tree.root["hosts"]) if not name.startswith("_")} - set(dir(list)) <= own
 

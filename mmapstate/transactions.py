@@ -1,0 +1,195 @@
+"""Several steps in one: the locks held for a while (`hold`), and changes that are one record, or none (`begin`).
+
+In a transaction the thread that has the locks sees what it has changed; everybody else waits for them, or sees what was
+there before. ``applying`` is odd as long as memory holds what the file does not: that is what makes readers wait.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+from mmapstate import platform
+from mmapstate.committer import Committer
+from mmapstate.errors import ClosedError, StateError
+from mmapstate.format import POSITION, UNSETTLED, pack_position
+from mmapstate.pending import Pending
+from mmapstate.picture import LOOK_INTERVAL, WRITE
+
+__all__ = ["Transactions"]
+
+_T = TypeVar("_T")
+
+
+class Transactions(Committer):
+    """A picture whose writer can keep the locks, and take back what it did."""
+
+    last_need = 0  # bytes that the record of the last transaction took
+
+    def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
+        super().__init__(path, timeout=timeout, exclusive=exclusive, power=power)
+        self.holders: list[int] = []
+
+    def hold(self, holder: int = 0) -> None:
+        """Take both locks and keep them for `holder` until `unhold`; nests."""
+        self._refuse_closed()
+        if self.forked:
+            self._wake()
+        self.is_in_transaction()
+        self._refuse_inside()
+        if self.lock.owned():
+            self.holders.append(holder)
+            return
+        try:
+            self._acquire()
+            self.holders[:] = [holder]
+            self.busy = True
+            self._look(WRITE)
+            self.busy = False
+        except BaseException:
+            self.busy = False
+            self.lock.release()
+            raise
+
+    def held(self, holder: int = 0) -> int:
+        """Return how many times this thread has taken the locks for `holder`, and not released them."""
+        return self.holders.count(holder) if self.lock.owned() else 0
+
+    def unhold(self, holder: int = 0) -> bool:
+        """Release what `hold` took for `holder`; return whether this thread had taken it, and not released it yet."""
+        if not self.held(holder):
+            return False  # as in a child forked inside: its parent holds the lock, it does not
+        if self.holders == [holder]:
+            self.lock.release()  # first: an interrupt in it leaves a holder that can call this again
+        self.holders.remove(holder)
+        return True
+
+    def begin(self, holder: int) -> None:
+        """Hold the locks for `holder`, and let what this thread changes be one record, committed by `end`; nests."""
+        try:
+            self.hold(holder)
+            if self.pending is None:
+                self._locked(WRITE, self._begin, (holder,))
+            else:
+                self.pending.begin_inner(holder)
+        except BaseException:
+            self.end(holder, commit=False)
+            raise
+
+    def end(self, holder: int, *, commit: bool) -> None:
+        """Commit what was changed since `holder` began, or take it back. Does nothing in a child forked inside.
+
+        The inner one of two leaves the commit to the outer. To be called again, without `commit`, when this raises: an
+        interrupt may have come anywhere. Raises, with all taken back, `StateError` when an edit by hand came meanwhile,
+        `ClosedError` when another thread closed the state, and OSError.
+        """
+        if not self.held(holder):
+            return
+        pending = self.pending
+        self.busy = True
+        try:
+            if pending is not None and pending.holder == holder:
+                self._end(pending, commit)
+            elif pending is not None:
+                pending.end_inner(holder, commit=commit)
+        finally:
+            self.busy = False
+        self.unhold(holder)
+
+    def is_in_transaction(self) -> bool:
+        """Return whether a transaction of this thread is open; raise `StateError` in another task of the thread."""
+        pending = self.pending
+        if pending is None or not self.lock.owned():
+            return False
+        if pending.task is not None and _current_task() is not pending.task:
+            raise StateError(
+                f"{self.file}: another task of this thread has a transaction open; do not await inside of one, or run "
+                "it in a thread of its own (asyncio.to_thread)"
+            )
+        return True
+
+    def _refuse_closed(self) -> None:
+        if self.closed:
+            raise ClosedError(f"{self.file}: the state was closed; open it again")
+
+    def _write_inside(self, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+        self._refuse_closed()
+        self._refuse_inside()
+        self.busy = True
+        try:
+            return decide(*args)
+        finally:
+            self.busy = False
+
+    def _begin(self, holder: int) -> None:
+        if self.journal.start >= 0 and self.journal.room() < self.last_need:
+            self._make_room(self.last_need)  # inside, where memory is ahead of the file, the region can only grow
+        pending = Pending(holder, _current_task())
+        if pending.task is not None:  # reads of other tasks are to be noticed even before the first change
+            self._begin_applying()
+        self.pending = pending
+
+    def _end(self, pending: Pending, commit: bool) -> None:
+        edited = False
+        try:
+            if commit and pending.torn:
+                raise StateError(
+                    f"{self.file}: the transaction was interrupted in the middle of a change; run it again"
+                )
+            if commit and pending.changes:
+                self._refuse_closed()
+                edited = not self._is_as_left()
+                if not edited:
+                    before = self.journal.tail
+                    self._append(pending.changes, self._make_room_in_place, pending.forget)
+                    self.last_need = self.journal.tail - before
+        finally:
+            try:
+                # Where memory is unsure, an interrupt came in the middle of the commit: the file tells what it became.
+                if self.applying & 1 and not self.unsure:
+                    self._take_back(pending)
+            finally:
+                self.pending = None
+        if edited:
+            self.due = 0.0
+            self._look(WRITE)
+            raise StateError(
+                f"{self.file}: was edited by hand during the transaction, which is taken back; run it again"
+            )
+
+    def _is_as_left(self) -> bool:
+        """Return whether the file is as this thread, which has had the lock since, left it."""
+        with self.guard:
+            page, journal = self.page_bytes, self.journal
+            if (
+                page[UNSETTLED]
+                or page[POSITION] != pack_position(journal.position)
+                or platform.file_size(self.mapping.descriptor) != self.mapping.size
+                or (journal.start >= 0 and not journal.is_untouched())
+            ):
+                return False
+            if monotonic() >= self.due:
+                self.due = monotonic() + LOOK_INTERVAL
+                return self._is_path_unchanged(WRITE)
+            return True
+
+    def _take_back(self, pending: Pending) -> None:
+        self._begin_unsure()
+        pending.take_back()
+        with self.guard:
+            self.unsure = False
+            self.applying += 1
+            self.seen = self.page_bytes[POSITION] if self.closed else pack_position(self.journal.position)
+
+
+def _current_task() -> Any:
+    """Return the asyncio task that this thread is running, if any. Who has not imported asyncio has none."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running in this thread
+        return None
