@@ -110,6 +110,15 @@ class Transactions(Committer):
             )
         return True
 
+    def refuse_to_wait(self) -> None:
+        """Raise the error that waiting for others would be in vain, if so."""
+        self._refuse_closed()
+        if self.lock.owned():
+            raise StateError(
+                f"{self.file}: this thread has the state's locks, so nobody else can change it; wait outside of the "
+                "transaction"
+            )
+
     def _refuse_closed(self) -> None:
         if self.closed:
             raise ClosedError(f"{self.file}: the state was closed; open it again")

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
 from mmapstate import changes, content, nodes, platform
-from mmapstate.errors import DamagedStateError, ReadOnlyError, StateError, StateFileError
+from mmapstate.errors import ClosedError, DamagedStateError, ReadOnlyError, StateError, StateFileError
 from mmapstate.format import Image, scan
 from mmapstate.mapping import MappedFile
 
@@ -103,6 +103,11 @@ class View:
 
     def end(self, holder: int, *, commit: bool) -> None:
         """Have nothing to end."""
+
+    def refuse_to_wait(self) -> None:
+        """Raise `ClosedError` when closed: nothing changes any more."""
+        if self.closed:
+            raise ClosedError(f"{self.file}: the state was closed; open it again")
 
     def is_in_transaction(self) -> bool:
         """Be in none."""

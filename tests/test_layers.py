@@ -40,6 +40,7 @@ LAYERS = (
     "registry",
     "view",
     "blocks",
+    "waiting",
     "state",
     "demo",
     "cli",

@@ -1,0 +1,48 @@
+"""Wait until something is true of a state, whoever makes it so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["wait_for"]
+
+_T = TypeVar("_T")
+
+_FIRST_PAUSE = 1e-3  # seconds between two looks: short while the state is changed, longer when nothing happens
+_LONGEST_PAUSE = 15e-3  # with waking up a look takes some 0.1 ms: less than a hundredth of a core
+
+
+def wait_for(tree: Any, predicate: Callable[[], _T], timeout: float | None) -> _T:
+    """Call `predicate` now and after each change of `tree`, until it returns something true or `timeout` is over.
+
+    Returns what it returned last, as ``threading.Condition.wait_for`` does. There is no portable way to be woken by a
+    store into a map of another process: this looks at the control page, which costs no system call.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    while True:
+        before = _version(tree)  # first: what changes while the predicate runs has it called again
+        result = predicate()
+        if result or not _changes(tree, before, deadline):
+            return result
+
+
+def _version(tree: Any) -> tuple[Any, int]:
+    tree.refuse_to_wait()
+    tree.refresh()
+    return tree.seen, tree.applying
+
+
+def _changes(tree: Any, before: tuple[Any, int], deadline: float | None) -> bool:
+    """Wait for a change since `before` and return True; return False when `deadline` has come."""
+    pause = _FIRST_PAUSE
+    while _version(tree) == before:
+        if deadline is not None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            pause = min(pause, left)
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    return True
