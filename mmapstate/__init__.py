@@ -23,7 +23,7 @@ from mmapstate.errors import (
     UnsupportedValueError,
 )
 from mmapstate.nodes import StateDict, StateList
-from mmapstate.state import PersistedState
+from mmapstate.state import PersistedState, State
 from mmapstate.state import open_state as open
 from mmapstate.values import plain
 
@@ -36,6 +36,7 @@ __all__ = [
     "LockTimeout",
     "PersistedState",
     "ReadOnlyError",
+    "State",
     "StateDict",
     "StateError",
     "StateFileError",

@@ -229,6 +229,8 @@ class Committer(Surprises):
         and every call of a function would be a fortieth of it. What a look is for is told at `_look`, the order of the
         stores at `Journal.append`.
         """
+        if self.declared and not self._fits(node, key, value):
+            return self.write(node._increment if adding else node._set, key, value)
         lock = self.lock
         if lock.held == lock.kept and lock.descriptor >= 0 and not lock.owned():  # else a signal handler may be here
             try:
@@ -289,12 +291,24 @@ class Committer(Surprises):
                 raise
         return self.write(node._increment if adding else node._set, key, value)
 
+    def _fits(self, node: Node, key: Any, value: Any) -> bool:
+        """Return whether a value at the top of the state, and any sum with it, is sure to be what is declared."""
+        if node._parent is not None:
+            return False
+        for declared in self.declared:
+            kind = declared.kinds.get(key)
+            if kind is not None and value.__class__ not in kind.scalars:
+                return False
+        return True
+
     def commit(self, node: Node, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:
         """Put `record`, changes of `node`, into the file, then call ``publish(*args)``. Inside `write` only.
 
         In a transaction it waits for the end of that. Raises OSError when the disk is full or a sync fails; nothing has
         changed then.
         """
+        for declared in self.declared:
+            declared.check(record, self.file)
         if self.pending is not None:
             if not self.applying & 1:
                 self._begin_applying()

@@ -6,15 +6,17 @@ Open, recovery and adoption all go through `read`: there is one parser.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from mmapstate import changes, predecessor, snapshot
+from mmapstate.declared import Declared
 from mmapstate.errors import StateFileError, place
 from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
-from mmapstate.values import Plain
+from mmapstate.values import Plain, same
 
-__all__ = ["Content", "Layout", "layout", "read"]
+__all__ = ["Content", "Layout", "check", "layout", "line_of", "read"]
 
 _log = logging.getLogger("mmapstate")
 
@@ -83,6 +85,35 @@ def read(data: bytes, parts: Layout, file: str) -> Content:
                 "lines from '--- # mmapstate journal' on. The file is left as it is"
             ) from None
     return Content(state, len(records))
+
+
+def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain) -> int | None:
+    """Return the line in which `value` stands at `path` in the snapshot; None where records have put it there."""
+    if parts.foreign:
+        return None
+    text = data[: parts.snapshot_end]
+    found: Any = snapshot.parse(text, "")
+    for key in path:
+        if key not in (found if isinstance(found, dict) else range(len(found)) if isinstance(found, list) else ()):
+            return None
+        found = found[key]
+    return snapshot.line_of(text, path) if same(found, value) else None
+
+
+def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterable[Declared], file: str) -> None:
+    """Raise `StateFileError` where `state`, which `data` holds, does not fit what classes of states declare."""
+    for each in declared:
+        misfit = each.misfit(state)
+        if misfit is not None:
+            value: Any = state
+            for key in misfit.path:
+                value = value[key]
+            line = line_of(data, parts, misfit.path, value)
+            where = f", line {line}" if line is not None else ""
+            raise StateFileError(
+                f"{file}{where}: {place(misfit.path)}: expected {misfit.expected}, found {misfit.found}; "
+                f"{each.described(misfit.path[0])}; mend the file in an editor, it is left as it is"
+            )
 
 
 def _described(change: changes.Change) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from zlib import crc32
 
 from mmapstate import changes, nodes, platform
+from mmapstate.declared import Declared
 from mmapstate.errors import StateFileError
 from mmapstate.format import POSITION, Marker, Position, find_marker
 from mmapstate.journal import Journal
@@ -47,6 +48,7 @@ class Picture:
         "applying",
         "busy",
         "copying",
+        "declared",
         "due",
         "guard",
         "guarded",
@@ -65,8 +67,11 @@ class Picture:
     mapping: MappedFile
     journal: Journal
 
-    def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
+    def __init__(
+        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
+    ) -> None:
         self.path = path
+        self.declared = declared
         self.file = path
         self.timeout = timeout
         self.exclusive = exclusive

@@ -8,6 +8,7 @@ import threading
 import weakref
 from typing import Any, Protocol
 
+from mmapstate.declared import Declared
 from mmapstate.errors import StateError
 from mmapstate.picture import log
 from mmapstate.store import Store
@@ -19,6 +20,9 @@ class Handle(Protocol):
     """What counts as a user of a store."""
 
     _durability: str
+
+    @property
+    def _declared(self) -> Declared: ...
 
 
 class _Place:
@@ -32,6 +36,11 @@ class _Place:
     def asks_for_power(self) -> bool:
         """Return whether any handle wants its changes to survive loss of power."""
         return any(handle._durability == "power" for handle in list(self.handles.values()))
+
+    def declared(self) -> tuple[Declared, ...]:
+        """Return what the handles' classes declare: it holds for all of them."""
+        found = {id(handle._declared): handle._declared for handle in list(self.handles.values())}
+        return tuple(declared for declared in found.values() if declared.kinds)
 
 
 _LONGEST_STOP = 1.0  # seconds that a fork waits for other threads
@@ -60,11 +69,13 @@ def enter(path: str, handle: Handle, *, timeout: float | None, exclusive: bool) 
             )
         if store is None or store.closed:
             power = handle._durability == "power"
-            store = Store(path, timeout=timeout, exclusive=exclusive, power=power)
+            declared = (handle._declared,) if handle._declared.kinds else ()
+            store = Store(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
         store.timeout = timeout
         place.handles[id(handle)] = handle
         place.store = store
         store.power = place.asks_for_power()
+        store.declared = place.declared()
         return store
 
 
@@ -79,6 +90,7 @@ def leave(path: str, handle: Handle) -> None:
         if place.handles.pop(id(handle), None) is None or store is None:
             return
         store.power = place.asks_for_power()
+        store.declared = place.declared()
         if not place.handles:
             store.close()
             if place.store is store:  # not so where a signal handler came in between

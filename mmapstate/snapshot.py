@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ import yaml
 from mmapstate.errors import StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, is_storable_int, same
 
-__all__ = ["Suspect", "dump", "flow", "parse", "parse_flow", "represent_as_plain"]
+__all__ = ["Suspect", "dump", "flow", "line_of", "parse", "parse_flow", "represent_as_plain"]
 
 _HAS_LIBYAML = hasattr(yaml, "CSafeLoader") and hasattr(yaml, "CSafeDumper")
 _Loader: Any = yaml.CSafeLoader if _HAS_LIBYAML else yaml.SafeLoader
@@ -83,6 +83,21 @@ def parse(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict
         kind = "a sequence" if isinstance(data, list) else "a scalar"
         raise reader.refusal(f"the top of the document is {kind}; write a mapping, as 'key: value' lines", reader.top)
     return data
+
+
+def line_of(text: bytes, path: Sequence[Any]) -> int | None:
+    """Return the line, from 1 on, in which the value at `path` begins in the snapshot `text`, which `parse` reads."""
+    data: Any = parse(text, "")
+    node: Any = yaml.compose(text.decode("utf-8-sig") + "\n", Loader=_Loader)
+    for key in path:
+        if isinstance(data, dict) and key in data:  # the keys of both are in the order of the text
+            node = node.value[list(data).index(key)][1]
+        elif isinstance(data, list) and key in range(len(data)):
+            node = node.value[key]
+        else:
+            return None
+        data = data[key]
+    return int(node.start_mark.line) + 1
 
 
 def parse_flow(text: bytes) -> Plain:

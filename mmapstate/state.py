@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mmapstate import nodes, registry
 from mmapstate.blocks import Hold, Transaction
+from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
 from mmapstate.format import POSITION
 from mmapstate.nodes import StateDict
@@ -42,10 +44,12 @@ class State(StateDict):
     __slots__ = ("__dict__", "__weakref__")
 
     _durability: str
+    _options: dict[str, Any]
     _path_text: str
     _store: Store | View
     _readonly: bool
 
+    _declared: ClassVar[Declared]
     _hidden: ClassVar[frozenset[str]]
     _sure_names: ClassVar[set[str]]  # attributes that are keys, and need no further look at that
 
@@ -71,19 +75,29 @@ class State(StateDict):
         real = os.path.realpath(os.fspath(path))
         if not isinstance(real, str):
             raise TypeError("the path must be text, not bytes")
-        checked = _checked_defaults(defaults or {}, real)
+        declared = type(self)._declared.read()
+        checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
+        misfit = declared.misfit(checked)
+        if misfit is not None:
+            told = f"expected {misfit.expected}, found {misfit.found}; {declared.described(misfit.path[0])}"
+            raise UnsupportedValueError(told, misfit.path, real)
         put = object.__setattr__
         put(self, "_path_text", real)
         put(self, "_durability", durability)
         put(self, "_readonly", readonly)
         put(self, "_options", {"timeout": timeout, "exclusive": exclusive})
         store: Store | View
-        store = View(real, checked) if readonly else registry.enter(real, self, timeout=timeout, exclusive=exclusive)
+        if readonly:
+            store = View(real, checked, declared)
+        else:
+            store = registry.enter(real, self, timeout=timeout, exclusive=exclusive)
         put(self, "_store", store)
         nodes.adopt_root(self, store.root)
         if not readonly:
             try:
                 store.refresh()  # where this process has it open already, it may not have looked for a while
+                if declared.kinds:
+                    self._store.check_declared()
                 self._commit_defaults(checked)
             except BaseException:
                 self.close()
@@ -160,46 +174,101 @@ class State(StateDict):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._hidden = _names_in(cls)
         cls._sure_names = set()
+        bases = cls.__mro__[1:]
+        cls._declared = declared = Declared(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
+        cls._hidden = _names_in(cls) - declared.fields
         _hidden_somewhere.update(cls._hidden)
-        for base in cls.__mro__[1:]:
+        for base in bases:
             if issubclass(base, State):
                 for name in base._sure_names & cls._hidden:  # it would hide a method of a base that comes later
                     base._sure_names.discard(name)
                     delattr(base, name)
+        for name in declared.fields:
+            setattr(cls, name, _key_attribute(name))
+        cls._sure_names.update(filter(_is_sure, declared.fields))
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _INTERNAL:
-            raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
-        if name.startswith("_"):
-            object.__setattr__(self, name, value)
-        elif name in self._hidden:
-            raise AttributeError(f"{name!r} is a method of a state; write STATE[{name!r}] = ... for a key of that name")
-        else:
-            self._set_attribute(name, value)
+    if not TYPE_CHECKING:  # checkers would take them for a promise that there is any such attribute
 
-    def __delattr__(self, name: str) -> None:
-        if name.startswith("_"):
-            object.__delattr__(self, name)
-        elif name in self._hidden:
-            raise AttributeError(f"{name!r} is a method of a state; write del STATE[{name!r}] for a key of that name")
-        else:
-            self._delete_attribute(name)
+        def __getattr__(self, name: str) -> Any:
+            if name[:1] == "_":
+                raise AttributeError(
+                    f"{name!r}: names with a leading underscore are no keys; write STATE[{name!r}] for a key"
+                )
+            if name in self._declared.fields:
+                return self._missing_field(name)
+            return self._get_attribute(name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if (
+                value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
+            ):  # spares a counter a call
+                self._tree.set(self, name, value)
+            elif name in _INTERNAL:
+                raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
+            elif name[:1] == "_" or (name in self._hidden and _has_setter(type(self), name)):
+                object.__setattr__(self, name, value)
+            elif name in self._hidden:
+                raise AttributeError(
+                    f"{name!r} is a method of a state; write STATE[{name!r}] = ... for a key of that name"
+                )
+            else:
+                self._set_attribute(name, value)
+
+        def __delattr__(self, name: str) -> None:
+            if name[:1] == "_":
+                object.__delattr__(self, name)
+            elif name in self._hidden:
+                raise AttributeError(
+                    f"{name!r} is a method of a state; write del STATE[{name!r}] for a key of that name"
+                )
+            else:
+                self._delete_attribute(name)
 
     def _refuse_closed(self) -> None:
         if isinstance(self._tree, _Closed):
             self._tree.write(None)
 
-    def _set_attribute(self, name: str, value: Any) -> None:  # noqa: ARG002
-        raise AttributeError(f"{name!r} is not declared; write STATE[{name!r}] = ... for a key")
+    def _missing_field(self, name: str) -> Any:
+        default = self._declared.defaults.get(name, _MISSING)
+        if default is _MISSING:
+            raise AttributeError(
+                f"{self._name()} has no key {name!r}, which {type(self).__name__} declares without a default; assign it"
+            )
+        # Removed since it was opened. A container is stored again: what is done to it must not be lost.
+        return self.setdefault(name, default) if isinstance(default, dict | list) else default
+
+    def _get_attribute(self, name: str) -> Any:
+        raise AttributeError(self._undeclared(name))
+
+    def _set_attribute(self, name: str, value: Any) -> None:
+        if name not in self._declared.fields:
+            raise AttributeError(self._undeclared(name))
+        self[name] = value
 
     def _delete_attribute(self, name: str) -> None:
-        raise AttributeError(f"{name!r} is not declared; write del STATE[{name!r}] for a key")
+        if name not in self._declared.fields:
+            raise AttributeError(self._undeclared(name))
+        try:
+            del self[name]
+        except KeyError:
+            raise AttributeError(f"{self._name()} has no key {name!r}") from None
+
+    def _undeclared(self, name: str) -> str:
+        nearest = difflib.get_close_matches(name, self._declared.fields | self._hidden, 1)
+        meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        return (
+            f"{type(self).__name__} declares no {name!r}{meant}; write STATE[{name!r}] for a key that is not declared"
+        )
+
+    def _name(self) -> str:
+        return str(self.__dict__.get("_path_text", "a state"))
 
     def __dir__(self) -> Iterable[str]:
         keys = {key for key in self._items if isinstance(key, str)}
-        return sorted({name for name in super().__dir__() if name.startswith("_")} | self._hidden | keys)
+        return sorted(
+            {name for name in super().__dir__() if name.startswith("_")} | self._hidden | self._declared.fields | keys
+        )
 
     def __repr__(self) -> str:
         self._tree.glance()
@@ -221,7 +290,21 @@ class State(StateDict):
 
 
 _INTERNAL = frozenset(
-    "_durability _items _key _options _parent _path_text _readonly _store _thread_lock _tree".split()  # noqa: SIM905
+    [
+        "_declared",
+        "_durability",
+        "_hidden",
+        "_items",
+        "_key",
+        "_options",
+        "_parent",
+        "_path_text",
+        "_readonly",
+        "_store",
+        "_sure_names",
+        "_thread_lock",
+        "_tree",
+    ]
 )
 
 
@@ -235,8 +318,19 @@ def _own_names(kind: type) -> set[str]:
     return {name for name in vars(kind) if not name.startswith("_")} - learned
 
 
+def _is_sure(name: str) -> bool:
+    """Return whether a name needs no further look as a key."""
+    return len(name) < SURE_KEY and name.isascii()
+
+
+def _has_setter(kind: type, name: str) -> bool:
+    found = next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
+    return found.fset is not None if isinstance(found, property) else hasattr(found, "__set__")
+
+
 State._hidden = _names_in(State)
 State._sure_names = set()
+State._declared = Declared(State, State.__mro__)
 
 _hidden_somewhere = set(State._hidden)
 """What any class of states defines: no class that it may come from learns such a name as a key."""
@@ -277,31 +371,28 @@ class PersistedState(State):
         _refuse_hidden(defaults, self._hidden)
         super().__init__(path, defaults)
 
-    def __getattr__(self, name: str) -> Any:
-        if name[:1] != "_":
-            value = self.get(name, _MISSING)
-            if value is not _MISSING:
-                self._found_key(name)
-                return value
-            raise AttributeError(f"{self.__dict__.get('_path_text', 'a state')} has no key {name!r}")
-        raise AttributeError(f"{name!r}: names with a leading underscore are no keys; write STATE[{name!r}] for a key")
+    if TYPE_CHECKING:  # any name is a key
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if (
-            value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
-        ):  # spares a counter a call
-            self._tree.set(self, name, value)
-        elif name[:1] == "_" or name in self._hidden:
-            super().__setattr__(name, value)
-        else:
-            self.__setitem__(name, value)
-            self._found_key(name)
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __delattr__(self, name: str) -> None: ...
+
+    def _get_attribute(self, name: str) -> Any:
+        value = self.get(name, _MISSING)
+        if value is _MISSING:
+            raise AttributeError(f"{self._name()} has no key {name!r}")
+        self._found_key(name)
+        return value
+
+    def _set_attribute(self, name: str, value: Any) -> None:
+        self[name] = value
+        self._found_key(name)
 
     def _delete_attribute(self, name: str) -> None:
         try:
             del self[name]
         except KeyError:
-            raise AttributeError(f"{self._path_text} has no key {name!r}") from None
+            raise AttributeError(f"{self._name()} has no key {name!r}") from None
 
     def _found_key(self, name: str) -> None:
         """Make the next use of a key as an attribute faster: the class learns its name."""

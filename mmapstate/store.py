@@ -12,8 +12,9 @@ import threading
 import time
 from typing import NoReturn
 
-from mmapstate import beside, content, platform
+from mmapstate import beside, content, nodes, platform
 from mmapstate.committer import nothing
+from mmapstate.declared import Declared
 from mmapstate.errors import LockTimeout, StateError
 from mmapstate.format import BEFORE, NO_POSITION, UNSETTLED, pack_position
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
@@ -28,9 +29,19 @@ __all__ = ["Store"]
 class Store(Transactions):
     """One state file in this process: what stands behind the nodes (see `nodes.Tree`)."""
 
-    def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
-        super().__init__(path, timeout=timeout, exclusive=exclusive, power=power)
+    def __init__(
+        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
+    ) -> None:
+        super().__init__(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
         self._open()
+
+    def check_declared(self) -> None:
+        """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
+        self.write(self._check_declared)
+
+    def _check_declared(self) -> None:
+        data = self.mapping.read()
+        content.check(data, content.layout(data, self.file), nodes.plain_root(self.root), self.declared, self.file)
 
     def vacuum(self) -> None:
         """Compact the file to its snapshot alone. Raises `StateError` where the system refuses to replace it."""

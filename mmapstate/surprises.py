@@ -187,6 +187,7 @@ class Surprises(Vacuum):
         elif parts.scan is not None and not parts.scan.clean and self.fresh_page:
             self._report_dropped(data, parts)
         state = content.read(data, parts, self.file)
+        content.check(data, parts, state.state, self.declared, self.file)
         superseded = self._supersede(parts)
         self.page.unsettled = True
         self.page.superseded = superseded

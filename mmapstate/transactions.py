@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from mmapstate import platform
 from mmapstate.committer import Committer
+from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, StateError
 from mmapstate.format import POSITION, UNSETTLED, pack_position
 from mmapstate.pending import Pending
@@ -28,8 +29,10 @@ class Transactions(Committer):
 
     last_need = 0  # bytes that the record of the last transaction took
 
-    def __init__(self, path: str, *, timeout: float | None, exclusive: bool, power: bool) -> None:
-        super().__init__(path, timeout=timeout, exclusive=exclusive, power=power)
+    def __init__(
+        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
+    ) -> None:
+        super().__init__(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
         self.holders: list[int] = []
 
     def hold(self, holder: int = 0) -> None:

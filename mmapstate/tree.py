@@ -12,7 +12,7 @@ when they are in the file. The inner halves named ``_put...`` and ``_take...`` c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex, TypeVar
 
 from mmapstate import snapshot
 from mmapstate.changes import Change
@@ -104,14 +104,16 @@ class Node(Live):
     def __init__(self, *_: Any, **__: Any) -> None:
         raise TypeError(f"a {type(self).__name__} is part of a state: store a container there and read it back")
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._refuse(name, f"a {type(self).__name__} has no attribute {name!r} to set")
+    if not TYPE_CHECKING:  # checkers would take them for a promise that there is any such attribute
 
-    def __delattr__(self, name: str) -> None:
-        self._refuse(name, f"a {type(self).__name__} has no attribute {name!r} to delete")
+        def __setattr__(self, name: str, value: Any) -> None:
+            self._refuse(name, f"a {type(self).__name__} has no attribute {name!r} to set")
 
-    def __getattr__(self, name: str) -> NoReturn:
-        self._refuse(name, f"a {type(self).__name__} has no attribute {name!r}")
+        def __delattr__(self, name: str) -> None:
+            self._refuse(name, f"a {type(self).__name__} has no attribute {name!r} to delete")
+
+        def __getattr__(self, name: str) -> NoReturn:
+            self._refuse(name, f"a {type(self).__name__} has no attribute {name!r}")
 
     def __len__(self) -> int:
         tree = self._tree

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
 from mmapstate import changes, content, nodes, platform
+from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, DamagedStateError, ReadOnlyError, StateError, StateFileError
 from mmapstate.format import Image, scan
 from mmapstate.mapping import MappedFile
@@ -37,10 +38,11 @@ class View:
     exclusive = False
     page_bytes, seen, due = b"", None, 0.0  # there is no page to tell whether something is new: `refresh` looks
 
-    def __init__(self, path: str, defaults: dict[Any, Any]) -> None:
+    def __init__(self, path: str, defaults: dict[Any, Any], declared: Declared) -> None:
         self.path = path
         self.file = path
         self.defaults = defaults
+        self.declared = declared
         self.root = nodes.new_root(self)
         self.guard: Any = threading.RLock()
         _views.add(self)
@@ -103,6 +105,9 @@ class View:
 
     def end(self, holder: int, *, commit: bool) -> None:
         """Have nothing to end."""
+
+    def check_declared(self) -> None:
+        """Have nothing to check: it is done whenever the file is read."""
 
     def refuse_to_wait(self) -> None:
         """Raise `ClosedError` when closed: nothing changes any more."""
@@ -199,6 +204,7 @@ class View:
                 "was added behind it; open it once without readonly=True to have it repaired or explained"
             )
         state = content.read(data, parts, self.file).state
+        content.check(data, parts, state, (self.declared,), self.file)
         for key, value in self.defaults.items():
             state.setdefault(key, value)
         self.applying |= 1

@@ -24,13 +24,14 @@ LAYERS = (
     "mapping",
     "journal",
     "predecessor",
-    "content",
     "beside",
     "tree",
     "state_dict",
     "state_list",
     "nodes",
     "pending",
+    "declared",
+    "content",
     "picture",
     "vacuum",
     "surprises",
@@ -50,7 +51,7 @@ LAYERS = (
 
 # What a module may not import although it is named before it: nodes know nothing of files.
 _FILES = {"format", "platform", "lock", "mapping", "journal", "predecessor", "content", "beside"}
-BARRED = dict.fromkeys(("tree", "state_dict", "state_list", "nodes", "pending"), _FILES)
+BARRED = dict.fromkeys(("tree", "state_dict", "state_list", "nodes", "pending", "declared"), _FILES)
 
 # Libraries of which one module is the only user, so that one module knows their traps.
 OWNERS = {"yaml": "snapshot", "json": "changes", "portalocker": "lock", "mmap": "mapping"}
