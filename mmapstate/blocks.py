@@ -48,11 +48,18 @@ class Hold:
     def __enter__(self) -> bool:
         if id(self) not in _entered:
             _watch(self, functools.partial(_release_all, self._store))
-        self._store.hold(id(self))
+        try:
+            self._store.hold(id(self))
+        except BaseException:
+            self._forget()
+            raise
         return True
 
     def __exit__(self, *_: object) -> None:
         self._store.unhold(id(self))
+        self._forget()
+
+    def _forget(self) -> None:
         if not self._store.held(id(self)):
             _entered.pop(id(self), None)
 
@@ -79,7 +86,12 @@ class Transaction(Generic[_S]):
         if store.held(id(self)):
             raise RuntimeError("this transaction has begun already; call transaction() for one inside of it")
         _watch(self, functools.partial(store.end, commit=False))
-        store.begin(id(self))
+        try:
+            store.begin(id(self))
+        except BaseException:
+            store.end(id(self), commit=False)
+            _entered.pop(id(self), None)
+            raise
         return self._state
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:

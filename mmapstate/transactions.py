@@ -70,16 +70,15 @@ class Transactions(Committer):
         return True
 
     def begin(self, holder: int) -> None:
-        """Hold the locks for `holder`, and let what this thread changes be one record, committed by `end`; nests."""
-        try:
-            self.hold(holder)
-            if self.pending is None:
-                self._locked(WRITE, self._begin, (holder,))
-            else:
-                self.pending.begin_inner(holder)
-        except BaseException:
-            self.end(holder, commit=False)
-            raise
+        """Hold the locks for `holder`, and let what this thread changes be one record, committed by `end`; nests.
+
+        To be ended even when it raises.
+        """
+        self.hold(holder)
+        if self.pending is None:
+            self._locked(WRITE, self._begin, (holder,))
+        else:
+            self.pending.begin_inner(holder)
 
     def end(self, holder: int, *, commit: bool) -> None:
         """Commit what was changed since `holder` began, or take it back. Does nothing in a child forked inside.

@@ -151,6 +151,10 @@ class Line:
                 assert data, "the other end is gone"
                 self.buffer += data
 
+    def ready(self, timeout):
+        """Return whether a message, or the end of the other process, has come within `timeout` seconds."""
+        return bool(self.buffer or select.select([self.read], [], [], timeout)[0])
+
     def drain(self):
         """Yield all messages up to the end of the other process."""
         while data := os.read(self.read, 1 << 20):

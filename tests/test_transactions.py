@@ -891,6 +891,7 @@ class TestInterrupts:
         print("seed", seed)
 
         def storm(talk):  # in a child: an interrupt can leave a descriptor open
+            blocks._entered.clear()  # of the parent
             rng = random.Random(seed)
             state = mmapstate.open(path, {"n": 0, "m": {"n": 0, "gone": 1}, "c": [{"n": 0}, 0]})
             committed = interrupted = 0
@@ -924,6 +925,7 @@ class TestInterrupts:
     @pytest.mark.skipif(sys.version_info < (3, 12), reason="knows where signals are handled since 3.12 alone")
     def test_an_interrupt_at_every_place_where_signals_are_handled_leaves_memory_and_file_alike(self, path):
         def walk(talk):
+            blocks._entered.clear()  # of the parent
             state = mmapstate.open(path, {"n": 0, "m": {"n": 0, "gone": 1}, "c": [{"n": 0}, 0]})
 
             def work(number):

@@ -1,0 +1,86 @@
+"""Many processes count at once: no number is given twice, none is left out, and what is read only goes forward."""
+
+import random
+
+import pytest
+from conftest import scaled
+from independent_reader import read_file as on_disk
+from processes import Child, needs_fork
+
+import mmapstate
+
+pytestmark = needs_fork
+
+PROCESSES = 8
+LONGEST_LOG = 50
+
+
+def numbers_of(path, work, rounds):
+    """Run `work` in several processes while one compacts the file and two look; return all numbers that were given."""
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    with mmapstate.open(path, {"counter": 0, "log": []}):
+        others = [Child(compact, path, seed), Child(look, path, False), Child(look, path, True)]
+        children = [Child.share(work, path, rounds) for _ in range(PROCESSES)]
+        numbers = [child.result(250) for child in children]
+        for other in others:
+            other.send("enough")
+        print([other.result() for other in others], "vacuums, and looks")
+    return numbers
+
+
+def compact(talk, path, seed):
+    rng = random.Random(seed)
+    vacuums = 0
+    with mmapstate.open(path, timeout=120) as state:
+        while not talk.ready(rng.uniform(0, 0.05)):
+            state.vacuum()
+            vacuums += 1
+    return vacuums
+
+
+def look(talk, path, readonly):
+    """Check that what is read is whole, and only goes forward."""
+    last, looks = 0, 0
+    with mmapstate.open(path, timeout=120, readonly=readonly) as state:
+        while not talk.ready(0):
+            counter = state.counter
+            whole = state.plain()
+            assert last <= counter <= whole["counter"], "the counter went back"
+            last = whole["counter"]
+            if whole["log"]:
+                assert whole["log"] == list(range(last - len(whole["log"]) + 1, last + 1)), "half a transaction"
+            looks += 1
+    return looks
+
+
+def increment(talk, path, rounds):
+    state = mmapstate.open(path, timeout=120)
+    given = []
+    for _ in range(rounds):
+        before = state.counter
+        given.append(state.increment("counter"))
+        assert before < given[-1] <= state.counter
+    return given
+
+
+def increment_and_append(talk, path, rounds):
+    state = mmapstate.open(path, timeout=120)
+    given = []
+    for _ in range(rounds):
+        with state.transaction():
+            number = state.increment("counter")
+            state.log.append(number)
+            if len(state.log) > LONGEST_LOG:
+                state.log.pop(0)
+        given.append(number)
+    return given
+
+
+@pytest.mark.parametrize("work", [increment, increment_and_append])
+def test_every_number_is_given_once_while_a_vacuum_runs_and_reads_only_go_forward(path, work):
+    rounds = scaled(5000)
+    numbers = numbers_of(path, work, rounds)
+    assert sorted(number for given in numbers for number in given) == list(range(1, PROCESSES * rounds + 1))
+    assert all(given == sorted(given) for given in numbers)
+    assert on_disk(path)["counter"] == PROCESSES * rounds
