@@ -34,7 +34,7 @@ OPERATIONS = {
     "setdefault": lambda node, key, value: mmapstate.plain(node.setdefault(key, value)),
     "pop key": lambda node, key, value: node.pop(key) if is_mapping(node) else node.pop(),
     "popitem": lambda node, key, value: node.popitem(),
-    "update": lambda node, key, value: node.update({key: value, "b": value}),
+    "update": lambda node, key, value: node.update({key: value, "b": copy.deepcopy(value)}),
     "clear": lambda node, key, value: node.clear(),
     "append": lambda node, key, value: node.append(value),
     "insert": lambda node, key, value: node.insert(len(node) // 2, value),
