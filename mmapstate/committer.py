@@ -29,6 +29,7 @@ from mmapstate.platform import END
 from mmapstate.surprises import Surprises
 from mmapstate.tree import Node
 from mmapstate.vacuum import EditedMeanwhile
+from mmapstate.values import SURE_INT
 
 __all__ = ["Committer"]
 
@@ -249,18 +250,24 @@ class Committer(Surprises):
                                 and stores[journal.end_start : tail + 1] == journal.end
                                 and monotonic() < self.due
                                 and not (self.copying or self.power)
-                                and (
-                                    payload := b"%b%d]" % (SET_STARTS[key], result)
-                                    if (result := node._sum(key, value) if adding else value).__class__ is int
-                                    and key in SET_STARTS
-                                    and node._parent is None
-                                    else changes.encode_set([] if node._parent is None else node._path(), key, result)
-                                )
                             ):
+                                if not adding:
+                                    result = value
+                                elif (old := node._items.get(key, 0)).__class__ is value.__class__ is int and (
+                                    -SURE_INT < old < SURE_INT
+                                ):
+                                    result = old + value
+                                else:
+                                    result = node._sum(key, value)
+                                if result.__class__ is int and key in SET_STARTS and node._parent is None:
+                                    payload = b"%b%d]" % (SET_STARTS[key], result)
+                                else:
+                                    path = [] if node._parent is None else node._path()
+                                    payload = changes.encode_set(path, key, result) or b""
                                 crc = crc32(payload, journal.crc)
                                 text = UNCOMMITTED % (payload, crc)
                                 end = tail + len(text)
-                                if end < file.size:
+                                if payload and end < file.size:
                                     self.busy = True
                                     self.seen = b""
                                     self.unsure = True

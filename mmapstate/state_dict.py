@@ -168,7 +168,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if by.__class__ is not int or not -SURE_INT < by < SURE_INT:
             by = self._checked(by, key)
             self._refuse_no_number(by, key, "add")
-        return self._tree.set(self, key, by, adding=True)
+        return self._tree.set(self, key, by, True)
 
     # The inner halves run under the locks, with memory up to date. They take plain values, and `Node`s where told.
 
