@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from independent_reader import read_file as on_disk
 from independent_reader import read_state
 from memory_tree import check_node
-from processes import Child, held_by_a_thread, needs_fork
+from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, StateError, blocks
@@ -219,6 +219,7 @@ class TestRollingBack:
             raise error
         assert on_disk(path) == state.plain() == {"a": 1}
 
+    @not_on_windows("there a program can be sent no interrupt alone, without its parent")
     def test_a_real_interrupt_from_the_keyboard_rolls_back(self, path):
         program = """
 import sys, mmapstate, time, threading, _thread
@@ -553,6 +554,33 @@ class TestThreads:
             thread.join()
         assert len(errors) == 5
         assert all("example.state: another thread" in error for error in errors)
+
+    def test_who_waits_for_one_that_is_in_a_long_statement_gets_a_lock_timeout_as_well(self, path):
+        """It must not spin, either, until the statement ends."""
+        state = mmapstate.open(path, {"c": [1, 2]}, timeout=0.05)
+        errors, inside, enough = [], threading.Event(), threading.Event()
+
+        def look():
+            inside.wait(30)
+            try:
+                state.plain()
+            except LockTimeout as error:
+                errors.append(str(error))
+            enough.set()
+
+        def key(item):
+            inside.set()
+            assert enough.wait(30), "the other thread spins"
+            return -item
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        with state.transaction():
+            state.c.append(3)
+            state.c.sort(key=key)
+        thread.join()
+        assert len(errors) == 1
+        assert state.c.plain() == [3, 2, 1]
 
     def test_one_that_changed_nothing_yet_keeps_no_reader_waiting(self, path):
         state = mmapstate.open(path, {"a": 1}, timeout=0.05)
