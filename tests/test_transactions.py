@@ -23,6 +23,7 @@ from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, StateError, blocks
+from mmapstate.pending import Pending
 from mmapstate.tree import NODES
 
 
@@ -127,6 +128,32 @@ class TestRollingBack:
             DICT_OPERATIONS[name](state)
 
         self.take_back(path, change)
+
+    @pytest.mark.parametrize("made", [False, True])
+    @pytest.mark.parametrize("name", [*DICT_OPERATIONS, *LIST_OPERATIONS])
+    def test_an_operation_that_an_interrupt_cut_is_taken_back(self, path, monkeypatch, name, made):
+        """The interrupt comes when its inverse is known, just before it is made in memory, or just after."""
+        state = mmapstate.open(path, CONTENTS)
+        before = picture(state)
+        add = Pending.add
+
+        def cut(pending, node, changes, publish, *args):
+            def interrupted(*args):
+                if made:
+                    publish(*args)
+                raise KeyboardInterrupt
+
+            add(pending, node, changes, interrupted, *args)
+
+        with pytest.raises(KeyboardInterrupt), state.transaction():
+            state["e"] = state["b"]["y"]["z"].pop()
+            monkeypatch.setattr(Pending, "add", cut)
+            if name in DICT_OPERATIONS:
+                DICT_OPERATIONS[name](state["b"])
+            else:
+                LIST_OPERATIONS[name](state["c"])
+        assert picture(state) == before
+        check_node(state._store.root, [])
 
     def take_back(self, path, change):
         """Do it alone, twice, and amid others, and take it back each time; then do it for good."""
@@ -331,6 +358,18 @@ class TestOneRecord:
         with state.transaction():  # at rest, too
             state.b = "y" * 3_000_000
         assert on_disk(path) == state.plain()
+
+    def test_one_that_outgrows_a_large_region_is_committed_once(self, path):
+        state = PersistedState(path, c=[], text="")
+        for number in range(4):
+            state.text = str(number) * 300_000  # the region is past growing where it is
+        with state.transaction():
+            for _ in range(3):
+                state.c.append("x" * 1_000_000)
+        assert len(state.c) == 3
+        assert on_disk(path) == state.plain()
+        close_all_stores()
+        assert len(PersistedState(path).c) == 3
 
     def test_a_program_of_nothing_but_transactions_keeps_its_file_small(self, path):
         state = PersistedState(path, a=0, log="")
@@ -739,6 +778,37 @@ class TestProcesses:
                 assert copy["a"] == copy["b"] == len(copy["c"])
                 onto = on_disk(path)
                 assert onto["a"] == onto["b"] == len(onto["c"])
+            child.result()
+
+    def test_each_batch_is_whole_for_other_processes(self, path):
+        mmapstate.open(path, {"a": 0, "b": 0, "c": [0] * 20, "m": {}}).close()
+
+        def write(talk):
+            state = mmapstate.open(path)
+            talk.send("ready")
+            for number in range(1, 600):
+                state.update(a=number, b=number)
+                state |= {"a": -number, "b": -number}
+                state["c"][:] = [number, -number] * 10
+                state["c"].sort()
+                state["c"].extend([0] * 20)
+                state["c"][20:] = []
+                state["m"].update(dict.fromkeys("vwxyz", number))
+                state["m"].clear()
+
+        with Child(write) as child:
+            state = mmapstate.open(path)
+            assert child.receive() == "ready"
+            while state["a"] > -599:
+                for copy in (state.plain(), on_disk(path)):
+                    assert copy["a"] == copy["b"]
+                    assert sum(copy["c"]) == 0
+                    assert len(copy["c"]) in (20, 40)
+                    changed = sum(
+                        item != other for item, other in zip(copy["c"][:20], sorted(copy["c"][:20]), strict=True)
+                    )
+                    assert changed in (0, 10, 20), "half sorted"
+                    assert len(copy["m"]) in (0, 5)
             child.result()
 
     def test_the_changes_of_others_are_there_when_it_begins(self, path):
