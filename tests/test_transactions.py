@@ -146,7 +146,7 @@ class TestRollingBack:
             add(pending, node, changes, interrupted, *args)
 
         with pytest.raises(KeyboardInterrupt), state.transaction():
-            state["e"] = state["b"]["y"]["z"].pop()
+            state["e"] = state["numbers"].pop()
             monkeypatch.setattr(Pending, "add", cut)
             if name in DICT_OPERATIONS:
                 DICT_OPERATIONS[name](state["b"])
