@@ -42,6 +42,8 @@ def _release_all(store: Store | View, holder: int) -> None:
 class Hold:
     """What ``_thread_lock`` gives: both locks, for a ``with`` block; can be nested."""
 
+    __slots__ = ("__weakref__", "_store")
+
     def __init__(self, store: Store | View) -> None:
         self._store = store
 
@@ -76,6 +78,8 @@ class Hold:
 
 class Transaction(Generic[_S]):
     """What ``transaction()`` gives: a ``with`` block whose changes are one record, or none; yields the state."""
+
+    __slots__ = ("__weakref__", "_state", "_store")
 
     def __init__(self, store: Store | View, state: _S) -> None:
         self._store = store

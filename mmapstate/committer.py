@@ -304,7 +304,7 @@ class Committer(Surprises):
             return False
         for declared in self.declared:
             kind = declared.kinds.get(key)
-            if kind is not None and value.__class__ not in kind.scalars:
+            if kind is not None and (value.__class__ not in kind.scalars or key not in node._items):
                 return False
         return True
 

@@ -50,6 +50,10 @@ class Kind:
         """Return what is allowed at `key` in a container of this kind; None: whatever it is."""
         return None
 
+    def removal_misfit(self, key: Any) -> Misfit | None:  # noqa: ARG002
+        """Return how a mapping of this kind would not fit without `key`, or None."""
+        return None
+
     def key_misfit(self, key: Any) -> Misfit | None:  # noqa: ARG002
         """Return how `key` does not fit in a mapping of this kind, or None."""
         return None
@@ -125,10 +129,13 @@ class _Record(Kind):
     def misfit(self, value: Plain) -> Misfit | None:
         if not isinstance(value, dict):
             return self._wrong(value)
-        missing = [key for key in self.required if key not in value]
-        if missing:
-            return Misfit((), self.text, f"a mapping without {missing[0]!r}")
+        missing = next((key for key in self.required if key not in value), None)
+        if missing is not None:
+            return self.removal_misfit(missing)
         return next(_within((key, kind.misfit(value[key])) for key, kind in self.items.items() if key in value), None)
+
+    def removal_misfit(self, key: Any) -> Misfit | None:
+        return Misfit((), self.text, f"a mapping without {key!r}") if key in self.required else None
 
     def below(self, key: Any) -> Kind | None:
         return self.items.get(key)
@@ -178,6 +185,7 @@ class Declared:
                     f"{owner.__qualname__} declares {name!r}, which is a method of a state; give the field another name"
                 )
         if owner not in above:
+            self._refuse_forgotten()
             self.annotations |= {name: (owner, annotation) for name, annotation in self.own.items()}
             self.own_defaults = self._read_defaults(owner)
             self.defaults |= self.own_defaults
@@ -237,6 +245,20 @@ class Declared:
         """Return who declares the field `name`, and as what: the end of a message."""
         return f"{self.owner.__qualname__} declares {name}: {self.kinds[name].text}"
 
+    def _refuse_forgotten(self) -> None:
+        """Raise TypeError for a list or dict without annotation, which would be the class's, and never be stored."""
+        for name, value in vars(self.owner).items():
+            if (
+                isinstance(value, list | dict)
+                and not (name.startswith("_") or name.isupper())
+                and name not in self.own
+                and name not in self.annotations
+            ):
+                raise TypeError(
+                    f"{self.owner.__qualname__}.{name} has no annotation, and would not be stored; write "
+                    f"{name}: {type(value).__name__} = ..., or {name}: ClassVar[{type(value).__name__}] = ..."
+                )
+
     def _inherit(self, base: type) -> None:
         known: Declared | None = vars(base).get("_declared")
         if known is not None:
@@ -266,8 +288,11 @@ class Declared:
             if kind is None:
                 break
             kind = kind.below(key)
-        if kind is None or operation == "delete":
+        if kind is None or (operation == "delete" and len(path) == 1):
             return None
+        if operation == "delete":
+            wrong = kind.removal_misfit(path[-1])
+            return wrong._replace(path=path[:-1]) if wrong is not None else None
         if len(path) > 1:
             wrong = kind.key_misfit(path[-1])
             if wrong is not None:

@@ -210,7 +210,7 @@ class State(StateDict):
                 object.__setattr__(self, name, value)
             elif name in self._hidden:
                 raise AttributeError(
-                    f"{name!r} is a method of a state; write STATE[{name!r}] = ... for a key of that name"
+                    f"{name!r} is {self._what_hides(name)}; write STATE[{name!r}] = ... for a key of that name"
                 )
             else:
                 self._set_attribute(name, value)
@@ -224,6 +224,14 @@ class State(StateDict):
                 )
             else:
                 self._delete_attribute(name)
+
+    def _what_hides(self, name: str) -> str:
+        if callable(getattr(type(self), name)):
+            return "a method of a state"
+        return f"what the class {type(self).__name__} defines, and no field"
+
+    def _start_of(self, key: Any) -> Any:
+        return self._declared.defaults.get(key, 0)
 
     def _refuse_closed(self) -> None:
         if isinstance(self._tree, _Closed):
@@ -258,7 +266,8 @@ class State(StateDict):
         nearest = difflib.get_close_matches(name, self._declared.fields | self._hidden, 1)
         meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
         return (
-            f"{type(self).__name__} declares no {name!r}{meant}; write STATE[{name!r}] for a key that is not declared"
+            f"{type(self).__name__} declares no {name!r}{meant}; write STATE[{name!r}] for a key that is not declared, "
+            f"_{name} for an attribute that is not stored"
         )
 
     def _name(self) -> str:
@@ -361,8 +370,8 @@ class PersistedState(State):
     `defaults` are stored where the file has no such key. For options, and for what is raised, see `mmapstate.open`; a
     default named like a method is an AttributeError, too.
 
-    ``STATE.x += 1`` is a read and a write: another process can come in between. Use ``with STATE._thread_lock:``
-    around it where several write.
+    ``STATE.x += 1`` is a read and a write: another process can come in between. Where several write, use `increment`,
+    or a `transaction` around it.
     """
 
     __slots__ = ()

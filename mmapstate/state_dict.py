@@ -160,6 +160,8 @@ class StateDict(Node, MutableMapping[Any, Any]):
     def increment(self, key: Any, by: Any = 1) -> Any:
         """Add `by` to the number at `key` and return the sum; where there is no such key, store `by`.
 
+        (A key that a class declares begins at its default.)
+
         One atomic step: no two callers, in whatever thread or process, get the same sum for the same counter. Raises
         `UnsupportedValueError` (a TypeError) where `by`, or what is there, is no int or float.
         """
@@ -182,14 +184,20 @@ class StateDict(Node, MutableMapping[Any, Any]):
 
     def _sum(self, key: Any, by: Any) -> Any:
         """Return what stands at `key` plus `by`; raise `UnsupportedValueError` where that cannot be stored."""
-        value = self._items.get(key, 0)
+        value = self._items.get(key, _MISSING)
+        if value is _MISSING:
+            value = self._start_of(key)
         if value.__class__ is int and by.__class__ is int and -SURE_INT < value < SURE_INT:
             return value + by
         self._refuse_no_number(value, key, "add to")
         try:
-            return self._checked(value + by if key in self._items else by, key)
+            return self._checked(value + by, key)
         except OverflowError as error:  # an integer that no float is large enough for
             raise self._placed(UnsupportedValueError(f"the sum cannot be had: {error}"), key) from None
+
+    def _start_of(self, key: Any) -> Any:  # noqa: ARG002
+        """Return what a counter that is not there begins at."""
+        return 0
 
     def _increment(self, key: Any, by: Any) -> Any:
         total = self._sum(key, by)

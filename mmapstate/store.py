@@ -196,7 +196,7 @@ class Store(Transactions):
         try:
             self._locked(CLOSE, self._rest_if_last, ())
         except (StateError, OSError) as error:
-            log.warning("%s: left as it is: %s", self.file, error)
+            log.warning("left without compacting it: %s", error)
 
     def _rest_if_last(self) -> None:
         found = platform.path_image(self.path)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex, TypeVa
 
 from mmapstate import snapshot
 from mmapstate.changes import Change
-from mmapstate.errors import DetachedError, UnsupportedValueError
+from mmapstate.errors import DetachedError, StateError, UnsupportedValueError
 from mmapstate.values import Live, Plain, normalise
 
 __all__ = [
@@ -130,7 +130,11 @@ class Node(Live):
         return f"{type(self).__name__}({copy_of(self._items)!r})"
 
     def __str__(self) -> str:
-        return str(self.plain())
+        """Return the contents as plain data has them; what can be told at once where reading raises."""
+        try:
+            return str(self.plain())
+        except StateError:
+            return str(copy_of(self._items))
 
     def __copy__(self) -> Any:
         return self.plain()

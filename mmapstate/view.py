@@ -66,6 +66,14 @@ class View:
         if self.closed or self.guard._is_owned():
             return
         with self.guard:
+            try:
+                self._refresh()
+            except StateFileError:
+                self.due = 0.0  # each access looks again, until it is mended
+                raise
+
+    def _refresh(self) -> None:
+        with self.guard:
             if time.monotonic() >= self.due or self.applying & 1:
                 self._look()
             elif self.mapping is not None and self.mapping.read(self.tail, self.tail + 1) not in (b"#", b""):

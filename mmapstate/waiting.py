@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,10 +21,15 @@ def wait_for(tree: Any, predicate: Callable[[], _T], timeout: float | None) -> _
     Returns what it returned last, as ``threading.Condition.wait_for`` does. There is no portable way to be woken by a
     store into a map of another process: this looks at the control page, which costs no system call.
     """
+    if timeout is not None and not isinstance(timeout, int | float):
+        raise TypeError(f"timeout is {timeout!r}; it can be None, or seconds")
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         before = _version(tree)  # first: what changes while the predicate runs has it called again
         result = predicate()
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that nobody awaited it
+            raise TypeError("the predicate is asynchronous: what it returns is always true; use a plain function")
         if result or not _changes(tree, before, deadline):
             return result
 

@@ -409,7 +409,7 @@ class TestClosing:
         state = mmapstate.open(path, {"n": 0}, timeout=0.05)
         with held_by_a_thread(state._thread_lock):
             state.close()
-            assert "left as it is" in caplog.text
+            assert "left without compacting it" in caplog.text
         state._store.close()  # again: nothing
         with pytest.raises(mmapstate.ClosedError), state._thread_lock:
             pass

@@ -126,6 +126,18 @@ class TestFields:
         with pytest.raises(TypeError, match=rf"Wrong declares '{name}', which is a method"):
             type("Wrong", (State,), {"__annotations__": {name: int}, "__module__": __name__})
 
+    def test_a_list_or_dict_without_annotation_is_refused_with_the_class(self):
+        with pytest.raises(TypeError, match=r"Wrong\.queue has no annotation.*queue: list = \.\.\."):
+
+            class Wrong(State):
+                queue = []
+
+        class Mine(State):
+            CHOICES = ["a", "b"]
+            limit = 3
+
+        assert Mine.limit == 3
+
     def test_methods_and_properties_of_the_class_work(self, path):
         class Mine(State):
             done: int = 0
@@ -452,6 +464,36 @@ class TestWrites:
                 Other(path)
             with PersistedState(path) as plain:
                 plain.last_id = 4  # what was refused checks no more
+
+    def test_what_a_typed_dict_requires_cannot_be_removed(self, path):
+        class Mine(State):
+            server: Server = {"host": "x", "port": 1}
+            servers: list[Server] = [{"host": "x", "port": 1}]
+
+        with Mine(path) as state:
+            state.server["more"] = 1
+            del state.server["more"]
+            for change in (
+                lambda: state.server.pop("host"),
+                state.server.clear,
+                state.servers[0].popitem,
+            ):
+                with pytest.raises(UnsupportedValueError, match="expected Server, found a mapping without"):
+                    change()
+            assert on_disk(path) == {"server": {"host": "x", "port": 1}, "servers": [{"host": "x", "port": 1}]}
+
+    def test_increment_begins_at_the_default(self, path):
+        class Ids(State):
+            next_id: int = 1000
+
+        with Ids(path) as state:
+            del state.next_id
+            assert state.increment("next_id") == 1001
+            assert state.increment("next_id") == 1002
+            with state.transaction():
+                del state["next_id"]
+                assert state.increment("next_id", 5) == 1005
+            assert on_disk(path) == {"next_id": 1005}
 
     def test_increment_keeps_to_the_type(self, path):
         with Progress(path) as state:

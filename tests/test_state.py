@@ -62,6 +62,33 @@ class TestAttributes:
         state[name] = 5
         assert on_disk(path) == {name: 5}
 
+    def test_str_shows_what_was_good_while_an_edit_is_wrong(self, path):
+        PersistedState(path, a=1).close()
+        state = PersistedState(path)
+        with open(path, "w") as file:
+            file.write("a: [\n")
+        state._store.due = 0.0
+        with pytest.raises(mmapstate.StateFileError):
+            _ = state.a
+        assert str(state) == "{'a': 1}"
+        with open(path, "w") as file:
+            file.write("a: 2\n")
+        assert state.a == 2
+
+    @pytest.mark.parametrize("readonly", [False, True])
+    def test_a_wrong_edit_is_told_at_each_access_until_it_is_mended(self, path, readonly):
+        PersistedState(path, a=1).close()
+        with mmapstate.open(path, readonly=readonly) as state:
+            with open(path, "w") as file:
+                file.write("a: [\n")
+            state._store.due = 0.0
+            for _ in range(3):
+                with pytest.raises(mmapstate.StateFileError):
+                    _ = state.a
+            with open(path, "w") as file:
+                file.write("a: 2\n")
+            assert state.a == 2
+
     def test_a_class_learns_the_names_of_keys_and_other_states_of_it_do_not_have_them(self, path, tmp_path):
         state = PersistedState(path, learned=1)
         assert (state.learned, state.learned) == (1, 1)
@@ -133,7 +160,7 @@ class TestAttributes:
         plain.up = 1
         plain.up = 2
         state = Mine(path)
-        with pytest.raises(AttributeError, match="'up' is a method"):
+        with pytest.raises(AttributeError, match="'up' is what the class Mine defines, and no field"):
             state.up = 3
         with pytest.raises(AttributeError, match="'down' is named like a method"):
             Mine(path, down=1)

@@ -135,6 +135,17 @@ class TestWhatWakesIt:
 
 
 class TestRefusals:
+    def test_a_timeout_that_is_no_number_and_an_asynchronous_predicate_are_type_errors(self, path):
+        state = PersistedState(path, a=0)
+
+        async def predicate():
+            return state.a
+
+        with pytest.raises(TypeError, match="timeout is '1'"):
+            state.wait_for(lambda: state.a, timeout="1")
+        with pytest.raises(TypeError, match="asynchronous"):
+            state.wait_for(predicate)
+
     def test_waiting_where_nobody_else_could_change_anything_is_refused(self, path):
         state = PersistedState(path, a=0)
         with state.transaction(), pytest.raises(StateError, match=r"example\.state.*wait outside"):
