@@ -315,7 +315,7 @@ class Committer(Surprises):
         changed then.
         """
         for declared in self.declared:
-            declared.check(record, self.file)
+            declared.check(record, self.root, self.file)
         if self.pending is not None:
             if not self.applying & 1:
                 self._begin_applying()

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, ClassVar, Final, NamedTuple
 
-from mmapstate.changes import Change
+from mmapstate.changes import Change, apply
 from mmapstate.errors import UnsupportedValueError, place
-from mmapstate.tree import Node
+from mmapstate.tree import Node, copy_of
 from mmapstate.values import Plain, normalise
 
 __all__ = ["Declared", "Misfit"]
@@ -38,6 +38,8 @@ class Kind:
     """What an annotation allows; anything, in this base. `scalars` are the types that fit without a further look."""
 
     scalars: frozenset[type] = frozenset()
+    several = False
+    """Whether what is allowed in a container depends on what else is in it: it must be judged as a whole."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -142,10 +144,16 @@ class _Record(Kind):
 
 
 class _Union(Kind):
-    def __init__(self, text: str, kinds: Sequence[Kind]) -> None:
-        super().__init__(text)
-        self.kinds = kinds
-        self.scalars = frozenset[type]().union(*(kind.scalars for kind in kinds))
+    """One of several. `container` is the only one that is no scalar, if it is the only one."""
+
+    def __init__(self, kinds: Sequence[Kind]) -> None:
+        flat: list[Kind] = [each for kind in kinds for each in (kind.kinds if isinstance(kind, _Union) else [kind])]
+        super().__init__(" | ".join(kind.text for kind in flat))
+        self.kinds: list[Kind] = flat
+        self.scalars = frozenset[type]().union(*(kind.scalars for kind in flat))
+        containers = [kind for kind in flat if not isinstance(kind, _Scalar | _Literal)]
+        self.container = containers[0] if len(containers) == 1 else None
+        self.several = len(containers) > 1 and not any(kind.__class__ is Kind for kind in containers)
 
     def misfit(self, value: Plain) -> Misfit | None:
         misfits = []
@@ -158,10 +166,13 @@ class _Union(Kind):
         return deeper[0] if len(deeper) == 1 else self._wrong(value)
 
     def below(self, key: Any) -> Kind | None:
-        if any(kind.__class__ is Kind for kind in self.kinds):
-            return None
-        found = [below for kind in self.kinds if (below := kind.below(key)) is not None]
-        return _Union(" | ".join(kind.text for kind in found), found) if len(found) > 1 else next(iter(found), None)
+        return self.container.below(key) if self.container is not None else None
+
+    def key_misfit(self, key: Any) -> Misfit | None:
+        return self.container.key_misfit(key) if self.container is not None else None
+
+    def removal_misfit(self, key: Any) -> Misfit | None:
+        return self.container.removal_misfit(key) if self.container is not None else None
 
 
 class Declared:
@@ -231,10 +242,10 @@ class Declared:
         found = ((name, kind.misfit(state[name])) for name, kind in self.kinds.items() if name in state)
         return next(_within(found), None)
 
-    def check(self, changes: Iterable[Change], file: str) -> None:
-        """Raise `UnsupportedValueError` for the first of `changes` that would store what does not fit."""
+    def check(self, changes: Iterable[Change], root: Any, file: str) -> None:
+        """Raise `UnsupportedValueError` for the first of `changes` below the node `root` that would not fit."""
         for change in changes:
-            misfit = self._misfit_of(change)
+            misfit = self._misfit_of(change, root)
             if misfit is not None:
                 name = (*misfit.path, None)[0]
                 raise UnsupportedValueError(
@@ -281,11 +292,13 @@ class Declared:
                     raise TypeError(f"{base.__qualname__}.{name}{told}: {error.problem}") from None
         return defaults
 
-    def _misfit_of(self, change: Change) -> Misfit | None:
+    def _misfit_of(self, change: Change, root: Any) -> Misfit | None:
         operation, path = change[0], (*change[1], change[2])
         kind: Kind | None = self.kinds.get(path[0])
-        for key in path[1:-1]:
-            if kind is None:
+        for level, key in enumerate(path[1:], 1):
+            if kind is not None and kind.several:
+                return _misfit_after(change, level, kind, root)
+            if kind is None or level == len(path) - 1:
                 break
             kind = kind.below(key)
         if kind is None or (operation == "delete" and len(path) == 1):
@@ -304,6 +317,17 @@ class Declared:
             values = enumerate(change[4], change[2])
             return next(_within(((index, kind.misfit(value)) for index, value in values), path[:-1]), None)
         return next(_within([(path[-1], kind.misfit(change[3]))], path[:-1]), None)
+
+
+def _misfit_after(change: Change, level: int, kind: Kind, root: Any) -> Misfit | None:
+    """Return how the container at the first `level` keys of the change's path would not fit once it is made."""
+    node = root
+    for key in change[1][:level]:
+        node = node._items[key]
+    after = {"": copy_of(node)}
+    apply(after, [(change[0], ["", *change[1][level:]], *change[2:])])
+    misfit = kind.misfit(after[""])
+    return misfit._replace(path=(*change[1][:level], *misfit.path)) if misfit is not None else None
 
 
 def _within(found: Iterable[tuple[Any, Misfit | None]], above: tuple[Any, ...] = ()) -> Iterator[Misfit]:
@@ -385,11 +409,10 @@ class _Reading:
         """Read what is no class: a union, a literal, another name for something."""
         origin, parts = typing.get_origin(annotation), typing.get_args(annotation)
         if origin in (typing.Union, types.UnionType):
-            kinds = [self.kind(part) for part in parts]
-            return _Union(" | ".join(kind.text for kind in kinds), kinds)
+            return _Union([self.kind(part) for part in parts])
         if origin is typing.Literal:
             return _Literal(" | ".join(map(repr, parts)), parts)
-        if origin is typing.Annotated or (origin is not None and getattr(origin, "__name__", "") in _QUALIFIERS):
+        if origin is typing.Annotated or _qualifier(annotation):
             return self.kind(parts[0])
         for other in ("__supertype__", "__value__"):  # NewType; the `type` statement
             if not isinstance(annotation, type) and hasattr(annotation, other):
@@ -401,8 +424,7 @@ class _Reading:
         if not isinstance(origin, type):
             return None
         if typing.is_typeddict(origin):
-            items = {key: self._inside(origin).kind(part) for key, part in _own_annotations_of_all(origin).items()}
-            return _Record(text, items, origin.__required_keys__)  # type: ignore[attr-defined]
+            return self._record(origin, text)
         live = origin.__name__ if issubclass(origin, Node) else ""
         if origin in _LISTS or live == "StateList":
             item = self.kind(parts[0]) if parts else Kind("Any")
@@ -412,11 +434,26 @@ class _Reading:
             return _Dict(f"dict[{key.text}, {item.text}]" if parts else "dict", key, item)
         return None
 
-    def _inside(self, owner: type) -> _Reading:
-        return _Reading(owner, self.name)
+    def _record(self, origin: Any, text: str) -> Kind:
+        inside = _Reading(origin, self.name)
+        items: dict[str, Kind] = {}
+        required = set(origin.__required_keys__)  # what is told in text, it does not know of
+        for key, found in _own_annotations_of_all(origin).items():
+            annotation = found.__forward_arg__ if isinstance(found, typing.ForwardRef) else found
+            if isinstance(annotation, str):
+                annotation = inside._evaluated(annotation)
+            if _qualifier(annotation) == "Required":
+                required.add(key)
+            elif _qualifier(annotation) == "NotRequired":
+                required.discard(key)
+            items[key] = inside.kind(annotation)
+        return _Record(text, items, required)
 
 
-_QUALIFIERS = ("Required", "NotRequired", "ReadOnly")
+def _qualifier(annotation: Any) -> str:
+    """Return ``NotRequired`` of ``NotRequired[int]``, in a TypedDict, and so on; in whichever module it is defined."""
+    name = str(typing.get_origin(annotation)).rpartition(".")[2]
+    return name if name in ("Required", "NotRequired", "ReadOnly") else ""
 
 
 def _own_annotations_of_all(kind: type) -> dict[str, Any]:

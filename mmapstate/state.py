@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from mmapstate import nodes, registry
 from mmapstate.blocks import Hold, Transaction
 from mmapstate.declared import Declared
-from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
+from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
 from mmapstate.format import POSITION
 from mmapstate.nodes import StateDict
 from mmapstate.store import Store
@@ -100,7 +100,7 @@ class State(StateDict):
                     self._store.check_declared()
                 self._commit_defaults(checked)
             except BaseException:
-                self.close()
+                self._let_go()
                 raise
 
     def close(self) -> None:
@@ -115,6 +115,9 @@ class State(StateDict):
             raise StateError(
                 f"{self._path_text}: a transaction is open in this thread; close the state when it has ended"
             )
+        self._let_go()
+
+    def _let_go(self) -> None:
         nodes.use_tree(self, _Closed(self._store))
         if isinstance(self._store, View):
             self._store.close()
@@ -159,7 +162,7 @@ class State(StateDict):
         what `predicate` and reading raise.
         """
         self._refuse_closed()
-        return wait_for(self._store, predicate, timeout)
+        return wait_for(self._store, predicate, timeout, self._refuse_closed)
 
     def __enter__(self) -> Self:
         return self
@@ -244,7 +247,12 @@ class State(StateDict):
                 f"{self._name()} has no key {name!r}, which {type(self).__name__} declares without a default; assign it"
             )
         # Removed since it was opened. A container is stored again: what is done to it must not be lost.
-        return self.setdefault(name, default) if isinstance(default, dict | list) else default
+        if not isinstance(default, dict | list):
+            return default
+        try:
+            return self.setdefault(name, default)
+        except (ReadOnlyError, ClosedError):
+            return normalise(default)
 
     def _get_attribute(self, name: str) -> Any:
         raise AttributeError(self._undeclared(name))

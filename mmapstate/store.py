@@ -211,7 +211,8 @@ class Store(Transactions):
         """In a forked child: close what must not be shared; the rest happens at the first access."""
         if self.closed:
             return
-        pending, self.pending = self.pending, None
+        pending = self.pending_of_parent if self.forked else self.pending  # of the grandparent, if it forked twice
+        self.pending = None
         half_way = self.unsure or self.busy or (pending.torn if pending is not None else self.applying & 1)
         self.pending_of_parent = None if half_way else pending
         self.forked = True
@@ -222,7 +223,7 @@ class Store(Transactions):
         self.unsure = bool(half_way)
         self.applying += self.applying & 1
         self.busy = False
-        self.holders.clear()
+        self.holders = []
         self.seen = b""
 
     def _wake(self) -> None:

@@ -18,6 +18,7 @@ from mmapstate.errors import ClosedError, StateError
 from mmapstate.format import POSITION, UNSETTLED, pack_position
 from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, WRITE
+from mmapstate.vacuum import EditedMeanwhile
 
 __all__ = ["Transactions"]
 
@@ -47,12 +48,13 @@ class Transactions(Committer):
             return
         try:
             self._acquire()
-            self.holders[:] = [holder]
+            self.holders = [holder]  # a new list: the last holder may be taking itself off the old one
             self.busy = True
             self._look(WRITE)
             self.busy = False
         except BaseException:
-            self.busy = False
+            if self.lock.owned():  # else another thread has it, and this one has waited in vain
+                self.busy = False
             self.lock.release()
             raise
 
@@ -64,9 +66,10 @@ class Transactions(Committer):
         """Release what `hold` took for `holder`; return whether this thread had taken it, and not released it yet."""
         if not self.held(holder):
             return False  # as in a child forked inside: its parent holds the lock, it does not
-        if self.holders == [holder]:
+        holders = self.holders
+        if holders == [holder]:
             self.lock.release()  # first: an interrupt in it leaves a holder that can call this again
-        self.holders.remove(holder)
+        holders.remove(holder)
         return True
 
     def begin(self, holder: int) -> None:
@@ -136,7 +139,11 @@ class Transactions(Committer):
 
     def _begin(self, holder: int) -> None:
         if self.journal.start >= 0 and self.journal.room() < self.last_need:
-            self._make_room(self.last_need)  # inside, where memory is ahead of the file, the region can only grow
+            need, self.last_need = self.last_need, 0
+            try:
+                self._make_room(need)  # inside, where memory is ahead of the file, the region can only grow
+            except OSError:  # a full disk: no matter to one that changes less, or nothing
+                raise EditedMeanwhile from None  # look again, and begin without it
         pending = Pending(holder, _current_task())
         if pending.task is not None:  # reads of other tasks are to be noticed even before the first change
             self._begin_applying()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex, TypeVa
 
 from mmapstate import snapshot
 from mmapstate.changes import Change
-from mmapstate.errors import DetachedError, StateError, UnsupportedValueError
+from mmapstate.errors import DetachedError, StateFileError, UnsupportedValueError
 from mmapstate.values import Live, Plain, normalise
 
 __all__ = [
@@ -130,10 +130,10 @@ class Node(Live):
         return f"{type(self).__name__}({copy_of(self._items)!r})"
 
     def __str__(self) -> str:
-        """Return the contents as plain data has them; what can be told at once where reading raises."""
+        """Return the contents as plain data has them; the last good ones while an edit by hand is refused."""
         try:
             return str(self.plain())
-        except StateError:
+        except StateFileError:
             return str(copy_of(self._items))
 
     def __copy__(self) -> Any:

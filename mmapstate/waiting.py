@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from mmapstate.errors import LockTimeout
+
 __all__ = ["wait_for"]
 
 _T = TypeVar("_T")
@@ -15,8 +17,12 @@ _FIRST_PAUSE = 1e-3  # seconds between two looks: short while the state is chang
 _LONGEST_PAUSE = 15e-3  # with waking up a look takes some 0.1 ms: less than a hundredth of a core
 
 
-def wait_for(tree: Any, predicate: Callable[[], _T], timeout: float | None) -> _T:
+def wait_for(
+    tree: Any, predicate: Callable[[], _T], timeout: float | None, check: Callable[[], object] = lambda: None
+) -> _T:
     """Call `predicate` now and after each change of `tree`, until it returns something true or `timeout` is over.
+
+    `check` raises where waiting makes no sense any more.
 
     Returns what it returned last, as ``threading.Condition.wait_for`` does. There is no portable way to be woken by a
     store into a map of another process: this looks at the control page, which costs no system call.
@@ -26,24 +32,31 @@ def wait_for(tree: Any, predicate: Callable[[], _T], timeout: float | None) -> _
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         before = _version(tree)  # first: what changes while the predicate runs has it called again
+        if before is None and _changes(tree, None, deadline, check):
+            continue
         result = predicate()
         if inspect.iscoroutine(result):
             result.close()  # else Python warns that nobody awaited it
             raise TypeError("the predicate is asynchronous: what it returns is always true; use a plain function")
-        if result or not _changes(tree, before, deadline):
+        if result or not _changes(tree, before, deadline, check):
             return result
 
 
-def _version(tree: Any) -> tuple[Any, int]:
+def _version(tree: Any) -> tuple[Any, int] | None:
+    """Return what differs after each change; None while a transaction of another thread keeps readers out for long."""
     tree.refuse_to_wait()
-    tree.refresh()
+    try:
+        tree.refresh()
+    except LockTimeout:
+        return None
     return tree.seen, tree.applying
 
 
-def _changes(tree: Any, before: tuple[Any, int], deadline: float | None) -> bool:
+def _changes(tree: Any, before: tuple[Any, int] | None, deadline: float | None, check: Callable[[], object]) -> bool:
     """Wait for a change since `before` and return True; return False when `deadline` has come."""
     pause = _FIRST_PAUSE
-    while _version(tree) == before:
+    while (now := _version(tree)) is None or now == before:
+        check()
         if deadline is not None:
             left = deadline - time.monotonic()
             if left <= 0:

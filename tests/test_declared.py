@@ -380,6 +380,30 @@ class TestTypes:
                 class Wrong(State):
                     field: Nowhere = 1
 
+                if sys.version_info >= (3, 11):
+                    from typing import NotRequired, Required, TypedDict
+
+                    class Server(TypedDict):
+                        host: str
+                        port: NotRequired[int]
+
+                    class Less(TypedDict, total=False):
+                        host: Required[str]
+                        port: int
+
+                    class Servers(State):
+                        first: Server = {"host": "x"}
+                        second: Less = {"host": "x"}
+
+                    with Servers(sys.argv[1] + "-2") as servers:
+                        servers.second = {"host": "y"}
+                        for name in ("first", "second"):
+                            try:
+                                servers[name] = {"port": 1}
+                            except UnsupportedValueError:
+                                continue
+                            print("accepted", name)
+
                 with Progress(sys.argv[1]) as state:
                     state.ids.append(5)
                     for name, value in (("last_id", "x"), ("ids", ["x"]), ("maybe", 3)):
@@ -482,6 +506,39 @@ class TestWrites:
                     change()
             assert on_disk(path) == {"server": {"host": "x", "port": 1}, "servers": [{"host": "x", "port": 1}]}
 
+    @pytest.mark.parametrize(
+        ("annotation", "start", "change"),
+        [
+            (dict[str, int] | None, {}, lambda node: node.__setitem__(1, 2)),
+            (Optional[Server], {"host": "x", "port": 1}, lambda node: node.pop("host")),  # noqa: UP045
+            (list[int] | list[str], [1], lambda node: node.append("x")),
+            (list[int] | list[str], [1, 2], lambda node: node.__setitem__(0, "x")),
+            (dict[str, int] | dict[int, str], {"a": 1}, lambda node: node.update(b="x")),
+            (dict[str, list[int] | list[str]], {"a": [1]}, lambda node: node["a"].extend([2, "x"])),
+            (list[int] | dict[str, int], [1], lambda node: node.insert(0, "x")),
+        ],
+    )
+    def test_a_union_of_containers_is_judged_as_a_whole(self, path, annotation, start, change):
+        kind = type("Mine", (State,), {"__annotations__": {"field": annotation}, "__module__": __name__})
+        with kind(path) as state:
+            state.field = start
+            with pytest.raises(UnsupportedValueError, match=r"\['field'\].*Mine declares field"):
+                change(state.field)
+            assert on_disk(path) == {"field": start}
+        kind(path).close()
+
+    def test_a_union_of_containers_takes_what_fits(self, path):
+        class Mine(State):
+            field: list[int] | list[str] | dict[str, int] = [1]
+
+        with Mine(path) as state:
+            state.field.append(2)
+            state.field = ["a"]
+            state.field.append("b")
+            state.field = {"a": 1}
+            state.field["b"] = 2
+            assert on_disk(path) == {"field": {"a": 1, "b": 2}}
+
     def test_increment_begins_at_the_default(self, path):
         class Ids(State):
             next_id: int = 1000
@@ -563,6 +620,43 @@ class TestTheFile:
         with pytest.raises(StateFileError):
             Progress(path)
         PersistedState(path).last_id = 1
+
+    def test_an_edit_that_another_class_has_taken_up_is_noticed(self, path):
+        state = Progress(path)
+        state.vacuum()
+        program = """
+import sys, mmapstate
+open(sys.argv[1], "w").write("last_id: many\\n")
+state = mmapstate.open(sys.argv[1])
+state["other"] = 1
+state.close()
+"""
+        subprocess.run([sys.executable, "-c", program, path], check=True)
+        with pytest.raises(StateFileError, match=r"\['last_id'\]: expected int, found str"):
+            _ = state.last_id
+        with PersistedState(path + "-2"):
+            pass
+        write(path, "last_id: 5\n")
+        assert state.last_id == 5
+        os.remove(path + "-2")
+
+    def test_a_failed_open_inside_a_transaction_tells_why_and_leaves_nothing(self, path):
+        state = mmapstate.open(path, {"last_id": "text"})
+        with state.transaction():
+            with pytest.raises(StateFileError, match=r"\['last_id'\]: expected int, found str"):
+                Progress(path)
+            state["last_id"] = "other"
+        assert on_disk(path) == {"last_id": "other"}
+
+    @pytest.mark.parametrize("how", ["readonly", "closed"])
+    def test_a_removed_container_has_its_default_where_nothing_can_be_stored(self, path, how):
+        state = Progress(path)
+        reader = Progress(path, readonly=True)
+        del state["queue"]
+        reader._store.due = 0.0
+        state.close()
+        assert {"readonly": reader, "closed": state}[how].queue == []
+        reader.close()
 
     def test_defaults_given_at_the_open_are_checked_before_there_is_a_file(self, path):
         with pytest.raises(UnsupportedValueError, match=r"\['last_id'\]: expected int, found str"):

@@ -23,6 +23,7 @@ from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, StateError, blocks
+from mmapstate.lock import StoreLock
 from mmapstate.pending import Pending
 from mmapstate.tree import NODES
 
@@ -517,6 +518,24 @@ class TestRefusals:
             state["c"][3].append(1)
         assert on_disk(path) == state.plain()
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no limit on the size of a file on this system")
+    def test_a_full_disk_does_not_keep_small_ones_from_working_after_a_large_one(self, path):
+        def fill(talk):
+            import resource
+
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            state = mmapstate.open(path, {"x": 0, "c": []})
+            with state.transaction():
+                state.c.extend("x" * 100 for _ in range(3000))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path), resource.RLIM_INFINITY))
+            for number in range(3):
+                with state.transaction():
+                    state.x = number
+            return on_disk(path) == state.plain(), state.x
+
+        with Child(fill) as child:
+            assert child.result() == (True, 2)
+
     def test_a_full_disk_at_the_first_commit_of_a_file_at_rest_takes_it_back(self, path, monkeypatch):
         import errno
 
@@ -639,6 +658,54 @@ class TestThreads:
             thread.start()
             thread.join(20)
         assert texts
+
+    def test_who_ends_one_is_not_disturbed_by_who_begins_the_next(self, path, monkeypatch):
+        state = mmapstate.open(path, {"a": 0}, timeout=60)
+        release = StoreLock.release
+        others = []
+
+        def slow(lock):
+            release(lock)
+            if threading.current_thread() is threading.main_thread() and not others:
+                threading.Thread(target=hold).start()
+                assert begun.wait(30)
+
+        begun, held = threading.Event(), threading.Event()
+
+        def hold():
+            with state._thread_lock:
+                others.append(1)
+                begun.set()
+                held.wait(30)
+
+        monkeypatch.setattr(StoreLock, "release", slow)
+        with state.transaction():
+            state.a = 1
+        held.set()
+        assert others == [1]
+        assert on_disk(path) == {"a": 1}
+
+    def test_who_waits_in_vain_does_not_open_the_door_for_changes_inside_changes(self, path):
+        state = mmapstate.open(path, {"c": [3, 1, 2]}, timeout=0)
+        refused = []
+
+        def wait_in_vain():
+            with pytest.raises(LockTimeout), state.transaction():
+                pass
+
+        def key(item):
+            thread = threading.Thread(target=wait_in_vain)
+            thread.start()
+            thread.join()
+            try:
+                state["c"].append(99)
+            except StateError as error:
+                refused.append(str(error))
+            return item
+
+        state["c"].sort(key=key)
+        assert len(refused) == 3
+        assert on_disk(path) == {"c": [1, 2, 3]}
 
     def test_threads_that_count_in_transactions_lose_nothing(self, path):
         state = mmapstate.open(path, {"a": 0, "c": []}, timeout=60)
@@ -869,6 +936,31 @@ class TestProcesses:
                 expected = {"a": 2 if changed else 1, "c": [1, 2] if changed else [1], "d": {"e": {"f": 5}}, "b": 1}
                 assert forked.receive() == expected
                 assert forked.result() == expected
+
+    def test_a_child_of_a_child_forked_inside_sees_what_was_before(self, path):
+        """As who becomes a daemon does: the one in between never touches the state."""
+        state = mmapstate.open(path, {"a": 1, "c": [1]})
+
+        def between(talk):
+            def grandchild(talk):
+                seen = state.plain()
+                state["b"] = 1
+                state.vacuum()
+                return seen
+
+            assert talk.receive() == "taken back"
+            with Child.share(grandchild) as child:
+                return child.result()
+
+        with pytest.raises(Stop), state.transaction():
+            state.a = 2
+            state["c"].append(2)
+            forked = Child.share(between)
+            raise Stop
+        with forked:
+            forked.send("taken back")
+            assert forked.result() == {"a": 1, "c": [1]}
+        assert on_disk(path) == state.plain() == {"a": 1, "c": [1], "b": 1}
 
     def test_a_child_forked_inside_sees_what_was_before_and_leaves_the_block_without_a_commit(self, path):
         state = mmapstate.open(path, {"a": 1, "c": [1, [2]]})

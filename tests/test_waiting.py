@@ -153,6 +153,37 @@ class TestRefusals:
         with state._thread_lock, pytest.raises(StateError, match="wait outside"):
             state.wait_for(lambda: state.a)
 
+    def test_a_state_that_is_closed_meanwhile_ends_it_though_another_keeps_the_file_open(self, path):
+        with PersistedState(path, a=0):
+            state = PersistedState(path)
+            threading.Timer(0.05, state.close).start()
+            with pytest.raises(ClosedError):
+                state.wait_for(lambda: state.a, timeout=30)
+
+    def test_a_transaction_that_lasts_longer_than_the_timeout_of_the_lock_is_waited_for(self, path):
+        state = mmapstate.open(path, {"a": 0}, timeout=0.02)
+        begun = threading.Event()
+
+        def change():
+            with state.transaction():
+                state.a = 1
+                begun.set()
+                time.sleep(0.2)
+
+        called = []
+        thread = threading.Thread(target=change)
+
+        def predicate():
+            if not called:
+                called.append(1)
+                thread.start()
+                begun.wait(30)
+                return False
+            return state.a
+
+        assert state.wait_for(predicate, timeout=30) == 1
+        thread.join()
+
     @pytest.mark.parametrize("readonly", [False, True])
     def test_a_state_that_is_closed_meanwhile_ends_the_waiting(self, path, readonly):
         PersistedState(path, a=0).close()
