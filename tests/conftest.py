@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 
 import independent_reader
@@ -52,6 +53,14 @@ def no_descriptor_leaks():
     if before is not None and after is not None:
         leaked = {name: target for name, target in after.items() if name not in before and "/tmp" in target}
         assert not leaked, f"descriptors left open: {leaked}"
+
+
+@pytest.fixture
+def interrupts():
+    """Have processes that a test starts heed an interrupt: background jobs of a shell ignore it, and pass that on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

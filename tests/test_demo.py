@@ -120,7 +120,7 @@ def test_something_is_lost(tmp_path, fault):
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is another thing there")
 @pytest.mark.parametrize("to_all", [False, True])
-def test_interrupt(tmp_path, to_all):
+def test_interrupt(tmp_path, interrupts, to_all):
     """Ctrl-C, which a terminal sends to workers too, ends them all; no traceback, no temporary file."""
     with start(tmp_path, "-m", "mmapstate", "demo", "--seconds", "30") as process:
         while "at work" not in process.stdout.readline():

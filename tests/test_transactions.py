@@ -248,9 +248,9 @@ class TestRollingBack:
         assert on_disk(path) == state.plain() == {"a": 1}
 
     @not_on_windows("there a program can be sent no interrupt alone, without its parent")
-    def test_a_real_interrupt_from_the_keyboard_rolls_back(self, path):
+    def test_a_real_interrupt_from_the_keyboard_rolls_back(self, path, interrupts):
         program = """
-import sys, mmapstate, time, threading, _thread
+import sys, time, mmapstate
 state = mmapstate.PersistedState(sys.argv[1], a=1, b=[1])
 try:
     with state.transaction():
