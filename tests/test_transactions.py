@@ -1112,7 +1112,7 @@ class TestInterrupts:
         assert committed
         assert interrupted
 
-    @pytest.mark.skipif(sys.version_info < (3, 12), reason="knows where signals are handled since 3.12 alone")
+    @pytest.mark.skipif(sys.version_info < (3, 13), reason="older ones do not reliably trace each instruction")
     def test_an_interrupt_at_every_place_where_signals_are_handled_leaves_memory_and_file_alike(self, path):
         def walk(talk):
             blocks._entered.clear()  # of the parent
@@ -1176,12 +1176,25 @@ def check_left(state, path):
 
 @functools.lru_cache(None)
 def places(code):
-    """Return the offsets in `code` before which CPython handles signals: after calls, at entry, at jumps back."""
+    """Return the offsets in `code` before which CPython handles signals: after calls, at entry, at jumps back.
+
+    It does so at the end of the call itself; where the next instruction is under another handler (a ``with`` block has
+    ended), an interrupt there would be one that cannot be.
+    """
+
+    def handler(offset):
+        return next((each.target for each in handlers if each.start <= offset < each.end), None)
+
+    handlers = dis._parse_exception_table(code)
     found, before = set(), None
-    for instruction in dis.get_instructions(code):
-        if before in ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME") or instruction.opname == "JUMP_BACKWARD":
-            found.add(instruction.offset)
-        before = instruction.opname
+    for each in dis.get_instructions(code):
+        if each.opname == "JUMP_BACKWARD" or (
+            before is not None
+            and before.opname in ("CALL", "CALL_KW", "CALL_FUNCTION_EX", "RESUME")
+            and handler(before.offset) == handler(each.offset)
+        ):
+            found.add(each.offset)
+        before = each
     return found
 
 
