@@ -111,8 +111,8 @@ def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterabl
             line = line_of(data, parts, misfit.path, value)
             where = f", line {line}" if line is not None else ""
             raise StateFileError(
-                f"{file}{where}: {place(misfit.path)}: expected {misfit.expected}, found {misfit.found}; "
-                f"{each.described(misfit.path[0])}; mend the file in an editor, it is left as it is"
+                f"{file}{where}: {place(misfit.path)}: {each.told(misfit)}; mend the file in an editor, it is left as "
+                "it is"
             )
 
 

@@ -247,14 +247,17 @@ class Declared:
         for change in changes:
             misfit = self._misfit_of(change, root)
             if misfit is not None:
-                name = (*misfit.path, None)[0]
-                raise UnsupportedValueError(
-                    f"expected {misfit.expected}, found {misfit.found}; {self.described(name)}", misfit.path, file
-                )
+                raise self.error(misfit, file)
 
-    def described(self, name: Any) -> str:
-        """Return who declares the field `name`, and as what: the end of a message."""
-        return f"{self.owner.__qualname__} declares {name}: {self.kinds[name].text}"
+    def error(self, misfit: Misfit, file: str) -> UnsupportedValueError:
+        """Return what is raised for a value that does not fit, and is not stored."""
+        return UnsupportedValueError(self.told(misfit), misfit.path, file)
+
+    def told(self, misfit: Misfit) -> str:
+        """Return what is wrong, and who declares it, for a message that tells the place."""
+        name = misfit.path[0]
+        declared = f"{self.owner.__qualname__} declares {name}: {self.kinds[name].text}"
+        return f"expected {misfit.expected}, found {misfit.found}; {declared}"
 
     def _refuse_forgotten(self) -> None:
         """Raise TypeError for a list or dict without annotation, which would be the class's, and never be stored."""

@@ -62,16 +62,15 @@ class Pending:
         self._last.clear()
         self._inner.append((holder, len(self.changes), len(self._steps), self.torn))
 
-    def end_inner(self, holder: int, *, commit: bool) -> bool:
-        """End the transaction inside that `holder` began; return whether there was one."""
+    def end_inner(self, holder: int, *, commit: bool) -> None:
+        """End the transaction inside that `holder` began, if there is one."""
         for place, (name, changes, steps, torn) in enumerate(self._inner):
             if name == holder:
                 if not commit:
                     self._take_back_to(changes, steps)
                     self.torn = torn
                 del self._inner[place:]  # with those that an interrupt kept from ending
-                return True
-        return False
+                return
 
     def take_back(self) -> None:
         """Make memory what it was: the same objects, in the same order. Can be called again after an interrupt."""

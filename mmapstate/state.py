@@ -49,6 +49,7 @@ class State(StateDict):
     _store: Store | View
     _readonly: bool
 
+    _free: ClassVar[bool] = False  # whether any name is an attribute, declared or not
     _declared: ClassVar[Declared]
     _hidden: ClassVar[frozenset[str]]
     _sure_names: ClassVar[set[str]]  # attributes that are keys, and need no further look at that
@@ -79,8 +80,7 @@ class State(StateDict):
         checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
         misfit = declared.misfit(checked)
         if misfit is not None:
-            told = f"expected {misfit.expected}, found {misfit.found}; {declared.described(misfit.path[0])}"
-            raise UnsupportedValueError(told, misfit.path, real)
+            raise declared.error(misfit, real)
         put = object.__setattr__
         put(self, "_path_text", real)
         put(self, "_durability", durability)
@@ -161,8 +161,7 @@ class State(StateDict):
         Raises `StateError` where this thread holds the state's locks, since nobody else could change it; `ClosedError`;
         what `predicate` and reading raise.
         """
-        self._refuse_closed()
-        return wait_for(self._store, predicate, timeout, self._refuse_closed)
+        return wait_for(self._store, self._refuse_to_wait, predicate, timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -200,7 +199,13 @@ class State(StateDict):
                 )
             if name in self._declared.fields:
                 return self._missing_field(name)
-            return self._get_attribute(name)
+            if not self._free:
+                raise AttributeError(self._undeclared(name))
+            value = self.get(name, _MISSING)
+            if value is _MISSING:
+                raise AttributeError(f"{self._name()} has no key {name!r}")
+            self._found_key(name)
+            return value
 
         def __setattr__(self, name: str, value: Any) -> None:
             if (
@@ -215,18 +220,26 @@ class State(StateDict):
                 raise AttributeError(
                     f"{name!r} is {self._what_hides(name)}; write STATE[{name!r}] = ... for a key of that name"
                 )
+            elif self._free or name in self._declared.fields:
+                self[name] = value
+                self._found_key(name)
             else:
-                self._set_attribute(name, value)
+                raise AttributeError(self._undeclared(name))
 
         def __delattr__(self, name: str) -> None:
             if name[:1] == "_":
                 object.__delattr__(self, name)
             elif name in self._hidden:
                 raise AttributeError(
-                    f"{name!r} is a method of a state; write del STATE[{name!r}] for a key of that name"
+                    f"{name!r} is {self._what_hides(name)}; write del STATE[{name!r}] for a key of that name"
                 )
+            elif self._free or name in self._declared.fields:
+                try:
+                    del self[name]
+                except KeyError:
+                    raise AttributeError(f"{self._name()} has no key {name!r}") from None
             else:
-                self._delete_attribute(name)
+                raise AttributeError(self._undeclared(name))
 
     def _what_hides(self, name: str) -> str:
         if callable(getattr(type(self), name)):
@@ -239,6 +252,10 @@ class State(StateDict):
     def _refuse_closed(self) -> None:
         if isinstance(self._tree, _Closed):
             self._tree.write(None)
+
+    def _refuse_to_wait(self) -> None:
+        self._refuse_closed()
+        self._store.refuse_to_wait()
 
     def _missing_field(self, name: str) -> Any:
         default = self._declared.defaults.get(name, _MISSING)
@@ -254,21 +271,13 @@ class State(StateDict):
         except (ReadOnlyError, ClosedError):
             return normalise(default)
 
-    def _get_attribute(self, name: str) -> Any:
-        raise AttributeError(self._undeclared(name))
-
-    def _set_attribute(self, name: str, value: Any) -> None:
-        if name not in self._declared.fields:
-            raise AttributeError(self._undeclared(name))
-        self[name] = value
-
-    def _delete_attribute(self, name: str) -> None:
-        if name not in self._declared.fields:
-            raise AttributeError(self._undeclared(name))
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError(f"{self._name()} has no key {name!r}") from None
+    def _found_key(self, name: str) -> None:
+        """Make the next use of a key as an attribute faster: the class learns its name."""
+        kind = type(self)
+        known = name in kind._sure_names or name in _hidden_somewhere
+        if not known and _is_sure(name) and len(kind._sure_names) < _MOST_SURE_NAMES:
+            setattr(kind, name, _key_attribute(name))
+            kind._sure_names.add(name)
 
     def _undeclared(self, name: str) -> str:
         nearest = difflib.get_close_matches(name, self._declared.fields | self._hidden, 1)
@@ -310,6 +319,7 @@ _INTERNAL = frozenset(
     [
         "_declared",
         "_durability",
+        "_free",
         "_hidden",
         "_items",
         "_key",
@@ -362,12 +372,11 @@ def _key_attribute(name: str) -> property:
             tree.refresh()
         before = tree.applying
         value = state._items.get(name, _MISSING)
-        if tree.applying is before and not before & 1 and value is not _MISSING:
-            return value
-        try:
-            return state[name]
-        except KeyError:
-            raise AttributeError(name) from None  # `__getattr__` is asked next
+        if tree.applying is not before or before & 1:
+            value = tree.steady(state._items.get, name, _MISSING)
+        if value is _MISSING:
+            raise AttributeError(name)  # `__getattr__` is asked next
+        return value
 
     return property(read)
 
@@ -384,6 +393,8 @@ class PersistedState(State):
 
     __slots__ = ()
 
+    _free = True
+
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
         _refuse_hidden(defaults, self._hidden)
         super().__init__(path, defaults)
@@ -393,33 +404,6 @@ class PersistedState(State):
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
         def __delattr__(self, name: str) -> None: ...
-
-    def _get_attribute(self, name: str) -> Any:
-        value = self.get(name, _MISSING)
-        if value is _MISSING:
-            raise AttributeError(f"{self._name()} has no key {name!r}")
-        self._found_key(name)
-        return value
-
-    def _set_attribute(self, name: str, value: Any) -> None:
-        self[name] = value
-        self._found_key(name)
-
-    def _delete_attribute(self, name: str) -> None:
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError(f"{self._name()} has no key {name!r}") from None
-
-    def _found_key(self, name: str) -> None:
-        """Make the next use of a key as an attribute faster: the class learns its name."""
-        kind = type(self)
-        if (
-            not (name in _hidden_somewhere or len(kind._sure_names) >= _MOST_SURE_NAMES or len(name) >= SURE_KEY)
-            and name.isascii()
-        ):
-            setattr(kind, name, _key_attribute(name))
-            kind._sure_names.add(name)
 
 
 def open_state(

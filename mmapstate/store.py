@@ -37,7 +37,9 @@ class Store(Transactions):
 
     def check_declared(self) -> None:
         """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
-        self.write(self._check_declared)
+        state = self.steady(nodes.plain_root, self.root)
+        if any(declared.misfit(state) is not None for declared in self.declared):
+            self.write(self._check_declared)  # looks for the line, too
 
     def _check_declared(self) -> None:
         data = self.mapping.read()
