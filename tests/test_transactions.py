@@ -170,7 +170,7 @@ class TestRollingBack:
                 change(state)
                 if amid:
                     self.some(state, rng)
-                assert picture(state) != before
+                assert amid or picture(state) != before, "amid others it can be what undoes another"
                 raise Stop
             assert picture(state) == before
             check_node(state._store.root, [])
@@ -1086,7 +1086,10 @@ class TestEdits:
 @needs_fork
 class TestInterrupts:
     def test_an_interrupt_at_any_moment_leaves_memory_and_file_alike(self, path):
-        """A timer of random length interrupts transactions; what is left is always the last committed one."""
+        """A timer of random length interrupts transactions; what is left is always the last committed one.
+
+        The length follows what a transaction takes on this machine, at this moment: too short, and the next is longer.
+        """
         seed = random.randrange(1 << 32)
         print("seed", seed)
 
@@ -1095,6 +1098,7 @@ class TestInterrupts:
             rng = random.Random(seed)
             state = mmapstate.open(path, {"n": 0, "m": {"n": 0, "gone": 1}, "c": [{"n": 0}, 0]})
             committed = interrupted = 0
+            longest = 4e-4  # s
 
             def interrupt(*_):
                 raise KeyboardInterrupt
@@ -1102,14 +1106,16 @@ class TestInterrupts:
             signal.signal(signal.SIGALRM, interrupt)
             for number in range(1, scaled(600) + 1):
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 4e-4))
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, longest))
                     with state.transaction():
                         state.n = number
                         change_all(state, number)
                     signal.setitimer(signal.ITIMER_REAL, 0)
                     committed += 1
+                    longest *= 0.8
                 except KeyboardInterrupt:
                     interrupted += 1
+                    longest *= 1.25
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 check_left(state, path)
                 if number % 4 == 0:
