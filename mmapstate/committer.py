@@ -20,7 +20,7 @@ from zlib import crc32
 from mmapstate import changes, platform
 from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
-from mmapstate.format import DOUBTFUL, POSITION, TAIL, UNCOMMITTED, UNSETTLED, pack_position, pack_tail
+from mmapstate.format import DOUBTFUL, POSITION, TAIL_WORD, UNCOMMITTED, UNSETTLED, pack_position
 from mmapstate.journal import COMMITTED, Journal
 from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
 from mmapstate.pending import Pending
@@ -277,7 +277,7 @@ class Committer(Surprises):
                                     node._items[key] = result
                                     journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
                                     self.unsure = False
-                                    page[TAIL] = pack_tail(end)
+                                    self.page_words[TAIL_WORD] = end
                                     page[UNSETTLED] = 0
                                     self.seen = page[POSITION]
                                     self.busy = False
@@ -360,7 +360,7 @@ class Committer(Surprises):
             journal.advance(text, crc)
             self.applying += 1
         self.unsure = False
-        page[TAIL] = pack_tail(journal.tail)
+        self.page_words[TAIL_WORD] = journal.tail
         page[UNSETTLED] = 0
         self.seen = page[POSITION]
 

@@ -46,7 +46,7 @@ A worked example: a snapshot of 11 bytes, and a journal of one record (the marke
 The control page
 ================
 
-The first page of the sidecar (``<state file>-lock``), mapped by every process; little-endian:
+The first page of the sidecar (``<state file>-lock``), mapped by every process; in the byte order of the host:
 
 ======  =====  ===========================================================================================
 offset  bytes
@@ -91,7 +91,7 @@ __all__ = [
     "RECORD",
     "START",
     "SUPERSEDED",
-    "TAIL",
+    "TAIL_WORD",
     "UNCOMMITTED",
     "UNSETTLED",
     "Image",
@@ -103,7 +103,6 @@ __all__ = [
     "pack_image",
     "pack_offset",
     "pack_position",
-    "pack_tail",
     "read_batch",
     "record",
     "scan",
@@ -139,7 +138,7 @@ UNSETTLED = 8
 LET_GO = 9
 DOUBTFUL = 10
 POSITION = slice(16, 32)
-TAIL = slice(24, 32)
+TAIL_WORD = 3  # the second half of the position, counted in words of 8 bytes
 FROM = slice(32, 48)
 IMAGE = slice(48, 72)
 PENDING = slice(72, 88)
@@ -149,10 +148,9 @@ START = slice(120, 128)
 BEFORE = slice(128, 144)
 NO_POSITION = bytes(16)
 
-_POSITION = struct.Struct("<QQ")
-_IMAGE = struct.Struct("<QQq")
-_OFFSET = struct.Struct("<q")
-pack_tail = struct.Struct("<Q").pack
+_POSITION = struct.Struct("=QQ")
+_IMAGE = struct.Struct("=QQq")
+_OFFSET = struct.Struct("=q")
 
 
 class Position(NamedTuple):

@@ -1,6 +1,6 @@
 """The mapped file and the control page; the only user of ``mmap``.
 
-All stores go through the ``bytes`` of these two: an ``mmap``, or an object that behaves like one.
+All stores go through the ``bytes`` of these two (an ``mmap``, or what behaves like one) and the ``words`` of the page.
 """
 
 from __future__ import annotations
@@ -130,8 +130,13 @@ class _Written:
         """Have nothing to do: the descriptor is the file's."""
 
 
+def words_of(page: mmap.mmap) -> memoryview:
+    """Return `page` as words of 8 bytes. To store one is one store of the machine."""
+    return memoryview(page).cast("Q")
+
+
 class ControlPage:
-    """The first page of the sidecar, mapped; `bytes` is the mapping itself, for the paths that are in a hurry."""
+    """The first page of the sidecar, mapped; `bytes` and `words` are its contents, for paths in a hurry."""
 
     def __init__(self, path: str, lock_descriptor: int) -> None:
         if platform.file_size(lock_descriptor) < PAGE_SIZE:
@@ -142,6 +147,7 @@ class ControlPage:
             self.bytes: Any = mmap.mmap(descriptor, PAGE_SIZE)
         finally:
             os.close(descriptor)
+        self.words = words_of(self.bytes)
 
     def is_usable(self, boot: bytes) -> bool:
         """Return whether the page is of this version and was written since the machine started."""
@@ -223,4 +229,5 @@ class ControlPage:
 
     def close(self) -> None:
         """Let go of the mapping."""
+        self.words.release()
         self.bytes.close()

@@ -56,6 +56,7 @@ class Picture:
         "lock",
         "mapping",
         "page_bytes",
+        "page_words",
         "power",
         "seen",
         "unsure",
@@ -64,6 +65,7 @@ class Picture:
     lock: StoreLock
     page: ControlPage
     page_bytes: Any
+    page_words: Any
     mapping: MappedFile
     journal: Journal
 
@@ -98,6 +100,9 @@ class Picture:
     def _has_file(self) -> bool:
         """Return whether there is a file that this process stands on, as is always so after opening."""
         return hasattr(self, "journal")
+
+    def _use_page(self, page: ControlPage) -> None:
+        self.page, self.page_bytes, self.page_words = page, page.bytes, page.words
 
     def _begin_unsure(self) -> None:
         """From here on an interrupt leaves memory, or where it stands, in doubt: the next access must not trust it."""

@@ -181,6 +181,7 @@ class State(StateDict):
         cls._declared = declared = Declared(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
         cls._hidden = _names_in(cls) - declared.fields
         _hidden_somewhere.update(cls._hidden)
+        _sure_where_free.difference_update(cls._hidden)
         for base in bases:
             if issubclass(base, State):
                 for name in base._sure_names & cls._hidden:  # it would hide a method of a base that comes later
@@ -278,6 +279,8 @@ class State(StateDict):
         if not known and _is_sure(name) and len(kind._sure_names) < _MOST_SURE_NAMES:
             setattr(kind, name, _key_attribute(name))
             kind._sure_names.add(name)
+            if kind._free:
+                _sure_where_free.add(name)
 
     def _undeclared(self, name: str) -> str:
         nearest = difflib.get_close_matches(name, self._declared.fields | self._hidden, 1)
@@ -362,6 +365,10 @@ State._declared = Declared(State, State.__mro__)
 _hidden_somewhere = set(State._hidden)
 """What any class of states defines: no class that it may come from learns such a name as a key."""
 
+_sure_where_free = set[str]()
+"""What classes with free names have learned, and no class defines: one set, since to ask each for its own takes longer.
+"""
+
 
 def _key_attribute(name: str) -> property:
     """Return a data descriptor that reads the key `name`: found at once, where `__getattr__` is called last of all."""
@@ -404,6 +411,16 @@ class PersistedState(State):
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
         def __delattr__(self, name: str) -> None: ...
+
+    else:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if (
+                value.__class__ is int and name in _sure_where_free and -SURE_INT < value < SURE_INT
+            ):  # spares a counter a call
+                self._tree.set(self, name, value)
+            else:
+                State.__setattr__(self, name, value)
 
 
 def open_state(

@@ -110,8 +110,7 @@ class Store(Transactions):
             lock.acquire(self.timeout)
             self.busy = True
             if "page" not in self.__dict__:
-                self.page = ControlPage(lock.path, lock.descriptor)
-                self.page_bytes = self.page.bytes
+                self._use_page(ControlPage(lock.path, lock.descriptor))
             self.fresh_page = not self.page.is_usable(self.boot)
             if not self._may_open():
                 return False

@@ -336,5 +336,4 @@ class Surprises(Vacuum):
         if not page.is_usable(self.boot):
             page.initialise(self.boot)
         self.page.close()
-        self.page = page
-        self.page_bytes = page.bytes
+        self._use_page(page)

@@ -147,10 +147,24 @@ class Tripwire:
             def close(self):
                 self.map.close()
 
+        real_words = mapping.words_of
+
+        class WatchedWords:
+            def __init__(self, watched):
+                self.words = real_words(watched.map)
+
+            def __setitem__(self, key, value):
+                tripwire.step()  # never torn
+                self.words[key] = value
+
+            def release(self):
+                self.words.release()
+
         class WatchedModule:
             mmap = Watched
 
         mapping.mmap = WatchedModule
+        mapping.words_of = WatchedWords
         names = "write_all replace sync_file sync_folder truncate create remove open_regular"
         for name in names.split():
             setattr(platform, name, self.watch(getattr(platform, name), name))
