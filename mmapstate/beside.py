@@ -14,11 +14,20 @@ import time
 from mmapstate import platform
 from mmapstate.format import Position, marker
 
-__all__ = ["GROWING_REGION", "keep_copy", "region_size", "sweep", "temporary_path", "whole_image", "write_beside"]
+__all__ = [
+    "GROWING_REGION",
+    "LARGEST_REGION",
+    "keep_copy",
+    "region_size",
+    "sweep",
+    "temporary_path",
+    "whole_image",
+    "write_beside",
+]
 
 _FIRST_REGION = 16 * 1024
 GROWING_REGION = 1024 * 1024  # bytes; a smaller one that is full grows where it is
-_LARGEST_REGION = 4 * 1024 * 1024
+LARGEST_REGION = 4 * 1024 * 1024
 _SNAPSHOTS_PER_REGION = 8
 
 
@@ -29,9 +38,9 @@ def region_size(snapshot: int, before: int, need: int) -> int:
     time and with the snapshot, so that dumping it stays a small share of the commits. `need` bytes fit in any case.
     """
     if before == 0:
-        size = max(_FIRST_REGION, min(snapshot, _LARGEST_REGION))
+        size = max(_FIRST_REGION, min(snapshot, LARGEST_REGION))
     else:
-        size = max(min(before * 8, _LARGEST_REGION), snapshot * _SNAPSHOTS_PER_REGION)
+        size = max(min(before * 8, LARGEST_REGION), snapshot * _SNAPSHOTS_PER_REGION)
     return max(size, need + 4096)
 
 

@@ -20,7 +20,7 @@ from zlib import crc32
 from mmapstate import changes, platform
 from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
-from mmapstate.format import DOUBTFUL, POSITION, TAIL_WORD, UNCOMMITTED, UNSETTLED, pack_position
+from mmapstate.format import DOUBTFUL, LET_GO, POSITION, TAIL_WORD, UNCOMMITTED, UNSETTLED, pack_position
 from mmapstate.journal import COMMITTED, Journal
 from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
 from mmapstate.pending import Pending
@@ -93,16 +93,36 @@ class Committer(Surprises):
             # True: another thread is in its commit, and memory is right; not so in a transaction, for which to wait.
             return self.busy and self.pending is None and not self.lock.owned()
         position = self.page.position
-        if position.generation != self.journal.generation and not self._move_over(position):
+        back = self.mapping.descriptor >= 0 or self.page_bytes[LET_GO] or self._take_up()
+        if position.generation != self.journal.generation:
+            if not self._move_over(position):
+                return False
+        elif not back:
             return False
         if position.tail > self.journal.tail and not self._follow(position.tail):
             return False
+        if self.mapping.descriptor < 0:
+            return True  # another process is replacing it just now
         if monotonic() >= self.due:
             if not self._is_path_unchanged(READ):
                 return False
             self.due = monotonic() + LOOK_INTERVAL
         self.seen = pack_position(position)
+        if self.page_bytes[LET_GO]:
+            self._let_go_of_file()
         return True
+
+    def _let_go_of_file(self) -> None:
+        """Let go of the file, as another process asks for (Windows); keep what is not read yet. Under the guard.
+
+        Who asks has the file lock, so no thread of this process is writing. From here on none takes the short way: each
+        comes to `_look` or `_follow_quietly`, and waits there for the guard. If one that is at the end of a commit puts
+        `seen` back, it still has the lock: then the page does not ask yet, or `seen` is found put back.
+        """
+        self.seen = b""
+        if self.page_bytes[LET_GO] and not self.seen:
+            position, tail = self.page.position, self.journal.tail
+            self.mapping.let_go(tail, position.tail if position.generation == self.journal.generation else tail)
 
     def write(self, decide: Callable[..., _T], *args: Any) -> _T:
         """Return ``decide(*args)``, run under the locks with memory up to date; it may call `commit`.
@@ -196,6 +216,7 @@ class Committer(Surprises):
                 self._look_closely(purpose)
 
     def _look_closely(self, purpose: str) -> None:
+        self._take_up()
         if not self._catch_up(purpose):
             self._settle(purpose)
         if self.presence_due or self.presence.descriptor < 0:  # an interrupt left it so; or Windows, which has none
@@ -209,6 +230,8 @@ class Committer(Surprises):
             return False
         position = self.page.position
         if position.generation != self.journal.generation and not self._move_over(position):
+            return False
+        if self.mapping.descriptor < 0:
             return False
         size = platform.file_size(self.mapping.descriptor)
         if size != self.mapping.size:

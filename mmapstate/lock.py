@@ -226,7 +226,7 @@ class Presence:
 
     def take(self, path: str, *, exclusively: bool = False) -> bool:
         """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had."""
-        if platform.WINDOWS:
+        if platform.REPLACE_NEEDS_UNMAPPED:
             return True
         self.leave()
         try:
@@ -242,7 +242,7 @@ class Presence:
 
     def is_only(self) -> bool:
         """Return whether no other process is present on this inode. Stays present."""
-        if platform.WINDOWS:
+        if platform.REPLACE_NEEDS_UNMAPPED:
             return True
         alone = _try_lock(self.descriptor)
         _try_lock(self.descriptor, _SHARED)  # a refused upgrade has dropped the shared lock

@@ -5,11 +5,13 @@ All stores go through the ``bytes`` of these two (an ``mmap``, or what behaves l
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from typing import Any
 
 from mmapstate import platform
+from mmapstate.errors import StateError
 from mmapstate.format import (
     BEFORE,
     BOOT,
@@ -40,7 +42,10 @@ class MappedFile:
     """A state file: its descriptor, and its bytes mapped while there is a journal to write to.
 
     ``size`` is what the file's size should be: that of the mapping, or of the snapshot at rest. Reads go through the
-    descriptor: a file that another program cuts gives a short read there, and kills the process here.
+    descriptor: a file that another program cuts gives a short read there, and kills the process here. On Windows they
+    go through the map: nobody can cut a mapped file there, and a read need not show at once what was stored in a map.
+
+    Nor can anybody replace a file there that is open. So it can be let go of for a while, and taken up again.
     """
 
     def __init__(self, descriptor: int, path: str, *, write: bool = True) -> None:
@@ -51,6 +56,7 @@ class MappedFile:
         self.size = self.image.size
         self.bytes: Any = None
         self.write = write
+        self.kept = (0, b"")  # of a file let go of: an offset, and the bytes from there on that are still to be read
 
     @classmethod
     def open(cls, path: str, *, write: bool = True) -> MappedFile:
@@ -58,8 +64,15 @@ class MappedFile:
         return cls(platform.open_regular(path, write=write), path, write=write)
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """Return the bytes from `start` to `stop` (default: to the end of the file)."""
-        return platform.read(self.descriptor, start, platform.file_size(self.descriptor) if stop is None else stop)
+        """Return the bytes from `start` to `stop` (default: to the end of the file); of one let go of, what it kept."""
+        if self.descriptor < 0:
+            first, kept = self.kept
+            return kept[start - first : None if stop is None else stop - first] if start >= first else b""
+        if stop is None:
+            stop = platform.file_size(self.descriptor)
+        if platform.WINDOWS and self.bytes is not None and stop <= len(self.bytes):
+            return bytes(self.bytes[start:stop])
+        return platform.read(self.descriptor, start, stop)
 
     def map(self) -> None:
         """Map the whole file, as large as it is now."""
@@ -85,7 +98,8 @@ class MappedFile:
         try:
             platform.write_all(self.descriptor, data, size)
         except BaseException:
-            platform.truncate(self.descriptor, size)
+            with contextlib.suppress(OSError) if platform.WINDOWS else contextlib.nullcontext():
+                platform.truncate(self.descriptor, size)  # refused there while others map it: so it ends in slack
             raise
         self.size = size + len(data)
 
@@ -94,6 +108,30 @@ class MappedFile:
         if platform.WINDOWS and self.bytes is not None:
             self.bytes.flush()
         platform.sync_data(self.descriptor)
+
+    def let_go(self, start: int, stop: int) -> None:
+        """Close the file for a while, and keep what is in it from `start` to `stop`."""
+        kept = self.read(start, stop)
+        self.close()
+        self.kept = (start, kept)
+
+    def take_up(self, *, mapped: bool) -> bool:
+        """Open again, and map, what was let go of or closed; return False if it is not there, or not to be had."""
+        if self.descriptor >= 0:
+            return True
+        try:
+            self.descriptor = platform.open_regular(self.path, write=self.write)
+            if platform.image_of(self.descriptor).inode == self.inode:
+                size = self.size
+                if mapped:
+                    self.map()
+                    self.size = size  # what it should be: if it differs, somebody has to look
+                self.kept = (0, b"")
+                return True
+        except (OSError, StateError):
+            pass  # whoever cannot do without it opens it anew, and is told
+        self.close()
+        return False
 
     def close(self) -> None:
         """Let go of the file."""

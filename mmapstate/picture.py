@@ -92,6 +92,7 @@ class Picture:
         self.fresh_page = False
         self.presence = Presence()
         self.presence_due = False
+        self.left = False  # has let go of the file at its end: only an access takes it up again
 
     def _renew_guard(self) -> None:
         self.guard = new_thread_lock()
@@ -103,6 +104,11 @@ class Picture:
 
     def _use_page(self, page: ControlPage) -> None:
         self.page, self.page_bytes, self.page_words = page, page.bytes, page.words
+
+    def _take_up(self) -> bool:
+        """Open again what was let go of for another process's vacuum (Windows); return False if it is not there."""
+        self.left = False
+        return self.mapping.take_up(mapped=self.journal.start >= 0)
 
     def _begin_unsure(self) -> None:
         """From here on an interrupt leaves memory, or where it stands, in doubt: the next access must not trust it."""

@@ -10,6 +10,9 @@ import errno
 import os
 import stat
 import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from mmapstate.errors import StateError
 from mmapstate.format import Image
@@ -23,10 +26,13 @@ __all__ = [
     "duplicate",
     "file_size",
     "image_of",
+    "is_in_use",
     "is_refusal",
     "keep_ownership",
+    "long_path",
     "open_regular",
     "path_image",
+    "patiently",
     "read",
     "remove",
     "replace",
@@ -41,7 +47,9 @@ __all__ = [
 
 END = os.SEEK_END
 WINDOWS = sys.platform == "win32"
-REPLACE_NEEDS_UNMAPPED = WINDOWS
+REPLACE_NEEDS_UNMAPPED = WINDOWS  # a file that anybody has open is not replaced there
+
+_T = TypeVar("_T")
 
 _EXTRA: int = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 _NO_FOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
@@ -49,7 +57,14 @@ _NO_BLOCK: int = getattr(os, "O_NONBLOCK", 0)  # else opening a FIFO that somebo
 
 # A rename that the system refuses now, or always (a file that is a mount point of its own): not a failure of ours.
 _REFUSALS = frozenset({errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.ETXTBSY})
-_WINDOWS_REFUSALS = frozenset({5, 32, 1224})
+_WINDOWS_REFUSALS = frozenset({5, 32, 1224})  # access denied, sharing violation, a mapped section is open
+_SHARING_VIOLATION = 32
+
+# Seconds that an open is tried again on Windows: whoever renames a file, or scans it for viruses, has it for himself.
+_PATIENCE = 0.3
+_LONGEST_PAUSE = 0.02
+
+_LONGEST_PLAIN_PATH = 200  # characters; what is written beside the file has a longer name, and 260 is the limit
 
 _COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
 
@@ -60,11 +75,63 @@ def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
     Without `follow` a symbolic link at the last place of the path is refused.
     """
     flags = (os.O_RDWR if write else os.O_RDONLY) | _EXTRA | _NO_BLOCK | (0 if follow else _NO_FOLLOW)
-    descriptor = os.open(path, flags)
+    descriptor = _open_shared(path, flags) if WINDOWS else os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise StateError(f"{path}: not a regular file; remove it, or use another path")
     return descriptor
+
+
+def _open_shared(path: str, flags: int) -> int:
+    """Open a file on Windows, where others can have it for themselves: for a moment, or so long that it is an error."""
+    try:
+        return patiently(lambda: os.open(path, flags), lambda error: error.errno == errno.EACCES, _PATIENCE)
+    except PermissionError as error:
+        if _is_held_alone(path):
+            told = "another program has the file open and shares it with nobody; close the file there"
+            raise PermissionError(errno.EACCES, told, path) from error
+        raise
+
+
+def _is_held_alone(path: str) -> bool:
+    """Return whether a program has a file for itself that cannot be opened: the open itself does not tell why."""
+    try:
+        os.rename(path, path)
+    except OSError as error:
+        return getattr(error, "winerror", None) == _SHARING_VIOLATION
+    return False
+
+
+def is_in_use(path: str) -> bool:
+    """Return whether anybody, this process included, has the file at `path` open, on Windows: no rename of it, then."""
+    try:
+        os.rename(path, path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def patiently(call: Callable[[], _T], passes: Callable[[OSError], bool], seconds: float) -> _T:
+    """Return what `call` returns, called again for so many seconds while it raises what `passes`."""
+    deadline = time.monotonic() + seconds
+    pause = 1e-3
+    while True:
+        try:
+            return call()
+        except OSError as error:
+            if time.monotonic() >= deadline or not passes(error):
+                raise
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def long_path(path: str) -> str:
+    """Return an absolute path in the form that Windows takes at any length, if it is long."""
+    if not WINDOWS or len(path) <= _LONGEST_PLAIN_PATH or path.startswith("\\\\?\\"):
+        return path
+    return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
 
 
 def create(path: str, mode: int = 0o666) -> int:
@@ -205,7 +272,7 @@ def sync_folder(path: str) -> None:
         return
     descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | _EXTRA)
     try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some filesystems have no folders to sync
             raise

@@ -22,7 +22,7 @@ import yaml
 from mmapstate.errors import StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, is_storable_int, same
 
-__all__ = ["Suspect", "dump", "flow", "line_of", "parse", "parse_flow", "represent_as_plain"]
+__all__ = ["Suspect", "dump", "flow", "line_end_of", "line_of", "parse", "parse_flow", "represent_as_plain"]
 
 _HAS_LIBYAML = hasattr(yaml, "CSafeLoader") and hasattr(yaml, "CSafeDumper")
 _Loader: Any = yaml.CSafeLoader if _HAS_LIBYAML else yaml.SafeLoader
@@ -105,9 +105,16 @@ def parse_flow(text: bytes) -> Plain:
     return _Reader(text, "a record", [], MAX_DEPTH + _LEVELS_OF_RECORD).read()
 
 
-def dump(data: dict[Any, Plain]) -> bytes:
-    """Return `data` as one YAML document in UTF-8: block style, keys in their own order, LF at the end."""
-    return _dump(data, _BlockDumper, default_flow_style=False)
+def dump(data: dict[Any, Plain], *, line_end: bytes = b"\n") -> bytes:
+    """Return `data` as one YAML document in UTF-8: block style, keys in their own order, each line with its end."""
+    text = _dump(data, _BlockDumper, default_flow_style=False)
+    return text if line_end == b"\n" else text.replace(b"\n", line_end)
+
+
+def line_end_of(text: bytes) -> bytes:
+    """Return what ends the first line of `text`, LF or CRLF; LF if there is none."""
+    first, found, _ = text.partition(b"\n")
+    return b"\r\n" if found and first.endswith(b"\r") else b"\n"
 
 
 def flow(value: list[Plain]) -> bytes:

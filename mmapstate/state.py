@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from mmapstate import nodes, registry
+from mmapstate import nodes, platform, registry
 from mmapstate.blocks import Hold, Transaction
 from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
@@ -76,6 +76,7 @@ class State(StateDict):
         real = os.path.realpath(os.fspath(path))
         if not isinstance(real, str):
             raise TypeError("the path must be text, not bytes")
+        real = platform.long_path(real)
         declared = type(self)._declared.read()
         checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
         misfit = declared.misfit(checked)

@@ -12,11 +12,11 @@ import threading
 import time
 from typing import NoReturn
 
-from mmapstate import beside, content, nodes, platform
+from mmapstate import beside, content, idle, nodes, platform
 from mmapstate.committer import nothing
 from mmapstate.declared import Declared
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.format import BEFORE, NO_POSITION, UNSETTLED, pack_position
+from mmapstate.format import BEFORE, LET_GO, NO_POSITION, UNSETTLED, pack_position
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
 from mmapstate.mapping import ControlPage, MappedFile
 from mmapstate.pending import Pending
@@ -63,6 +63,7 @@ class Store(Transactions):
             undo.callback(self._let_go)
             self._join()
             undo.pop_all()
+        idle.watch(self)
 
     def _join(self) -> None:
         """Stand where the others stand, once those are gone, or have come over, whom the page does not know."""
@@ -134,9 +135,19 @@ class Store(Transactions):
         """Return whether no other process has the state open, where that matters."""
         if not (self.fresh_page or self.exclusive) or platform.path_image(self.path) is None:
             return True
+        if platform.REPLACE_NEEDS_UNMAPPED:
+            return not platform.is_in_use(self.path)
         alone = self.presence.take(self.path, exclusively=True)
         self.presence.leave()
         return alone
+
+    def _is_last(self) -> bool:
+        """Return whether no other process has the state open. Under the locks."""
+        if not platform.REPLACE_NEEDS_UNMAPPED:
+            return (self.presence.descriptor >= 0 or self.presence.take(self.path)) and self.presence.is_only()
+        self.mapping.close()
+        alone = not platform.is_in_use(self.path)
+        return self._take_up() and alone
 
     def _pin_known(self) -> bool:
         """Stand in front of the records of a file that the page knows; it is parsed later, without the lock."""
@@ -176,6 +187,7 @@ class Store(Transactions):
         if self.closed:
             return
         self.rest()
+        idle.unwatch(self)
         thread = self.lock.thread  # no other thread may be in the middle of a write, or begin one, when the files go
         waited = thread.acquire(True, -1 if self.timeout is None else self.timeout)
         try:
@@ -189,7 +201,10 @@ class Store(Transactions):
                 thread.release()
 
     def rest(self) -> None:
-        """Vacuum the file to rest if no other process has it open. What goes wrong is logged: nothing is lost by it."""
+        """Vacuum the file to rest if no other process has it open, and be no longer one that has.
+
+        What goes wrong is logged: nothing is lost by it. A later access, as of another handler at exit, still works.
+        """
         if self.forked or self.closed:
             return  # a forked child that never touched the state leaves it to its parent
         if self.pending is not None and self.lock.owned():
@@ -200,13 +215,44 @@ class Store(Transactions):
             log.warning("left without compacting it: %s", error)
 
     def _rest_if_last(self) -> None:
+        with self.guard:
+            try:
+                self._vacuum_if_last()
+            finally:  # under the lock: of two that end at the same time the second must not see the first, too
+                self.seen = b""
+                self.presence.leave()
+                if platform.REPLACE_NEEDS_UNMAPPED:
+                    self.mapping.close()
+                    self.left = True
+
+    def _vacuum_if_last(self) -> None:
         found = platform.path_image(self.path)
         if found is None or found[:2] != (self.mapping.inode, self.mapping.size):
             # Not ours to write: only a commit writes it anew. Or an editor is half-way.
             log.warning("%s: was %s while in use; left so", self.file, "deleted" if found is None else "changed")
             return
-        if self.journal.start >= 0 and self.presence.is_only():
+        if self.journal.start >= 0 and self._is_last():
             self._vacuum_to_rest()
+
+    def let_go_if_asked(self) -> None:
+        """Let go of the file when another process is about to replace it, take it up again afterwards (see `idle`).
+
+        Quickly, as the other one waits: what is new in the file is read afterwards, so that no second vacuum overtakes.
+        """
+        if (self.page_bytes[LET_GO] == 0) == (self.mapping.descriptor >= 0):
+            return
+        with self.guard:
+            if self.closed:
+                return
+            with contextlib.suppress(StateError, OSError):  # told to whoever uses the state next
+                position = self.page.position
+                if not self.page_bytes[LET_GO]:
+                    if not self.left:
+                        self._follow_quietly()
+                elif not self.unsure and position.generation != self.journal.generation:
+                    self._move_over(position)
+            if self.page_bytes[LET_GO]:
+                self._let_go_of_file()
 
     def forget(self) -> None:
         """In a forked child: close what must not be shared; the rest happens at the first access."""

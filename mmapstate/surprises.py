@@ -13,7 +13,7 @@ from zlib import crc32
 
 from mmapstate import beside, content, nodes, platform, snapshot
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
-from mmapstate.format import DOUBTFUL, Image, Marker, Position
+from mmapstate.format import DOUBTFUL, LET_GO, Image, Marker, Position
 from mmapstate.journal import Journal
 from mmapstate.lock import open_sidecar
 from mmapstate.mapping import ControlPage, MappedFile
@@ -35,6 +35,7 @@ class Surprises(Vacuum):
     def _settle(self, purpose: str) -> None:
         """Find out what stands at the path, whatever happened, and agree with it. Under the locks and the guard."""
         self._look_at_sidecar()
+        self.page_bytes[LET_GO] = 0  # whoever asked for that has died: this thread has the lock
         if self.page.pending.generation:  # a vacuum's owner died: what it had not swapped in goes first
             platform.remove(beside.temporary_path(self.path, self.page.pending.generation))
         deadline = time.monotonic() + ENDLESS_EDIT
@@ -61,8 +62,7 @@ class Surprises(Vacuum):
                     settled = self._settle_own(file, data, parts)
                 else:
                     settled = self._adopt(file, data, parts)
-                if settled:
-                    self._vacuum_if_doubtful(purpose)
+                if settled and self._vacuum_if_doubtful(purpose):
                     return
             except StateFileError as error:
                 self.page.unsettled = True  # the others look closely too
@@ -123,8 +123,9 @@ class Surprises(Vacuum):
             return True
         announced = page.position if page.position.generation == found.generation else None
         if scan.bad >= 0 or (announced is not None and scan.tail < announced.tail):
-            if scan.bad < 0:
-                return self._adopt(file, data, parts)  # the tail went back: an older copy was put in its place
+            if scan.bad < 0 or not any(self.boot):
+                # The tail went back: an older copy was put in its place. Or nobody tells whether the power failed.
+                return self._adopt(file, data, parts)
             self._damaged(data, scan.bad)
         if not scan.clean and data[scan.tail : scan.tail + 1] != b"#":
             return self._adopt(file, data, parts)  # slack cut short by an editor, or NULs
@@ -311,18 +312,20 @@ class Surprises(Vacuum):
         self._stand_on(file, Journal.at_rest(file, new_generation(), crc32(file.read(0, file.size))))
         self._announce(None)
 
-    def _vacuum_if_doubtful(self, purpose: str) -> None:
-        """After a failed sync nobody commits to that file any more."""
+    def _vacuum_if_doubtful(self, purpose: str) -> bool:
+        """After a failed sync nobody commits to that file any more. Returns False: look again."""
         if not self.page_bytes[DOUBTFUL]:
-            return
+            return True
         if purpose != WRITE:
             self.page.unsettled = True  # whoever writes next comes here
-        else:
-            capacity = beside.region_size(self.journal.snapshot_end, 0, 0)
-            if not self._vacuum(capacity):
-                raise StateError(
-                    f"{self.file}: a sync failed, and the system refuses to replace the file; free the disk"
-                )
+            return True
+        try:
+            written = self._vacuum(beside.region_size(self.journal.snapshot_end, 0, 0))
+        except EditedMeanwhile:
+            return False
+        if not written:
+            raise StateError(f"{self.file}: a sync failed, and the system refuses to replace the file; free the disk")
+        return True
 
     def _look_at_sidecar(self) -> None:
         """Go on with a new sidecar where somebody removed or replaced the one in use."""

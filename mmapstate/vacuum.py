@@ -7,7 +7,7 @@ import random
 from zlib import crc32
 
 from mmapstate import beside, nodes, platform, snapshot
-from mmapstate.format import DOUBTFUL, Image, Marker, Position, find_marker, marker
+from mmapstate.format import DOUBTFUL, LET_GO, Image, Marker, Position, find_marker, marker
 from mmapstate.journal import Journal
 from mmapstate.mapping import MappedFile
 from mmapstate.picture import Picture, log
@@ -16,6 +16,7 @@ __all__ = ["NOTHING_THERE", "EditedMeanwhile", "Vacuum", "new_generation"]
 
 NOTHING_THERE = Image(0, -1, 0)
 
+LONGEST_LET_GO = 0.5  # seconds that a vacuum waits, on Windows, until nobody has the file open any more
 _MARKER_LENGTH = 256  # bytes, more than any marker of ours has
 
 
@@ -95,7 +96,8 @@ class Vacuum(Picture):
         """
         generation = new_generation()
         origin = self.journal.position if origin_known else None
-        text = snapshot.dump(nodes.plain_root(self.root))
+        line_end = snapshot.line_end_of(self.mapping.read(0, self.journal.snapshot_end))
+        text = snapshot.dump(nodes.plain_root(self.root), line_end=line_end)
         data = beside.whole_image(text, generation, origin, crc32(text), capacity)
         temporary = beside.temporary_path(self.path, generation)
         self.page.unsettled = True
@@ -151,31 +153,37 @@ class Vacuum(Picture):
             raise EditedMeanwhile
 
     def _swap(self, temporary: str, file: MappedFile) -> bool:
-        if platform.REPLACE_NEEDS_UNMAPPED:
-            self.mapping.close()
-            file.close()
-            self.presence.leave()
         try:
-            platform.replace(temporary, self.path)
+            if platform.REPLACE_NEEDS_UNMAPPED:
+                self._replace_when_free(temporary, file)
+            else:
+                platform.replace(temporary, self.path)
         except OSError as error:
             if not platform.is_refusal(error):
                 raise
             self._refused(error)
             platform.remove(temporary)
+            if self.mapping.descriptor < 0:
+                raise  # on Windows: another program has taken it for itself
             return False
-        finally:
-            if platform.REPLACE_NEEDS_UNMAPPED:
-                self._reopen(file)
+        if file.descriptor < 0:
+            raise EditedMeanwhile  # on Windows: the same, or put another file in its place
         return True
 
-    def _reopen(self, file: MappedFile) -> None:
-        """On Windows: open again what had to be let go, the new file or the old one."""
-        descriptor = platform.open_regular(self.path, write=True)
-        inode = platform.image_of(descriptor).inode
-        target = file if inode == file.inode else self.mapping
-        target.descriptor = descriptor
-        if target is self.mapping and self.journal.start >= 0:
-            target.map()
+    def _replace_when_free(self, temporary: str, file: MappedFile) -> None:
+        """On Windows: have all processes let go of the file, this one too, and replace it as soon as they have.
+
+        A process that is stopped does not let go, nor does another program: then it is given up after a while.
+        """
+        try:
+            file.close()
+            self.mapping.close()
+            self.page_bytes[LET_GO] = 1
+            platform.patiently(lambda: platform.replace(temporary, self.path), platform.is_refusal, LONGEST_LET_GO)
+        finally:
+            self.page_bytes[LET_GO] = 0
+            if not file.take_up(mapped=False):
+                self._take_up()
 
     def _refused(self, error: OSError) -> None:
         if not self.warned_of_refusal and not platform.WINDOWS:

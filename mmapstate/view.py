@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
@@ -58,7 +58,7 @@ class View:
         self.snapshot = (0, 0)
         if not os.path.exists(path):
             raise FileNotFoundError(2, "there is no state file to read", path)
-        with self.guard:
+        with self.guard, self._taken_up():
             self._load()
 
     def refresh(self) -> None:
@@ -73,11 +73,22 @@ class View:
                 raise
 
     def _refresh(self) -> None:
-        with self.guard:
+        with self.guard, self._taken_up():
             if time.monotonic() >= self.due or self.applying & 1:
                 self._look()
             elif self.mapping is not None and self.mapping.read(self.tail, self.tail + 1) not in (b"#", b""):
                 self._follow()
+
+    @contextlib.contextmanager
+    def _taken_up(self) -> Iterator[None]:
+        """On Windows, where nobody can replace a file that is open, have it open while it is read, and no longer."""
+        try:
+            if platform.REPLACE_NEEDS_UNMAPPED and self.mapping is not None and not self.mapping.take_up(mapped=False):
+                self.due = 0.0  # another file is there now
+            yield
+        finally:
+            if platform.REPLACE_NEEDS_UNMAPPED and self.mapping is not None:
+                self.mapping.close()
 
     def steady(self, read: Callable[..., _T], *args: Any) -> _T:
         """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""

@@ -1,4 +1,8 @@
-"""Processes for tests: fork a child, talk to it over pipes, kill it, end it. Each is ended by its own id."""
+"""Processes for tests: start a child, talk to it over a pipe, kill it, end it. Each is ended by its own id.
+
+`Child` forks where there is a fork. On Windows it starts a new interpreter and sends it the function by cloudpickle,
+closures included; a state that the function refers to is opened there anew.
+"""
 
 import contextlib
 import os
@@ -6,15 +10,20 @@ import pickle
 import select
 import signal
 import struct
+import subprocess
 import sys
 import threading
 import time
-import traceback
+from multiprocessing.connection import Listener
 
 import pytest
+import spawned
 from conftest import close_all_stores
+from spawned import Connected, serve
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+__all__ = ["Child", "held_by_a_thread", "needs_fork", "not_on_windows"]
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="it is about fork, which this system has not")
 
 
 def not_on_windows(reason):
@@ -42,8 +51,8 @@ def held_by_a_thread(context):
         thread.join()
 
 
-class Child:
-    """A forked child that runs ``function(talk, *arguments)``; `talk` is its end of the line to the parent."""
+class _Child:
+    """A child process that runs ``function(talk, *arguments)``; `talk` is its end of the line to the parent."""
 
     def __init__(self, function, *arguments):
         close_all_stores()  # it shall open what it uses by itself; test forking an open state with `share`
@@ -51,34 +60,10 @@ class Child:
 
     @classmethod
     def share(cls, function, *arguments):
-        """Fork with the states of this process open."""
+        """Start it with the states of this process open."""
         child = cls.__new__(cls)
         child._start(function, arguments)
         return child
-
-    def _start(self, function, arguments):
-        up_read, up_write = os.pipe()
-        down_read, down_write = os.pipe()
-        sys.stdout.flush()
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.close(up_read)
-            os.close(down_write)
-            status = 1
-            try:
-                talk = Line(down_read, up_write)
-                result = function(talk, *arguments)
-                talk.send(("result", result))
-                status = 0
-            except BaseException as error:
-                with contextlib.suppress(BaseException):
-                    talk.send(("error", f"{error!r}\n{traceback.format_exc()}"))
-            finally:
-                os._exit(status)
-        os.close(up_write)
-        os.close(down_read)
-        self.line = Line(up_read, down_write)
-        self.status = None
 
     def send(self, message):
         self.line.send(message)
@@ -100,10 +85,49 @@ class Child:
 
     def kill(self):
         """Kill the child as ``kill -9`` does and return all messages it had sent."""
-        os.kill(self.pid, signal.SIGKILL)
-        messages = list(self.line.drain())
+        self._kill()
+        messages = list(self.drain())
         self.wait()
         return messages
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.status is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._kill()
+            self.wait()
+
+
+class Forked(_Child):
+    def _start(self, function, arguments):
+        up_read, up_write = os.pipe()
+        down_read, down_write = os.pipe()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(up_read)
+            os.close(down_write)
+            status = 1
+            try:
+                status = 0 if serve(function, Line(down_read, up_write), arguments) else 1
+            finally:
+                os._exit(status)
+        os.close(up_write)
+        os.close(down_read)
+        self.line = Line(up_read, down_write)
+        self.status = None
+
+    def drain(self):
+        """Yield all messages up to the end of the child."""
+        return self.line.drain()
+
+    def _kill(self):
+        os.kill(self.pid, signal.SIGKILL)
+
+    def was_killed(self):
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
 
     def stop(self):
         os.kill(self.pid, signal.SIGSTOP)
@@ -117,14 +141,61 @@ class Child:
             self.line.close()
         return self.status
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
+class Spawned(_Child):
+    def _start(self, function, arguments):
+        import cloudpickle
+
+        module = sys.modules[function.__module__]
+        if module.__name__.startswith("test_"):  # sent along, as to import it there takes longer than the test
+            cloudpickle.register_pickle_by_value(module)
+        with Listener() as listener:
+            self.process = subprocess.Popen([sys.executable, spawned.__file__, listener.address])
+            connection = listener.accept()
+        self.pid = self.process.pid
+        self.line = Connected(connection)
+        self.status = None
+        connection.send(sys.path)
+        connection.send_bytes(cloudpickle.dumps((function, arguments)))
+
+    def drain(self):
+        """Yield all messages up to the end of the child."""
+        with contextlib.suppress(EOFError, OSError):
+            alive = True
+            while alive:
+                alive = self.process.poll() is None  # Wine does not always end a recv that waits for a killed child
+                while self.line.ready(0.1):
+                    yield self.line.connection.recv()
+
+    def _kill(self):
+        self.process.kill()  # TerminateProcess
+
+    def was_killed(self):
+        return self.status in (1, signal.SIGTERM)  # by `kill`, by `kill_myself`
+
+    def stop(self):
+        self._of_the_kernel("NtSuspendProcess")
+
+    def resume(self):
+        self._of_the_kernel("NtResumeProcess")
+
+    def _of_the_kernel(self, call):
+        import ctypes
+
+        kernel = ctypes.windll.kernel32
+        kernel.OpenProcess.restype = ctypes.c_void_p
+        handle = ctypes.c_void_p(kernel.OpenProcess(0x0800, False, self.pid))  # PROCESS_SUSPEND_RESUME
+        assert getattr(ctypes.windll.ntdll, call)(handle) == 0
+        kernel.CloseHandle(handle)
+
+    def wait(self):
         if self.status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            self.wait()
+            self.status = self.process.wait()
+            self.line.close()
+        return self.status
+
+
+Child = Forked if hasattr(os, "fork") else Spawned
 
 
 class Line:

@@ -266,7 +266,6 @@ class TestInTheWay:
         state.n = 1
         assert on_disk(path) == state == {"n": 1, "name": "b"}
 
-    @needs_fork
     def test_a_record_of_another_process(self, path):
         state = PersistedState(path, n=0)
         roads = Roads(state)
@@ -281,7 +280,6 @@ class TestInTheWay:
         assert roads.long == 1
         assert on_disk(path) == state == {"n": 11, "m": 1}
 
-    @needs_fork
     def test_a_vacuum_of_another_process(self, path):
         state = PersistedState(path, n=0)
         Roads(state)
@@ -290,7 +288,6 @@ class TestInTheWay:
         state.n = 7
         assert on_disk(path) == state == {"n": 7}
 
-    @needs_fork
     @pytest.mark.parametrize("unsettled", [0, 1])
     def test_a_record_that_its_writer_died_over_before_it_was_announced(self, path, unsettled):
         state = PersistedState(path, n=0)
@@ -310,7 +307,6 @@ class TestInTheWay:
         state.n = 7
         assert on_disk(path) == state == {"n": 7, "m": 5}
 
-    @needs_fork
     def test_junk_of_a_writer_that_died_before_its_commit(self, path):
         """It is longer than the next record, which would end in the middle of it."""
         state = PersistedState(path, n=0)
@@ -334,7 +330,6 @@ class TestInTheWay:
             data = file.read()
         assert data[state._store.journal.tail :].rstrip(b" ") == b"#"
 
-    @needs_fork
     def test_another_process_with_the_lock(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0.05)
         Roads(state)
@@ -356,7 +351,6 @@ class TestInTheWay:
         state.n += 1
         assert on_disk(path) == {"n": 11}
 
-    @needs_fork
     def test_a_fork(self, path):
         state = PersistedState(path, n=0)
         Roads(state)

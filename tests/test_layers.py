@@ -37,6 +37,7 @@ LAYERS = (
     "surprises",
     "committer",
     "transactions",
+    "idle",
     "store",
     "registry",
     "view",

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
+from processes import Child, not_on_windows
 
 import mmapstate
 from mmapstate import PersistedState, mapping, platform
@@ -76,7 +76,6 @@ class TestWhereStoresIntoAMapWouldBeUnsafe:
             state.n += 1
             assert (state.n, len(state.queue)) == (201, 200)
 
-    @needs_fork
     def test_a_writer_killed_in_the_middle_is_cleaned_up_after(self, path):
         state = PersistedState(path, n=0)
 
@@ -94,7 +93,7 @@ class TestWhereStoresIntoAMapWouldBeUnsafe:
         assert on_disk(path) == state
 
 
-@needs_fork
+@not_on_windows("there are no limits on the size of a file")
 class TestARegionThatCannotGrow:
     def test_the_change_is_an_os_error_and_nothing_of_it_stays(self, path):
         """The system writes what is below the limit, and refuses the rest: it is taken back."""

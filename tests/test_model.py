@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
+from processes import Child
 
 import mmapstate
 
@@ -181,7 +181,6 @@ class ThreeProcesses(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-@needs_fork
 def test_three_processes_equal_a_model_of_plain_data():
     ThreeProcesses.made = 0
     run_state_machine_as_test(

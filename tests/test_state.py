@@ -16,7 +16,7 @@ import pytest
 import yaml
 from conftest import close_all_stores, open_descriptors
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork, not_on_windows
+from processes import Child, not_on_windows
 
 import mmapstate
 from mmapstate import PersistedState, registry
@@ -225,7 +225,6 @@ class TestOpen:
             PersistedState(tmp_path / "missing" / "x.state")
         assert caught.value.filename == str(tmp_path / "missing" / "x.state")
 
-    @needs_fork
     @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root becomes somebody else")
     def test_who_may_not_write_the_file_is_told_of_readonly_and_leaves_nothing(self):
         def become_nobody(talk, target):
@@ -482,7 +481,6 @@ class TestCopies:
         state = PersistedState(path, a={"b": [1]})
         assert type(pickle.loads(pickle.dumps(state.a))) is dict
 
-    @needs_fork
     def test_repr_shows_what_another_process_has_committed(self, path):
         state = PersistedState(path, n=0, d={"n": 0})
 

@@ -4,15 +4,15 @@ import errno
 import glob
 import logging
 import os
-import signal
 import threading
 import time
 
 import pytest
 import yaml
-from conftest import open_descriptors
+from conftest import on_an_open_file, open_descriptors
 from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
+from processes import Child
+from spawned import kill_myself
 
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateFileError, beside, platform, registry
@@ -26,15 +26,22 @@ def read(path):
 
 def put(path, data, *, settled=True):
     """Write a file as an editor does that truncates and writes; `settled`: as if that were long ago."""
-    with open(path, "wb") as file:
-        file.write(data)
-    if settled:
-        os.utime(path, (1, 1))
+    with on_an_open_file():
+        with open(path, "wb") as file:
+            file.write(data)
+        if settled:
+            os.utime(path, (1, 1))
 
 
 def put_by_rename(path, data, *, settled=True):
     put(path + ".new", data, settled=settled)
-    os.replace(path + ".new", path)
+    with on_an_open_file():
+        os.replace(path + ".new", path)
+
+
+def remove(path):
+    with on_an_open_file():
+        os.unlink(path)
 
 
 def look(state):
@@ -333,12 +340,12 @@ class TestEdits:
         found = os.stat(path)
         with open(path, "r+b") as file:
             file.write(b"a: 22")
-        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+        with on_an_open_file():
+            os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
         state.vacuum()
         assert on_disk(path) == {"a": 22, "b": 1}
         assert state.a == 22
 
-    @needs_fork
     def test_idle_processes_follow_an_adoption(self, path):
         state = PersistedState(path, a=1, d={"x": 1})
 
@@ -356,7 +363,6 @@ class TestEdits:
             child.send("now")
             assert child.result() == (2, 5, True)
 
-    @needs_fork
     def test_the_idle_process_that_stood_at_the_last_position_keeps_what_was_superseded(self, path):
         state = PersistedState(path, a=1)
 
@@ -383,7 +389,6 @@ class TestEdits:
         assert yaml.safe_load(read(kept)) == {"a": 2}
 
 
-@needs_fork
 class TestSleepers:
     """A process that stood somewhere long ago takes nothing but the present state for it."""
 
@@ -422,7 +427,7 @@ class TestSleepers:
 
             def last(source, target):
                 replace(source, target)
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_myself()
 
             platform.replace = last
             PersistedState(path).vacuum()
@@ -438,7 +443,7 @@ class TestSleepers:
             assert child.receive() == "ready"
             child.send("end")
             child.wait()
-            assert os.WTERMSIG(child.status) == signal.SIGKILL
+            assert child.was_killed()
         with Child.share(come) as child:  # it cleans up
             assert child.result() == {"n": 11, "k": "acknowledged"}
         assert state == {"n": 11, "k": "acknowledged"}
@@ -452,7 +457,8 @@ class TestSleepers:
             state = PersistedState(path, n=0)
             child.send("go")
             assert child.receive() == 12
-            kind(path)
+            with on_an_open_file():
+                kind(path)
             child.send("look")
             assert child.receive() == 12
             state.m = 1
@@ -479,7 +485,7 @@ class TestSleepers:
     def test_what_was_deleted_in_use_is_kept_when_a_program_comes_and_creates_it_anew(self, path):
         state = PersistedState(path, n=0)
         state.k = "acknowledged"
-        os.unlink(path)
+        remove(path)
 
         def come(talk):
             registry._places.clear()
@@ -525,7 +531,6 @@ class TestDamage:
         talk.send("done")
         talk.receive(1000)
 
-    @needs_fork
     def test_bad_bytes_in_the_same_boot_are_a_damaged_state_error_with_the_offset(self, broken_path):
         offset = self.damaged(broken_path)
         before = read(broken_path)
@@ -536,7 +541,6 @@ class TestDamage:
         with pytest.raises(DamagedStateError):
             mmapstate.open(broken_path, readonly=True)
 
-    @needs_fork
     def test_bad_bytes_of_another_boot_give_the_good_prefix_and_keep_the_file(self, path, monkeypatch, caplog):
         self.damaged(path)
         before = read(path)
@@ -548,7 +552,6 @@ class TestDamage:
         assert "offset" in caplog.text
         assert on_disk(path) == {"a": 1}
 
-    @needs_fork
     @pytest.mark.parametrize("harm", [lambda marker: marker[:30], lambda marker: marker.replace(b" from", b"0 from")])
     def test_a_marker_that_changed_is_damage_like_a_record(self, broken_path, monkeypatch, caplog, harm):
         with Child(self.leave_live, broken_path) as child:
@@ -599,7 +602,7 @@ class TestDamage:
 class TestDeletion:
     def test_a_file_deleted_while_running_is_written_anew_by_the_next_commit(self, path, caplog):
         state = PersistedState(path, a=1)
-        os.unlink(path)
+        remove(path)
         look(state)
         assert state.a == 1
         assert not os.path.exists(path)
@@ -609,17 +612,18 @@ class TestDeletion:
         assert on_disk(path) == {"a": 1, "b": 2}
         assert "written anew" in caplog.text
 
-    @pytest.mark.parametrize("remove", [os.unlink, lambda path: os.truncate(path, 0)], ids=["deleted", "emptied"])
+    @pytest.mark.parametrize("remove", [os.unlink, lambda path: open(path, "wb").close()], ids=["deleted", "emptied"])
     def test_close_never_recreates_it_and_says_so(self, path, caplog, remove):
         state = PersistedState(path, a=1)
-        remove(path)
+        with on_an_open_file():
+            remove(path)
         state.close()
         assert not os.path.exists(path) or read(path) == b""
         assert "while in use; left so" in caplog.text
 
     def test_deleted_and_created_by_an_editor_is_an_edit(self, path):
         state = PersistedState(path, a=1)
-        os.unlink(path)
+        remove(path)
         put(path, b"a: 2\n")
         look(state)
         state.b = 1
@@ -637,18 +641,19 @@ class TestDeletion:
         for cut in range(0, 400, 7):
             state = PersistedState(path, a=1)
             state.update({f"k{n}": "v" * 10 for n in range(5)})
-            os.truncate(path, max(1, os.path.getsize(path) - 16000 - cut))
-            os.utime(path, (1, 1))
+            with on_an_open_file():
+                os.truncate(path, max(1, os.path.getsize(path) - 16000 - cut))
+                os.utime(path, (1, 1))
             try:
                 state.c = 1
             except StateFileError:
                 pass
             state.close()
-            os.unlink(path)
+            remove(path)
 
     def test_a_sidecar_deleted_while_running_is_made_again(self, path):
         state = PersistedState(path, a=1)
-        os.unlink(path + "-lock")
+        remove(path + "-lock")
         look(state)
         state.a = 2
         assert os.path.exists(path + "-lock")
@@ -657,18 +662,16 @@ class TestDeletion:
                 assert other.result() == 2
         assert on_disk(path)["a"] == 3
 
-    @needs_fork
-    @needs_fork
     def test_a_new_sidecar_that_is_locked_costs_no_descriptor_and_no_lock(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0.02)
-        os.unlink(path + "-lock")
+        remove(path + "-lock")
 
         def hold(talk):
             descriptor = os.open(path + "-lock", os.O_RDWR | os.O_CREAT, 0o600)
             file_lock(descriptor, EXCLUSIVE)
             talk.send("held")
             talk.receive()
-            os.unlink(path + "-lock")
+            remove(path + "-lock")
 
         with Child.share(hold) as child:
             assert child.receive() == "held"
@@ -698,7 +701,7 @@ class TestDeletion:
 
         with Child.share(count) as child:
             child.receive()
-            os.unlink(path + "-lock")
+            remove(path + "-lock")
             time.sleep(0.06)
             child.send("go")
             for _ in range(200):
@@ -737,7 +740,6 @@ class TestRefusal:
         with open(path) as file:
             assert yaml.safe_load(file) == {"queue": list(range(2000))}
 
-    @needs_fork
     def test_the_others_follow_a_region_that_grew_in_place(self, path, monkeypatch):
         state = PersistedState(path, n=0)
 
@@ -790,7 +792,7 @@ class TestRefusal:
 
     def test_a_failed_sync_takes_the_record_back_and_the_next_commit_goes_to_a_new_file(self, path, monkeypatch):
         state = mmapstate.open(path, {"a": 1}, durability="power")
-        inode = os.stat(path).st_ino
+        inode = platform.path_image(path).inode
 
         def fail(descriptor):
             raise OSError(errno.EIO, "Input/output error")
@@ -803,7 +805,7 @@ class TestRefusal:
         monkeypatch.undo()
         state.a = 3
         assert on_disk(path) == {"a": 3}
-        assert os.stat(path).st_ino != inode
+        assert platform.path_image(path).inode != inode
 
 
 def test_messages_go_to_the_logger_of_the_package(path, caplog):

@@ -519,6 +519,7 @@ class TestRefusals:
         assert on_disk(path) == state.plain()
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no limit on the size of a file on this system")
+    @not_on_windows("there are no limits on the size of a file")
     def test_a_full_disk_does_not_keep_small_ones_from_working_after_a_large_one(self, path):
         def fill(talk):
             import resource
@@ -831,7 +832,6 @@ class TestTasks:
         assert on_disk(path) == {"a": 2}
 
 
-@needs_fork
 class TestProcesses:
     def test_other_processes_see_none_or_all(self, path):
         PersistedState(path, a=0, b=0, c=[]).close()
@@ -920,6 +920,7 @@ class TestProcesses:
         assert state.plain() == on_disk(path) == {"a": 1, "c": [1]}
         state.a = 3
 
+    @needs_fork
     @pytest.mark.parametrize("changed", [False, True])
     def test_a_child_forked_inside_is_outside_of_it(self, path, changed):
         state = mmapstate.open(path, {"a": 1, "c": [1], "d": {"e": {"f": 1}}})
@@ -947,6 +948,7 @@ class TestProcesses:
                 assert forked.receive() == expected
                 assert forked.result() == expected
 
+    @needs_fork
     def test_a_child_of_a_child_forked_inside_sees_what_was_before(self, path):
         """As who becomes a daemon does: the one in between never touches the state."""
         state = mmapstate.open(path, {"a": 1, "c": [1]})
@@ -972,6 +974,7 @@ class TestProcesses:
             assert forked.result() == {"a": 1, "c": [1]}
         assert on_disk(path) == state.plain() == {"a": 1, "c": [1], "b": 1}
 
+    @needs_fork
     def test_a_child_forked_inside_sees_what_was_before_and_leaves_the_block_without_a_commit(self, path):
         state = mmapstate.open(path, {"a": 1, "c": [1, [2]]})
         inner = state["c"][1]
@@ -1083,8 +1086,8 @@ class TestEdits:
         assert state.a == 7
 
 
-@needs_fork
 class TestInterrupts:
+    @not_on_windows("there is no timer that sends signals there")
     def test_an_interrupt_at_any_moment_leaves_memory_and_file_alike(self, path):
         """A timer of random length interrupts transactions; what is left is always the last committed one.
 

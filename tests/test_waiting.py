@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from processes import Child, needs_fork
+from processes import Child
 
 import mmapstate
 from mmapstate import ClosedError, PersistedState, StateError
@@ -73,7 +73,6 @@ class TestWhatWakesIt:
         thread.join()
         assert (1, 0) not in seen
 
-    @needs_fork
     def test_a_change_of_another_process(self, path):
         PersistedState(path, a=0, b=0).close()
 
@@ -90,7 +89,6 @@ class TestWhatWakesIt:
                 assert state.wait_for(lambda: state.b == number, timeout=30)  # noqa: B023
             child.result()
 
-    @needs_fork
     @pytest.mark.parametrize("readonly", [False, True])
     def test_a_vacuum_and_what_comes_after(self, path, readonly):
         PersistedState(path, a=0).close()

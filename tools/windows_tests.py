@@ -1,13 +1,15 @@
-"""Runs a command with a real Windows CPython, under Wine, against this checkout.
+"""Runs the tests, or another command, with a real Windows CPython, under Wine, against this checkout.
 
-    python tools/windows_run.py -- -m mmapstate demo
-    python tools/windows_run.py --timeout 300 -- -m pytest tests/test_x.py
-    python tools/windows_run.py --prepare-only
+    python tools/windows_tests.py
+    python tools/windows_tests.py --timeout 300 -- -m pytest tests/test_x.py
+    python tools/windows_tests.py -- -m mmapstate demo
+    python tools/windows_tests.py --prepare-only
 
-What follows ``--`` goes to ``python.exe``, with the root of the checkout as working directory and on PYTHONPATH. Wine,
-the interpreter and the wheels are fetched once, with apt-get and ``pip download``, into a folder outside the checkout,
-which also takes the caches of Python, pytest and Hypothesis. Runs that share a folder take turns: give another
-``--folder`` to run side by side.
+Without a command it is the whole suite, with a tenth of the rounds unless MMAPSTATE_TEST_COUNTS says otherwise; the
+reasons for what is skipped are shown. What follows ``--`` goes to ``python.exe``, with the root of the checkout as
+working directory and on PYTHONPATH. Wine, the interpreter and the wheels are fetched once, with apt-get and ``pip
+download``, into a folder outside the checkout, which also takes the caches of Python, pytest and Hypothesis. Runs that
+share a folder take turns: give another ``--folder`` to run side by side.
 
 The exit code is the command's, but for 77 (the tools cannot be had here; one line on stderr says why), 124 (the timeout
 passed) and 128 + N (ended by signal N). Every Wine process of the folder is ended when the command is.
@@ -40,6 +42,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_FOLDER = Path("~/.cache/mmapstate-windows")
 DEFAULT_TIMEOUT = 900.0
 
+WHOLE_SUITE = ("-m", "pytest")
+
 CANNOT_PREPARE = 77
 TIMED_OUT = 124
 
@@ -47,7 +51,7 @@ TIMED_OUT = 124
 INTERPRETERS = {"3.12": "3.12.1", "3.13": "3.13.1"}
 
 # colorama is named because pip judges `sys_platform == "win32"` by the machine that it runs on.
-WHEELS = ("portalocker>=4.2", "PyYAML", "pytest", "hypothesis", "pytest-timeout", "colorama")
+WHEELS = ("portalocker>=4.2", "PyYAML", "pytest", "hypothesis", "pytest-timeout", "cloudpickle", "tzdata", "colorama")
 
 # Seconds for each step of the preparation, and for Wine's processes to be gone after they were told to end.
 STEP_TIMEOUT = 600.0
@@ -63,7 +67,7 @@ DROPPED_VARIABLES = {
 }
 
 SITECUSTOMIZE = '''\
-"""Written by tools/windows_run.py: two faults of Wine mended, so that tests may run.
+"""Written by tools/windows_tests.py: two faults of Wine mended, so that tests may run.
 
 msvcrt.locking: Wine refuses a lock but leaves errno at 0, so that nobody can tell "taken" from another fault; and its
 blocking modes give up after about 10 milliseconds, where Windows makes ten tries a second apart.
@@ -122,8 +126,12 @@ class Workshop:
     @contextlib.contextmanager
     def reserved(self) -> Iterator[None]:
         """Hold the folder for this run alone: ending Wine's processes ends those of every run in the same prefix."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "ab") as lock:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock_file = open(self.folder / "lock", "ab")  # noqa: SIM115
+        except OSError as error:
+            raise CannotPrepare(f"the folder cannot be used: {error}") from error
+        with lock_file as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -201,7 +209,7 @@ class Workshop:
 
     def ensure_wheels(self) -> None:
         packages = self.interpreter / "Lib" / "site-packages"
-        marker = packages / "windows_run.txt"
+        marker = packages / "windows_tests.txt"
         wanted = "\n".join(WHEELS)
         if not marker.exists() or marker.read_text(encoding="utf-8") != wanted:
             say(f"fetching the wheels for CPython {self.python}")
@@ -340,7 +348,7 @@ def on_windows(path: Path, separator: str = "\\") -> str:
 
 
 def say(message: str) -> None:
-    print(f"windows_run: {message}", file=sys.stderr, flush=True)
+    print(f"windows_tests: {message}", file=sys.stderr, flush=True)
 
 
 def exit_on_signal(number: int, _frame: FrameType | None) -> None:
@@ -361,15 +369,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="how long the command may take, preparation not counted (%(default)s)",
     )
     parser.add_argument("--prepare-only", action="store_true", help="fetch what is missing, and run nothing")
-    parser.add_argument("command", nargs="*", metavar="-- ARGUMENT", help="the arguments of python.exe")
+    parser.add_argument("command", nargs="*", metavar="-- ARGUMENT", help="the arguments of python.exe (all tests)")
     split = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:split])
     options.command += arguments[split + 1 :]
     options.folder = options.folder.expanduser().resolve()
     if options.folder == CHECKOUT or CHECKOUT in options.folder.parents:
         parser.error("the folder must not be inside the checkout")
-    if not options.command and not options.prepare_only:
-        parser.error("give the arguments of python.exe after --")
+    if not options.command:
+        options.command += WHOLE_SUITE
+        os.environ.setdefault("MMAPSTATE_TEST_COUNTS", "tenth")
     return options
 
 
