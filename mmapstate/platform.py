@@ -29,11 +29,11 @@ __all__ = [
     "is_in_use",
     "is_refusal",
     "keep_ownership",
-    "long_path",
     "open_regular",
     "path_image",
     "patiently",
     "read",
+    "real_path",
     "remove",
     "replace",
     "seek",
@@ -127,9 +127,16 @@ def patiently(call: Callable[[], _T], passes: Callable[[OSError], bool], seconds
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
+def real_path(path: str | bytes) -> str | bytes:
+    """Return the path of the file that `path` leads to, absolute and through all links."""
+    if WINDOWS and isinstance(path, str):
+        return os.path.realpath(long_path(os.path.abspath(path)))
+    return os.path.realpath(path)
+
+
 def long_path(path: str) -> str:
-    """Return an absolute path in the form that Windows takes at any length, if it is long."""
-    if not WINDOWS or len(path) <= _LONGEST_PLAIN_PATH or path.startswith("\\\\?\\"):
+    """Return an absolute path of Windows in the form that it takes at any length, if it is long."""
+    if len(path) <= _LONGEST_PLAIN_PATH or path.startswith("\\\\?\\"):
         return path
     return "\\\\?\\UNC" + path[1:] if path.startswith("\\\\") else "\\\\?\\" + path
 

@@ -45,7 +45,7 @@ class _Place:
 
 _LONGEST_STOP = 1.0  # seconds that a fork waits for other threads
 
-_places: dict[str, _Place] = {}
+_places: dict[str, _Place] = {}  # by real path; on Windows, where letter case makes no other file, in lower case
 _lock_of_places = [threading.RLock()]  # one, renewed in a forked child
 
 
@@ -56,7 +56,7 @@ def enter(path: str, handle: Handle, *, timeout: float | None, exclusive: bool) 
     process has the state open with the other choice of `exclusive`, and what opening raises.
     """
     with _lock_of_places[0]:
-        place = _places.setdefault(path, _Place())
+        place = _places.setdefault(os.path.normcase(path), _Place())
     with place.lock:
         store = place.store
         if store is not None and store.exclusive != exclusive and not place.handles:
@@ -82,7 +82,7 @@ def enter(path: str, handle: Handle, *, timeout: float | None, exclusive: bool) 
 def leave(path: str, handle: Handle) -> None:
     """Take `handle` off the users of its store; the last one closes it."""
     with _lock_of_places[0]:
-        place = _places.get(path)
+        place = _places.get(os.path.normcase(path))
     if place is None:
         return
     with place.lock:

@@ -73,10 +73,9 @@ class State(StateDict):
             raise TypeError(f"defaults is a {type(defaults).__name__}; it can be a mapping of keys to values")
         if readonly and exclusive:
             raise ValueError("readonly=True and exclusive=True exclude each other")
-        real = os.path.realpath(os.fspath(path))
+        real = platform.real_path(os.fspath(path))
         if not isinstance(real, str):
             raise TypeError("the path must be text, not bytes")
-        real = platform.long_path(real)
         declared = type(self)._declared.read()
         checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
         misfit = declared.misfit(checked)

