@@ -7,7 +7,6 @@ import json
 import math
 import pickle
 import threading
-import time
 from datetime import date, datetime, timezone
 
 import pytest
@@ -691,22 +690,15 @@ class TestMoved:
             held[2]["port"] = 33
 
     def test_an_insert_at_the_front_of_a_long_list_touches_no_child(self):
-        """It takes less than a hundredth of the time of touching all; a later write finds its index."""
+        """What each remembers of its place stays as it was; a later write finds its index."""
         tree = MemoryTree({"l": [{"n": n} for n in range(100_000)]})
         node = tree.root["l"]
         items = node._items.copy()
         hints = [item._key for item in items]
-        begun = time.perf_counter()
-        for item in items:
-            assert item._parent is node
-        touching_all = time.perf_counter() - begun
-        times = []
         for number in range(5):
-            begun = time.perf_counter()
             node.insert(0, number)
-            times.append(time.perf_counter() - begun)
         assert [item._key for item in items] == hints
-        assert min(times) < max(touching_all / 100, 0.0005)
+        assert all(item._parent is node for item in items)
         with records_of(tree, [("set", ["l", 50_005], "n", "here")]):
             items[50_000]["n"] = "here"
         assert items[50_000]._key == 50_005
