@@ -10,6 +10,7 @@ import os
 import random
 import re
 import time
+from zlib import crc32
 
 from mmapstate import platform
 from mmapstate.format import Position, marker
@@ -44,11 +45,14 @@ def region_size(snapshot: int, before: int, need: int) -> int:
     return max(size, need + 4096)
 
 
-def whole_image(snapshot: bytes, generation: int, origin: Position | None, snapshot_crc: int, capacity: int) -> bytes:
-    """Return the bytes of a file: the snapshot, and with a `capacity` the marker and slack of that many bytes."""
+def whole_image(snapshot: bytes, generation: int, origin: Position | None, capacity: int) -> tuple[bytes, int]:
+    """Return the bytes of a file, and where its snapshot ends: with a `capacity` marker and slack follow."""
     if not capacity:
-        return snapshot
-    return b"%b%b#%b" % (snapshot, marker(generation, origin, snapshot_crc), b" " * (capacity - 1))
+        return snapshot, len(snapshot)
+    bare = snapshot != b"" and not snapshot.endswith(b"\n")
+    snapshot += b"\n" * bare
+    line = marker(generation, origin, crc32(snapshot), bare=bare)
+    return b"%b%b#%b" % (snapshot, line, b" " * (capacity - 1)), len(snapshot)
 
 
 def temporary_path(path: str, generation: int) -> str:

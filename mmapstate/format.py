@@ -55,6 +55,7 @@ offset  bytes
 8       1      unsettled: 1 while a holder of the lock changes anything; found set, its owner has died
 9       1      let go: 1 while a vacuum waits for the other processes to unmap the file (Windows)
 10      1      doubtful: 1 after a sync of the image failed; who writes next writes a new file
+11      1      plain: 1 where the snapshot is known to be what a dump of the state gives, with nothing in it to keep
 16      16     position: generation and tail as announced last; readers compare these bytes
 32      16     the position the present image was made from (zeros: made from none)
 48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
@@ -87,6 +88,7 @@ __all__ = [
     "NO_POSITION",
     "PAGE_SIZE",
     "PENDING",
+    "PLAIN",
     "POSITION",
     "RECORD",
     "START",
@@ -121,6 +123,7 @@ MARKER_START = b"--- # mmapstate journal "
 _UNBORN_START = b"#" + MARKER_START[1:]
 _UNBORN_SHORTEST = len(b"#-- #")  # less may be anybody's comment
 _ADVICE = b"newer changes follow; stop the programs before editing"
+_BARE = b"; the last line above had no end"
 _MARKER = re.compile(
     rb"[#-]-- # mmapstate journal (?P<version>\S+)"
     rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]+)|-) (?P<crc>[0-9a-f]{8})"
@@ -137,6 +140,7 @@ MAGIC = b"mmapst\x00\x01"
 UNSETTLED = 8
 LET_GO = 9
 DOUBTFUL = 10
+PLAIN = 11
 POSITION = slice(16, 32)
 TAIL_WORD = 3  # the second half of the position, counted in words of 8 bytes
 FROM = slice(32, 48)
@@ -169,7 +173,10 @@ class Image(NamedTuple):
 
 
 class Marker(NamedTuple):
-    """The line that begins a journal: where it stands, and what it says."""
+    """The line that begins a journal: where it stands, and what it says.
+
+    ``bare`` says that the snapshot's last line had no end, before the journal was begun.
+    """
 
     start: int
     end: int
@@ -177,6 +184,7 @@ class Marker(NamedTuple):
     generation: int
     origin: Position | None
     snapshot_crc: int
+    bare: bool = False
 
 
 class Scan(NamedTuple):
@@ -198,11 +206,11 @@ def seed(generation: int) -> int:
     return crc32(b"%016x" % generation)
 
 
-def marker(generation: int, origin: Position | None, snapshot_crc: int) -> bytes:
+def marker(generation: int, origin: Position | None, snapshot_crc: int, *, bare: bool = False) -> bytes:
     """Return the line that begins a journal, LF included."""
     came_from = b"%016x:%d" % origin if origin else b"-"
-    return b"%s%d %016x from %s %08x %s\n" % (
-        MARKER_START, JOURNAL_VERSION, generation, came_from, snapshot_crc, _ADVICE
+    return b"%s%d %016x from %s %08x %s%s\n" % (
+        MARKER_START, JOURNAL_VERSION, generation, came_from, snapshot_crc, _ADVICE, _BARE if bare else b""
     )  # fmt: skip
 
 
@@ -334,7 +342,8 @@ def _read_marker(data: bytes, start: int) -> Marker:
     if match["generation"] is None:
         return Marker(start, end, version if version != "1" else DAMAGED, 0, None, 0)
     origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
-    return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16))
+    bare = data[start:end].rstrip(b"\r\n").endswith(_BARE)
+    return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16), bare)
 
 
 def _record_at(data: bytes, start: int, crc: int) -> _Found | None:

@@ -20,9 +20,10 @@ COMMITTED = ord("-")
 class Journal:
     """The position of a process in the journal of `file`; at rest (`start` is -1) there is none to append to."""
 
-    __slots__ = ("crc", "end", "end_start", "file", "generation", "snapshot_crc", "start", "tail")
+    __slots__ = ("bare", "crc", "end", "end_start", "file", "generation", "snapshot_crc", "start", "tail")
 
     def __init__(self, file: MappedFile, generation: int, start: int, tail: int, crc: int, snapshot_crc: int) -> None:
+        self.bare = False  # whether the snapshot's last line has an end only because of the journal behind it
         self.file = file
         self.generation = generation
         self.start = start
@@ -41,6 +42,7 @@ class Journal:
     def begun(cls, file: MappedFile, marker: Marker) -> Journal:
         """Return the position just behind the marker, before the first record."""
         journal = cls(file, marker.generation, marker.start, marker.end, seed(marker.generation), marker.snapshot_crc)
+        journal.bare = marker.bare
         journal.stand(marker.end, journal.crc)
         return journal
 

@@ -15,7 +15,7 @@ from zlib import crc32
 from mmapstate import changes, nodes, platform
 from mmapstate.declared import Declared
 from mmapstate.errors import StateFileError
-from mmapstate.format import POSITION, Marker, Position, find_marker
+from mmapstate.format import POSITION, Position, find_marker
 from mmapstate.journal import Journal
 from mmapstate.lock import Presence, StoreLock, new_thread_lock
 from mmapstate.mapping import ControlPage, MappedFile
@@ -169,8 +169,7 @@ class Picture:
         found = find_marker(file.read(start, start + _MARKER_LENGTH))
         if found is None or found.start != 0 or found.generation != position.generation:
             return None
-        shifted = Marker(start, start + found.end, found.version, found.generation, found.origin, found.snapshot_crc)
-        return Journal.begun(file, shifted)
+        return Journal.begun(file, found._replace(start=start, end=start + found.end))
 
     def _stand_on(self, file: MappedFile, journal: Journal) -> None:
         """Make `file` the one this process reads and writes. Under the guard."""

@@ -22,7 +22,18 @@ import yaml
 from mmapstate.errors import StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, is_storable_int, same
 
-__all__ = ["Suspect", "dump", "flow", "line_end_of", "line_of", "parse", "parse_flow", "represent_as_plain"]
+__all__ = [
+    "Suspect",
+    "Written",
+    "compose",
+    "dump",
+    "flow",
+    "line_end_of",
+    "line_of",
+    "parse",
+    "parse_flow",
+    "represent_as_plain",
+]
 
 _HAS_LIBYAML = hasattr(yaml, "CSafeLoader") and hasattr(yaml, "CSafeDumper")
 _Loader: Any = yaml.CSafeLoader if _HAS_LIBYAML else yaml.SafeLoader
@@ -105,9 +116,12 @@ def parse_flow(text: bytes) -> Plain:
     return _Reader(text, "a record", [], MAX_DEPTH + _LEVELS_OF_RECORD).read()
 
 
-def dump(data: dict[Any, Plain], *, line_end: bytes = b"\n") -> bytes:
-    """Return `data` as one YAML document in UTF-8: block style, keys in their own order, each line with its end."""
-    text = _dump(data, _BlockDumper, default_flow_style=False)
+def dump(data: dict[Any, Plain] | list[Plain], *, line_end: bytes = b"\n", step: int = 2) -> bytes:
+    """Return `data` as one YAML document in UTF-8: block style, keys in their own order, each line with its end.
+
+    `step` is by how many columns what is inside of something is indented.
+    """
+    text = _dump(data, _BlockDumper, default_flow_style=False, indent=step)
     return text if line_end == b"\n" else text.replace(b"\n", line_end)
 
 
@@ -302,6 +316,85 @@ class _Reader:
         return StateFileError(f"{self.file}{where}: {problem}; mend the file in an editor, it is left as it is")
 
 
+class Written:
+    """A value as it is written in a document: from where to where (characters of the text), and how.
+
+    ``entries`` are pairs of key and value for a mapping, values for a sequence, None for a scalar. A block container
+    ends where its last entry does; ``end`` is right for everything else. ``style`` is YAML's: ``|`` and ``>`` for
+    blocks, quotes; ``{`` and ``[`` for containers in flow style.
+    """
+
+    __slots__ = ("end", "entries", "start", "style", "value")
+
+    def __init__(self, value: Plain, start: int, style: str, entries: list[Any] | None = None) -> None:
+        self.value = value
+        self.start = self.end = start
+        self.style = style
+        self.entries = entries
+
+
+class _Composer(_Reader):
+    """Builds what is written where."""
+
+    def compose(self) -> Written | None:
+        """Return the document's root, None if it is blank."""
+        self.root: Written | None = None
+        self.read()
+        return self.root
+
+    def _build(self, next_event: Callable[[], Any]) -> Plain:
+        around: list[Any] = []
+        container: Any = None
+        key: Any = None
+        while True:
+            event = next_event()
+            self.mark = event.end_mark
+            kind = event.__class__
+            if kind is yaml.ScalarEvent:
+                found = Written(self._scalar(event), event.start_mark.index, event.style or "")
+                found.end = event.end_mark.index
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                is_map = kind is yaml.MappingStartEvent
+                style = "" if not event.flow_style else "{" if is_map else "["
+                around.append((container, key))
+                container, key = Written({} if is_map else [], event.start_mark.index, style, []), None
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                found = container
+                found.end = event.end_mark.index if found.style else _end_of_last(found)
+                container, key = around.pop()
+            elif kind is yaml.StreamEndEvent:
+                return None
+            else:
+                continue
+            if container is None:
+                self.root = found
+            elif container.value.__class__ is list:
+                container.entries.append(found)
+                container.value.append(found.value)
+            elif key is None:
+                key = found
+            else:
+                container.entries.append((key, found))
+                container.value[key.value] = found.value
+                key = None
+
+
+def _end_of_last(container: Written) -> int:
+    assert container.entries
+    last = container.entries[-1]
+    end: int = (last[1] if isinstance(last, tuple) else last).end
+    return end
+
+
+def compose(text: str) -> Written | None:
+    """Return the root of a snapshot, without a BOM, with the places of all that is in it; None if it is blank.
+
+    Raises `StateFileError` as `parse` does.
+    """
+    return _Composer((text + "\n").encode(), "", []).compose()
+
+
 _NO_KEY: Any = object()
 _TOO_LONG = f"it has more than {MAX_INT_DIGITS} digits"
 
@@ -344,11 +437,12 @@ _TAGS: dict[str, Callable[[str], Plain]] = {
 }
 
 
-def _dump(data: Plain, dumper: Any, *, default_flow_style: bool) -> bytes:
+def _dump(data: Plain, dumper: Any, *, default_flow_style: bool, indent: int = 2) -> bytes:
     text: bytes = yaml.dump(
         data,
         Dumper=dumper,
         default_flow_style=default_flow_style,
+        indent=indent,
         allow_unicode=True,
         sort_keys=False,
         width=_WIDE,

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from mmapstate import beside, content, nodes, platform, snapshot
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
-from mmapstate.format import DOUBTFUL, LET_GO, Image, Marker, Position
+from mmapstate.format import DOUBTFUL, LET_GO, PLAIN, Image, Marker, Position
 from mmapstate.journal import Journal
 from mmapstate.lock import open_sidecar
 from mmapstate.mapping import ControlPage, MappedFile
@@ -192,6 +192,7 @@ class Surprises(Vacuum):
         content.check(data, parts, state.state, self.declared, self.file)
         superseded = self._supersede(parts)
         self.page.unsettled = True
+        self.page_bytes[PLAIN] = 0
         self.page.superseded = superseded
         self._begin_unsure()
         self.applying |= 1
@@ -201,7 +202,8 @@ class Surprises(Vacuum):
         self._stand_on(file, journal)
         if parts.marker is not None or parts.unborn or parts.foreign:
             try:
-                if not self._vacuum(0, origin_known=False, expected=file.image):
+                before = b"" if parts.foreign else data[: parts.snapshot_end]
+                if not self._vacuum(0, origin_known=False, expected=file.image, before=before):
                     self.unsure = True
                     raise StateFileError(
                         f"{self.file}: was edited while it had a journal, and the system refuses to replace it; stop "

@@ -6,8 +6,8 @@ import os
 import random
 from zlib import crc32
 
-from mmapstate import beside, nodes, platform, snapshot
-from mmapstate.format import DOUBTFUL, LET_GO, Image, Marker, Position, find_marker, marker
+from mmapstate import beside, nodes, patch, platform, snapshot
+from mmapstate.format import DOUBTFUL, LET_GO, PLAIN, Image, Marker, Position, find_marker, marker
 from mmapstate.journal import Journal
 from mmapstate.mapping import MappedFile
 from mmapstate.picture import Picture, log
@@ -57,7 +57,7 @@ class Vacuum(Picture):
         generation = new_generation()
         lead = b"" if file.size == 0 or file.read(file.size - 1, file.size) == b"\n" else b"\n"
         crc = crc32(lead, before.snapshot_crc)
-        line = marker(generation, before.position, crc)
+        line = marker(generation, before.position, crc, bare=lead != b"")
         start = file.size + len(lead)
         self.page.unsettled = True
         try:
@@ -70,7 +70,7 @@ class Vacuum(Picture):
         self._begin_unsure()
         file.map()
         file.bytes[start] = ord("-")
-        born = Marker(start, start + len(line), "1", generation, before.position, crc)
+        born = Marker(start, start + len(line), "1", generation, before.position, crc, lead != b"")
         self.journal = Journal.begun(file, born)
         # Who stood where the file at rest was made from has seen what it held.
         self._announce(before.position, self.page.origin)
@@ -88,20 +88,24 @@ class Vacuum(Picture):
         with self.guard:
             return self.journal.start < 0 or self._vacuum(0)
 
-    def _vacuum(self, capacity: int, *, origin_known: bool = True, expected: Image | None = None) -> bool:
+    def _vacuum(
+        self, capacity: int, *, origin_known: bool = True, expected: Image | None = None, before: bytes | None = None
+    ) -> bool:
         """Write a compacted image beside the file and swap it in. Under the locks and the guard, memory up to date.
 
         `capacity` is the size of its append region in bytes, 0 for none. `expected` is what must stand at the path
-        (default: what this process has open, unedited). Returns False where the system refuses the swap.
+        (default: what this process has open, unedited), `before` the snapshot whose layout is kept (default: the one
+        that stands there). Returns False where the system refuses the swap.
         """
         generation = new_generation()
         origin = self.journal.position if origin_known else None
-        line_end = snapshot.line_end_of(self.mapping.read(0, self.journal.snapshot_end))
-        text = snapshot.dump(nodes.plain_root(self.root), line_end=line_end)
-        data = beside.whole_image(text, generation, origin, crc32(text), capacity)
+        was_plain = self.page_bytes[PLAIN]
+        text, plain = self._text(self._snapshot() if before is None else before)
+        data, end = beside.whole_image(text, generation, origin, capacity)
         temporary = beside.temporary_path(self.path, generation)
         self.page.unsettled = True
         self.page.pending = Position(generation, 0)
+        self.page_bytes[PLAIN] = 0
         file: MappedFile | None = None
         try:
             file = self._write_image(temporary, data)
@@ -110,6 +114,7 @@ class Vacuum(Picture):
             if not self._swap(temporary, file):
                 file.close()
                 self.page.pending = Position(0, 0)
+                self.page_bytes[PLAIN] = was_plain
                 self.page.unsettled = False
                 return False
         except BaseException:
@@ -122,9 +127,30 @@ class Vacuum(Picture):
             if file is not None:
                 file.close()
             raise
-        self._stand_on_own(file, generation, origin, len(text))
+        self.page_bytes[PLAIN] = plain
+        self._stand_on_own(file, generation, origin, end)
         self._sync_swap()
         return True
+
+    def _snapshot(self) -> bytes:
+        """Return the snapshot's bytes, without the line end that the journal behind it has added."""
+        text = self.mapping.read(0, self.journal.snapshot_end)
+        return text.removesuffix(b"\n") if self.journal.bare else text
+
+    def _text(self, before: bytes) -> tuple[bytes, bool]:
+        """Return the text of the present state, in which what has not changed is as it was `before`.
+
+        And whether it is what a dump gives: then there is nothing in it to keep, and next time it is dumped at once.
+        """
+        state = nodes.plain_root(self.root)
+        dumped = snapshot.dump(state)
+        if self.page_bytes[PLAIN]:
+            return dumped, True
+        text = patch.patch(before, state)
+        if text is None:
+            log.debug("%s: comments and layout are lost: the text is written anew, as it cannot be changed", self.file)
+            text = snapshot.dump(state, line_end=snapshot.line_end_of(before))
+        return text, text == dumped
 
     def _is_swapped_in(self, file: MappedFile) -> bool:
         found = platform.path_image(self.path)

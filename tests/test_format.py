@@ -355,7 +355,9 @@ class TestMarker:
         for origin in (None, Position(0xBB, 11), Position(2**64 - 1, 2**64 - 1)):
             line = marker(GENERATION, origin, 5)
             assert line.count(b"\n") == 1
-            assert find_marker(b"a: 1\n" + line) == (5, 5 + len(line), "1", GENERATION, origin, 5)
+            assert find_marker(b"a: 1\n" + line) == (5, 5 + len(line), "1", GENERATION, origin, 5, False)
+            bare = marker(GENERATION, origin, 5, bare=True)
+            assert find_marker(b"a: 1\n" + bare) == (5, 5 + len(bare), "1", GENERATION, origin, 5, True)
 
     def test_may_stand_at_offset_0_behind_an_empty_snapshot(self):
         file = File(b"").write(PAYLOADS[0])
@@ -565,7 +567,7 @@ class TestSpecification:
         lines = format.__doc__.split("(the marker is one line)::\n\n")[1].split("\n\n")[0].splitlines()
         data = "\n".join(line.removeprefix("    ") for line in lines).encode()
         found = find_marker(data)
-        assert found == (11, data.index(b"\n", 11) + 1, "1", 0xAA, None, crc32(data[:11]))
+        assert found == (11, data.index(b"\n", 11) + 1, "1", 0xAA, None, crc32(data[:11]), False)
         assert data[11 : found.end] == marker(0xAA, None, crc32(data[:11]))
         payload = b'["set", [], "last_id", 2]'
         text, crc = record(payload, seed(0xAA))
@@ -577,7 +579,7 @@ class TestSpecification:
     def test_the_table_of_the_control_page_names_the_places_of_the_constants(self):
         rows = re.findall(r"^(\d+) +(\d+) +(\S.*)$", format.__doc__, re.MULTILINE)
         told = {int(offset): int(size) for offset, size, _ in rows}
-        places = {0: len(format.MAGIC), format.UNSETTLED: 1, format.LET_GO: 1, format.DOUBTFUL: 1}
+        places = {0: len(format.MAGIC), format.UNSETTLED: 1, format.LET_GO: 1, format.DOUBTFUL: 1, format.PLAIN: 1}
         slices = [value for name, value in vars(format).items() if isinstance(value, slice)]
         places.update((place.start, place.stop - place.start) for place in slices)
         assert told == places

@@ -17,6 +17,7 @@ LAYERS = (
     "errors",
     "values",
     "snapshot",
+    "patch",
     "changes",
     "format",
     "platform",

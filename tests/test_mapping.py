@@ -56,6 +56,7 @@ class TestMapping:
         assert on_disk(path) == state == {"n": 2}
 
 
+@not_on_windows("there is no such filesystem there")
 class TestWhereStoresIntoAMapWouldBeUnsafe:
     """btrfs and bcachefs: all stores go through pwrite. Here on any filesystem, as if it were one of them."""
 

@@ -96,7 +96,7 @@ class TestLineEnds:
         [
             (b"n: 1\r\nname: a b\r\n", b"n: 2\r\nname: a b\r\n"),
             (b"n: 1\nname: a b\n", b"n: 2\nname: a b\n"),
-            (b"n: 1", b"n: 2\n"),
+            (b"n: 1", b"n: 2"),
             (b"n: 1\r\nnames:\r\n- a\r\n- b\r\n", b"n: 2\r\nnames:\r\n- a\r\n- b\r\n"),
             (b"name: |\r\n  two\r\n  lines\r\nn: 1\r\n", None),
             (b'"n": 1\r\nname: "folded\r\n\r\n  text"\r\n', None),
