@@ -22,7 +22,9 @@ _MOST_PAIRS = 10_000  # of items compared with each other; beyond that they are 
 _BEFORE_THE_FIRST = frozenset(" -")  # what stands in its line before the first entry of an item that is a container
 
 _COLON = re.compile(r"[ \t]*:")
+_COMMA = re.compile(r"[ \t]*,")
 _COMMENT = re.compile(r"[ \t]+#[^\n]*|[ \t]*$", re.MULTILINE)
+_PLAIN_IN_FLOW = re.compile(r"[A-Za-z][\w ./+-]*[\w./+-]|[A-Za-z]")
 _BETWEEN_ITEMS = re.compile(r"(?:[ \t\r\n]|(?<![^ \t\r\n])#[^\n]*)*")
 _COMMENT_LINE = re.compile(r"([ \t]*)#")
 
@@ -162,7 +164,8 @@ class _Patch:
             self.edits.append((after, end, head + more + rest))
         elif (written.style or written.entries is None) and not more:
             lead = "" if written.start > after else " "
-            self.edits.append((written.start, written.end, lead + head.strip(" ")))
+            new_text = _quoted_alike(written, new, head.strip(" ")) + self._behind_bracket(written)
+            self.edits.append((written.start, written.end, lead + new_text))
         else:
             begins_here = written.start <= self._line_end(after) and (written.style or written.entries is None)
             where = end if begins_here else after
@@ -170,7 +173,15 @@ class _Patch:
             if comment is None:  # a compact container: the entries of it begin in this line
                 self.edits.append((after, self._line_end(end), head + more + rest))
             else:
-                self.edits.append((after, self._line_end(end), head + comment[0].rstrip() + more + rest))
+                told = self._behind_bracket(written) + comment[0].rstrip()
+                self.edits.append((after, self._line_end(end), head + told + more + rest))
+
+    def _behind_bracket(self, written: Written) -> str:
+        """Return the comment behind the bracket that opens a container in flow style: it is that of the entry."""
+        if written.style not in ("{", "[") or "\n" not in self.source[written.start : written.end]:
+            return ""
+        comment = _COMMENT.match(self.source, written.start + 1)
+        return comment[0].rstrip() if comment is not None else ""
 
     def _dumped(self, value: Any, indent: int = 0) -> str:
         """Return a mapping or list as lines in block style, each indented."""
@@ -253,11 +264,91 @@ class _Patch:
     # --- Flow style -------------------------------------------------------------------------------------------------
 
     def _flow(self, written: Written, new: Any) -> None:
-        if self.source[written.start] != written.style or "\n" in self.source[written.start : written.end]:
+        if self.source[written.start] != written.style or not new or not written.entries:
             raise _Unpatchable
-        if not new or not written.entries:
+        if "\n" not in self.source[written.start : written.end]:
+            self.edits.append((written.start, written.end, self._flow_text(written, new)))
+        elif isinstance(new, dict):
+            self._flow_map_of_lines(written, new)
+        else:
+            self._flow_list_of_lines(written, new)
+
+    def _flow_map_of_lines(self, written: Written, new: dict[Any, Plain]) -> None:
+        entries: list[tuple[Written, Written]] = written.entries or []
+        kept = _kept_keys([key.value for key, _ in entries], list(new))
+        for number, (key, value) in enumerate(entries):
+            if number in kept:
+                self._flow_value(value, new[key.value])
+            else:
+                self._remove_from_flow(key.start, value.end)
+        there = {entries[number][0].value for number in kept}
+        added = [_flow({key: value})[1:-1] for key, value in new.items() if key not in there]
+        if added:
+            self._add_to_flow(entries[-1][0].start, entries[-1][1].end, added, stays=len(entries) - 1 in kept)
+
+    def _flow_list_of_lines(self, written: Written, new: list[Plain]) -> None:
+        items: list[Written] = written.entries or []
+        assert isinstance(written.value, list)
+        last_stays = True
+        for kind, first, last, new_first, new_last in _differences(written.value, new):
+            both = min(last - first, new_last - new_first) if kind == "replace" else 0
+            for offset in range(both):
+                self._flow_value(items[first + offset], new[new_first + offset])
+            for item in items[first + both : last]:
+                self._remove_from_flow(item.start, item.end)
+                last_stays = last_stays and item is not items[-1]
+            added = [_flow(value) for value in new[new_first + both : new_last]]
+            if added and last < len(items):
+                self._insert_into_flow(items[last].start, added)
+            elif added:
+                self._add_to_flow(items[-1].start, items[-1].end, added, stays=last_stays)
+
+    def _flow_value(self, written: Written, new: Plain) -> None:
+        if same(written.value, new):
+            return
+        if written.entries and type(written.value) is type(new) and new:
+            self._container(written, new)
+        elif written.start == written.end:
             raise _Unpatchable
-        self.edits.append((written.start, written.end, self._flow_text(written, new)))
+        else:
+            self.edits.append((written.start, written.end, self._flow_text(written, new)))
+
+    def _remove_from_flow(self, start: int, end: int) -> None:
+        """Remove an entry and the comma behind it; the line, too, and the comments above, if it is alone there."""
+        comma = _COMMA.match(self.source, end)
+        end = comma.end() if comma is not None else end
+        comment = _COMMENT.match(self.source, end)
+        if comment is not None and self._begins_line(start):
+            self.edits.append((self._with_comments_above(start), min(comment.end() + 1, len(self.source)), ""))
+        else:
+            blanks = len(self.source) - len(self.source[end:].lstrip(" ")) - end if comma is not None else 0
+            self.edits.append((start, end + blanks, ""))
+
+    def _insert_into_flow(self, start: int, texts: list[str]) -> None:
+        if self._begins_line(start):
+            pad = " " * self._column(start)
+            at = self._with_comments_above(start)
+            self.edits.append((at, at, "".join(f"{pad}{text},\n" for text in texts)))
+        else:
+            self.edits.append((start, start, "".join(f"{text}, " for text in texts)))
+
+    def _add_to_flow(self, start: int, end: int, texts: list[str], *, stays: bool) -> None:
+        """Add entries behind the last one, from `start` to `end`, which stays or is removed."""
+        comma = _COMMA.match(self.source, end)
+        comment = _COMMENT.match(self.source, comma.end() if comma is not None else end)
+        if comment is not None and self._begins_line(start):
+            if comma is None and stays:
+                self.edits.append((end, end, ","))
+            pad, at = " " * self._column(start), min(comment.end() + 1, len(self.source))
+            lines = ",\n".join(pad + text for text in texts) + ("," if comma is not None else "") + "\n"
+            self.edits.append((at, at, lines))
+        elif not stays:
+            raise _Unpatchable
+        else:
+            self.edits.append((end, end, "".join(f", {text}" for text in texts)))
+
+    def _begins_line(self, start: int) -> bool:
+        return not self.source[self._line_start(start) : start].strip(" ")
 
     def _flow_text(self, written: Written, new: Plain) -> str:
         """Return the text of a value inside a container in flow style, all in one line."""
@@ -268,7 +359,7 @@ class _Patch:
             return self._flow_map(written, new)
         if opened and isinstance(new, list) and isinstance(written.value, list):
             return self._flow_list(written, new)
-        return _flow(new)
+        return _quoted_alike(written, new, _flow(new))
 
     def _flow_map(self, written: Written, new: dict[Any, Plain]) -> str:
         entries: list[tuple[Written, Written]] = written.entries or []
@@ -321,7 +412,24 @@ class _Patch:
 
 
 def _flow(value: Plain) -> str:
-    return snapshot.flow([value]).decode()[1:-1]
+    """Return a value as one line in flow style, its text without quotes where it needs none."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    text = snapshot.dump([value]).decode()[2:-1]
+    if isinstance(value, str) and not _PLAIN_IN_FLOW.fullmatch(text):
+        return snapshot.flow([value]).decode()[1:-1]
+    return text if "\n" not in text else snapshot.flow([value]).decode()[1:-1]
+
+
+def _quoted_alike(written: Written, new: Plain, text: str) -> str:
+    """Return the text of a scalar, in quotes if it was so before."""
+    if not isinstance(new, str) or not new.isprintable():
+        return text
+    if written.style == '"':
+        return snapshot.flow([new]).decode()[1:-1]
+    return "'" + new.replace("'", "''") + "'" if written.style == "'" else text
 
 
 def _kept_keys(old: list[Any], new: list[Any]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import time
 
 import independent_reader
@@ -83,7 +84,9 @@ def states_after(model, seed, count):
 def test_random_kills_of_a_writer_lose_no_acknowledged_change(path):
     dice = random.Random(SEED)
     print(f"MMAPSTATE_TEST_SEED={SEED}")
-    model = {}
+    model = {"mine": True}
+    with open(path, "wb") as file:
+        file.write(b"# a comment of ours\nmine: true  # ours\n")
     acknowledged = 0
     for round_number in range(scaled(500)):
         seed = dice.getrandbits(32)
@@ -100,7 +103,9 @@ def test_random_kills_of_a_writer_lose_no_acknowledged_change(path):
             found = state.copy()
         assert found in allowed, f"round {round_number}, seed {SEED}: {len(done)} acknowledged"
         with open(path, "rb") as file:
-            assert independent_reader.read_state(file.read()) == found
+            content = file.read()
+        assert independent_reader.read_state(content) == found
+        assert content.startswith(b"# a comment of ours\nmine: true  # ours\n")
         model = found
     with PersistedState(path) as state:  # clears what the last of the dead left beside the file
         assert state == model
@@ -201,6 +206,8 @@ def stumble(talk, path, at, torn):
     return tripwire.left
 
 
+COMMENTED = b"# mine\nn: 0  # a number\n"
+
 SHORT_LIFE = (
     lambda state: state.update(n=1),
     lambda state: state.update(text="é" * 3000),
@@ -225,7 +232,7 @@ def short_life_states(done):
 
 
 @pytest.mark.parametrize("torn", [False, True])
-@pytest.mark.parametrize("start", [None, b"", b"n: 0", b"# mine\nn: 0\n"])
+@pytest.mark.parametrize("start", [None, b"", b"n: 0", COMMENTED])
 def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, torn, start):
     # Where a process cannot be forked, to start one takes so long that each run tries some of the steps.
     stride = 1 if hasattr(os, "fork") else 17
@@ -248,6 +255,9 @@ def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, t
             break
         if os.path.exists(path):
             os.utime(path, (1, 1))  # else the next open waits for an editor that may still be at work
+        if start == COMMENTED and os.path.exists(path):
+            with open(path, "rb") as file:
+                assert file.read().startswith(b"# mine\nn: "), at
         done = messages.count("done")
         allowed = short_life_states(done)
         if done == 0:
@@ -260,4 +270,7 @@ def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, t
                 assert state.copy() in allowed or (not done and state.copy() == {}), (at, done)
         leftovers = [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
         assert leftovers == [], (at, leftovers)
+        if start == COMMENTED:
+            with open(path, "rb") as file:
+                assert re.match(rb"# mine\nn: \d  # a number\n", file.read()), at
     assert at > 60

@@ -1,13 +1,20 @@
 """What people wrote stays: comments, order, layout. A text is changed only where the state has changed."""
 
 import itertools
+import logging
+import os
+import pathlib
 import random
+import shutil
 
+import pytest
+import yaml
 from conftest import scaled
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from mmapstate import snapshot
+import mmapstate
+from mmapstate import PersistedState, StateFileError, snapshot
 from mmapstate.patch import patch
 from mmapstate.values import same
 
@@ -24,6 +31,7 @@ class Container:
     def __init__(self, kind, entries, flow=False):
         self.kind, self.entries, self.flow = kind, entries, flow
         self.changes = 0
+        self.lines = False  # in flow style, but for an entry a line
 
     def plain(self):
         if self.kind is dict:
@@ -73,7 +81,8 @@ class Writer:
 
     def container(self, depth, kind=None, flow=None):
         kind = kind or self.dice.choice((dict, list))
-        flow = flow or (depth > 0 and self.dice.random() < 0.25)
+        lines = not flow and depth > 0 and self.dice.random() < 0.1
+        flow = flow or lines or (depth > 0 and self.dice.random() < 0.25)
         entries = []
         for _ in range(self.dice.randrange(1, 5)):
             nested = depth < 4 and self.dice.random() < 0.4
@@ -81,9 +90,11 @@ class Writer:
             if flow and not isinstance(node, Container) and node[1] == "":
                 node = (None, "~")
             key = f"k{next(self.numbers)}" if kind is dict else None
-            above = [] if flow else [c for c in (self.comment(), self.comment()) if c]
-            entries.append(Entry(key, node, above, None if flow else self.comment(0.3)))
-        return Container(kind, entries, flow)
+            above = [] if flow and not lines else [c for c in (self.comment(), self.comment()) if c]
+            entries.append(Entry(key, node, above, None if flow and not lines else self.comment(0.3)))
+        container = Container(kind, entries, flow)
+        container.lines = lines
+        return container
 
     def flow_text(self, node):
         if not isinstance(node, Container):
@@ -110,7 +121,10 @@ class Writer:
             behind = f"{self.dice.choice((' ', '  '))}{entry.behind}" if entry.behind else ""
             head = pad + (f"{entry.key}:" if container.kind is dict else "-")
             node = entry.node
-            if not isinstance(node, Container) or node.flow:
+            if isinstance(node, Container) and node.lines:
+                yield f"{head} {'{' if node.kind is dict else '['}{behind}", entry
+                yield from self.flow_lines(node, indent)
+            elif not isinstance(node, Container) or node.flow:
                 text, *more = self.flow_text(node).split("\n")
                 yield head + (f" {text}" if text else "") + behind, entry
                 for line in more:
@@ -121,6 +135,18 @@ class Writer:
                 yield head + behind, entry
                 inner = self.dash_in if container.kind is dict and node.kind is list else self.step
                 yield from self.block(node, indent + inner)
+
+    def flow_lines(self, container, indent):
+        """Yield the lines of a container in flow style, behind the bracket that opens it."""
+        pad = " " * (indent + self.step)
+        for entry in container.entries:
+            if self.dice.random() < 0.2:
+                yield "", None
+            yield from ((pad + above, entry) for above in entry.above)
+            text = (f"{entry.key}: " if container.kind is dict else "") + self.flow_text(entry.node)
+            comma = "," if entry is not container.entries[-1] or self.dice.random() < 0.3 else ""
+            yield pad + text + comma + (f"  {entry.behind}" if entry.behind else ""), entry
+        yield " " * (indent + 1) + ("}" if container.kind is dict else "]"), None
 
 
 @st.composite
@@ -170,7 +196,7 @@ def change(writer, root, dice):
                     touch(root, owner)
     elif kind == "add" or container.kind is dict:
         last = container.entries[-1]
-        touch(root, last, only_flow=True)
+        touch(root, last, only_flow=not container.lines)  # which gets a comma
         container.entries.append(added(writer, container))
     else:
         touch(root, entry, only_flow=True)
@@ -206,7 +232,7 @@ def touch(root, wanted, *, only_flow=False):
             if entry is wanted and not (only_flow and line is None):
                 own.touched = entry.touched = True
             if isinstance(entry.node, Container):
-                walk(entry.node, own if entry.node.flow else None)
+                walk(entry.node, own if entry.node.flow and not entry.node.lines else None)
 
     walk(root, None)
 
@@ -264,3 +290,143 @@ def test_random_changes_of_random_commented_documents(document, seed, changes):
     found = iter(left.splitlines())
     for line in untouched:
         assert any(line == other for other in found), f"not there, or not in order: {line}\n{text.decode()}\n{left}"
+
+
+WRITTEN = pathlib.Path(__file__).parent / "data" / "written"
+
+
+def put(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+    os.utime(path, (1, 1))
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in WRITTEN.glob("*.edit")))
+def test_files_as_people_write_them(path, name):
+    """NAME.yaml, changed by the statements in NAME.edit, is NAME.after to the last byte; all three are to be read."""
+    put(path, (WRITTEN / f"{name}.yaml").read_bytes())
+    with mmapstate.open(path) as state:
+        exec((WRITTEN / f"{name}.edit").read_text(encoding="utf-8"), {"STATE": state})
+        expected = state.plain()
+    assert read(path) == (WRITTEN / f"{name}.after").read_bytes()
+    assert yaml.safe_load(read(path)) is not None
+    with mmapstate.open(path) as state:
+        assert same(state.plain(), expected)
+
+
+def test_a_file_with_anchors_is_refused_with_line_and_column_and_stays_as_it_is(broken_path):
+    shutil.copyfile(WRITTEN / "anchors.yaml", broken_path)
+    os.utime(broken_path, (1, 1))
+    for options in ({}, {"readonly": True}):
+        with pytest.raises(StateFileError, match=r"line 5, column 3.*merge keys"):
+            mmapstate.open(broken_path, **options)
+    assert read(broken_path) == (WRITTEN / "anchors.yaml").read_bytes()
+
+
+class TestVacuums:
+    TEXT = b"# mine\nn: 0x0A  # ten\n\n# a list\nqueue: [a,  b]\n"
+
+    def test_each_keeps_the_comments_that_of_a_full_region_too(self, path, monkeypatch):
+        monkeypatch.setattr(mmapstate.beside, "GROWING_REGION", 0)
+        put(path, self.TEXT)
+        with PersistedState(path) as state:
+            for number in range(2000):
+                state.n = number
+            assert read(path).startswith(b"# mine\nn: ")
+            state.vacuum()
+            assert read(path) == self.TEXT.replace(b"0x0A", b"1999")
+            state.queue.append("c")
+        assert read(path) == self.TEXT.replace(b"0x0A", b"1999").replace(b"[a,  b]", b"[a, b, c]")
+
+    def test_values_set_to_what_they_were_change_no_byte(self, path):
+        put(path, self.TEXT)
+        with PersistedState(path) as state:
+            state.n = 5
+            state.n = 10
+            state.queue.append("c")
+            del state.queue[2]
+        assert read(path) == self.TEXT
+
+    def test_what_others_wrote_and_a_running_program_adopted_is_kept_as_well(self, path):
+        PersistedState(path, n=1).close()
+        with PersistedState(path) as state:
+            put(path, b"# by hand\nn: 2  # two\n")
+            state._store.due = 0.0
+            assert state.n == 2
+            state.n += 1
+        assert read(path) == b"# by hand\nn: 3  # two\n"
+
+    def test_another_process_goes_on_with_the_comments(self, path):
+        put(path, self.TEXT)
+        first = PersistedState(path)
+        first.n = 1
+        first.close()
+        with mmapstate.open(path) as state:
+            state.n += 1
+        assert read(path) == self.TEXT.replace(b"0x0A", b"2")
+
+    def test_a_file_that_is_what_a_dump_gives_is_dumped_without_a_look_at_its_text(self, path, monkeypatch):
+        with PersistedState(path, n=1, queue=["a"]) as state:
+            state.vacuum()
+            monkeypatch.setattr(mmapstate.vacuum.patch, "patch", lambda *_: 1 / 0)
+            state.n = 2
+            state.vacuum()
+            state.n = 3
+        assert read(path) == b"'n': 3\nqueue:\n- a\n"
+
+    def test_a_text_that_cannot_be_changed_in_part_is_written_anew_with_a_message(
+        self, path, monkeypatch, caplog
+    ):
+        caplog.set_level(logging.DEBUG, "mmapstate")
+        put(path, self.TEXT)
+        monkeypatch.setattr(mmapstate.vacuum.patch, "patch", lambda *_: None)
+        with PersistedState(path) as state:
+            state.n = 1
+        assert read(path) == b"'n': 1\nqueue:\n- a\n- b\n"
+        assert "written anew" in caplog.text
+
+    def test_the_end_that_the_last_line_had_not_comes_only_with_a_journal(self, path):
+        put(path, b"a: 1\n# c\nn: 1")
+        with PersistedState(path) as state:
+            state.n = 2
+            assert read(path).startswith(b"a: 1\n# c\nn: 1\n---")
+            with mmapstate.open(path, readonly=True) as reader:
+                assert reader.n == 2
+        assert read(path) == b"a: 1\n# c\nn: 2"
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "expected"),
+    [
+        ("", {"a": 1}, "a: 1\n"),
+        ("# c\n", {"a": 1}, "# c\na: 1\n"),
+        ("---\n", {"a": 1}, "---\na: 1\n"),
+        ("# c\n{}\n# d\n", {"a": 1}, "# c\na: 1\n# d\n"),
+        ("{a: 1}  # c\n", {}, "{}  # c\n"),
+        ("# c\n\na: 1\n# d\n", {}, "# c\n\n# d\n"),
+        ("a: 1", {"a": 1, "b": 2}, "a: 1\nb: 2"),
+        ("a:\n- 1\nb: 2\n", {"b": 2, "a": [1]}, "b: 2\na:\n- 1\n"),
+        ("? a\n: 1\n# c\nb: 1\n", {"a": 2, "b": 1}, "a: 2\nb: 1\n"),
+        ("\ufeffa: 1  # c\n", {"a": 2}, "\ufeffa: 2  # c\n"),
+        ("a: &x 1  # c\nb: !!str 2\n", {"a": 1, "b": "3"}, "a: &x 1  # c\nb: '3'\n"),
+        ("a: {b: 1,\n  c: 2}\n", {"a": {"b": 5, "c": 2}}, "a: {b: 5,\n  c: 2}\n"),
+        ("a: [1, 2, ]\n", {"a": [1, 2, 3]}, "a: [1, 2, 3]\n"),
+        ("a: [{b: 1}]\n", {"a": [{"b": 1, "c": {"d": []}}]}, "a: [{b: 1, c: {d: []}}]\n"),
+        ("a: |+\n  x\n\n\nb: 1\n", {"a": "x\n\n\n", "b": 2}, "a: |+\n  x\n\n\nb: 2\n"),
+        ("1: a  # c\n2.5: b\n", {1: "c", 2.5: "b"}, "1: c  # c\n2.5: b\n"),
+    ],
+)
+def test_edges(text, state, expected):
+    assert patch(text.encode(), state).decode() == expected
+
+
+def test_an_item_that_was_removed_does_not_take_along_the_comments_of_one_that_was_changed():
+    text = "- id: 1\n  at: x  # one\n# about two\n- id: 2\n  at: x  # two\n"
+    text = "jobs:\n" + text
+    after = "jobs:\n# about two\n- id: 2\n  at: z  # two\n"
+    assert patch(text.encode(), {"jobs": [{"id": 2, "at": "z"}]}).decode() == after

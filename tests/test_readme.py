@@ -16,6 +16,7 @@ import io
 import multiprocessing
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tokenize
@@ -212,7 +213,7 @@ def test_set_up_commands():
 
 def test_every_block_has_a_language():
     """Else nobody would notice that an example is never run."""
-    assert {block.language for block in blocks(README)} <= {"python", "sh", "text"}
+    assert {block.language for block in blocks(README)} <= {"python", "sh", "text", "diff"}
     assert README.count("```") == 2 * len(blocks(README))
 
 
@@ -221,6 +222,26 @@ def test_public_name_is_told(name):
     """Each public name stands in the README as code; functions with the module's name."""
     shown = f"mmapstate.{name}" if inspect.isfunction(getattr(mmapstate, name)) else name
     assert re.search(rf"`{re.escape(shown)}\b", README)
+
+
+def test_git_shows_the_line_that_changed_and_no_other(tmp_path):
+    """The diff in the README is what git shows of the file before and after the example above it."""
+    (example,) = (each for each in examples(README) if "mill.state" in each.source)
+    (shown,) = (block.text for block in blocks(README) if block.language == "diff")
+    written = example.source[: example.source.index("with PersistedState")]
+    if shutil.which("git") is None:
+        pytest.skip("git is not here")
+
+    def git(*arguments):
+        done = subprocess.run(["git", *arguments], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
+        return done.stdout
+
+    git("init", "-q")
+    run(tmp_path, written)
+    git("add", "mill.state")
+    run(tmp_path, example.source)
+    diff = git("diff", "-U0", "mill.state").splitlines()
+    assert [line for line in diff if re.match(r"[-+](?![-+]{2} )", line)] == shown.splitlines()
 
 
 def test_every_option_is_told():
