@@ -5,8 +5,8 @@
     python tools/windows_tests.py -- -m mmapstate demo
     python tools/windows_tests.py --prepare-only
 
-Without a command it is the whole suite, with a tenth of the rounds unless MMAPSTATE_TEST_COUNTS says otherwise; the
-reasons for what is skipped are shown. What follows ``--`` goes to ``python.exe``, with the root of the checkout as
+Without a command it is the whole suite. Tests run a tenth of their rounds unless MMAPSTATE_TEST_COUNTS says otherwise,
+and the reasons for what is skipped are shown. What follows ``--`` goes to ``python.exe``, with the root of the checkout as
 working directory and on PYTHONPATH. Wine, the interpreter and the wheels are fetched once, with apt-get and ``pip
 download``, into a folder outside the checkout, which also takes the caches of Python, pytest and Hypothesis. Runs that
 share a folder take turns: give another ``--folder`` to run side by side.
@@ -379,9 +379,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.folder = options.folder.expanduser().resolve()
     if options.folder == CHECKOUT or CHECKOUT in options.folder.parents:
         parser.error("the folder must not be inside the checkout")
-    if not options.command:
-        options.command += WHOLE_SUITE
-        os.environ.setdefault("MMAPSTATE_TEST_COUNTS", "tenth")
+    options.command = options.command or [*WHOLE_SUITE]
+    os.environ.setdefault("MMAPSTATE_TEST_COUNTS", "tenth")
     return options
 
 
