@@ -55,7 +55,7 @@ offset  bytes
 8       1      unsettled: 1 while a holder of the lock changes anything; found set, its owner has died
 9       1      let go: 1 while a vacuum waits for the other processes to unmap the file (Windows)
 10      1      doubtful: 1 after a sync of the image failed; who writes next writes a new file
-11      1      plain: 1 where the snapshot is known to be what a dump of the state gives, with nothing in it to keep
+11      1      layout of the snapshot: 0 unknown, 1 what a dump of the state gives, 2 written otherwise, to be kept
 16      16     position: generation and tail as announced last; readers compare these bytes
 32      16     the position the present image was made from (zeros: made from none)
 48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
@@ -79,23 +79,26 @@ __all__ = [
     "BOOT",
     "DAMAGED",
     "DOUBTFUL",
+    "DUMPED",
     "FROM",
     "IMAGE",
     "JOURNAL_VERSION",
+    "LAYOUT",
     "LET_GO",
     "MAGIC",
     "MARKER_START",
     "NO_POSITION",
     "PAGE_SIZE",
     "PENDING",
-    "PLAIN",
     "POSITION",
     "RECORD",
     "START",
     "SUPERSEDED",
     "TAIL_WORD",
     "UNCOMMITTED",
+    "UNKNOWN",
     "UNSETTLED",
+    "WRITTEN",
     "Image",
     "Marker",
     "Position",
@@ -140,7 +143,8 @@ MAGIC = b"mmapst\x00\x01"
 UNSETTLED = 8
 LET_GO = 9
 DOUBTFUL = 10
-PLAIN = 11
+LAYOUT = 11
+UNKNOWN, DUMPED, WRITTEN = 0, 1, 2  # layouts
 POSITION = slice(16, 32)
 TAIL_WORD = 3  # the second half of the position, counted in words of 8 bytes
 FROM = slice(32, 48)

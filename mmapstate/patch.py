@@ -108,7 +108,8 @@ class _Patch:
             if colon is None:
                 raise _Unpatchable
             self._value(colon.end(), value, new[key.value], self._column(key.start))
-        added = {key: value for key, value in new.items() if key not in {written.entries[n][0].value for n in kept}}  # type: ignore[index]
+        there = {key.value for number, (key, _) in enumerate(written.entries or ()) if number in kept}
+        added = {key: value for key, value in new.items() if key not in there}
         if added:
             self._add(places[-1], self._dumped(added))
 
@@ -432,15 +433,17 @@ def _quoted_alike(written: Written, new: Plain, text: str) -> str:
     return "'" + new.replace("'", "''") + "'" if written.style == "'" else text
 
 
-def _kept_keys(old: list[Any], new: list[Any]) -> list[int]:
+def _kept_keys(old: list[Any], new: list[Any]) -> dict[int, None]:
     """Return the numbers of the `old` keys that stay where they are: the first ones of `new`, in their old order."""
     numbers = {key: number for number, key in enumerate(old)}
-    kept: list[int] = []
+    kept: dict[int, None] = {}
+    last = -1
     for key in new:
         number = numbers.get(key, -1)
-        if number <= (kept[-1] if kept else -1) or not same(old[number], key):
+        if number <= last or not same(old[number], key):
             break
-        kept.append(number)
+        kept[number] = None
+        last = number
     return kept
 
 

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from mmapstate import beside, content, nodes, platform, snapshot
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
-from mmapstate.format import DOUBTFUL, LET_GO, PLAIN, Image, Marker, Position
+from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position
 from mmapstate.journal import Journal
 from mmapstate.lock import open_sidecar
 from mmapstate.mapping import ControlPage, MappedFile
@@ -192,7 +192,7 @@ class Surprises(Vacuum):
         content.check(data, parts, state.state, self.declared, self.file)
         superseded = self._supersede(parts)
         self.page.unsettled = True
-        self.page_bytes[PLAIN] = 0
+        self.page_bytes[LAYOUT] = UNKNOWN
         self.page.superseded = superseded
         self._begin_unsure()
         self.applying |= 1

@@ -7,7 +7,19 @@ import random
 from zlib import crc32
 
 from mmapstate import beside, nodes, patch, platform, snapshot
-from mmapstate.format import DOUBTFUL, LET_GO, PLAIN, Image, Marker, Position, find_marker, marker
+from mmapstate.format import (
+    DOUBTFUL,
+    DUMPED,
+    LAYOUT,
+    LET_GO,
+    UNKNOWN,
+    WRITTEN,
+    Image,
+    Marker,
+    Position,
+    find_marker,
+    marker,
+)
 from mmapstate.journal import Journal
 from mmapstate.mapping import MappedFile
 from mmapstate.picture import Picture, log
@@ -99,13 +111,13 @@ class Vacuum(Picture):
         """
         generation = new_generation()
         origin = self.journal.position if origin_known else None
-        was_plain = self.page_bytes[PLAIN]
-        text, plain = self._text(self._snapshot() if before is None else before)
+        layout_before = self.page_bytes[LAYOUT]
+        text, layout = self._text(self._snapshot() if before is None else before)
         data, end = beside.whole_image(text, generation, origin, capacity)
         temporary = beside.temporary_path(self.path, generation)
         self.page.unsettled = True
         self.page.pending = Position(generation, 0)
-        self.page_bytes[PLAIN] = 0
+        self.page_bytes[LAYOUT] = UNKNOWN
         file: MappedFile | None = None
         try:
             file = self._write_image(temporary, data)
@@ -114,7 +126,7 @@ class Vacuum(Picture):
             if not self._swap(temporary, file):
                 file.close()
                 self.page.pending = Position(0, 0)
-                self.page_bytes[PLAIN] = was_plain
+                self.page_bytes[LAYOUT] = layout_before
                 self.page.unsettled = False
                 return False
         except BaseException:
@@ -127,7 +139,7 @@ class Vacuum(Picture):
             if file is not None:
                 file.close()
             raise
-        self.page_bytes[PLAIN] = plain
+        self.page_bytes[LAYOUT] = layout
         self._stand_on_own(file, generation, origin, end)
         self._sync_swap()
         return True
@@ -137,20 +149,19 @@ class Vacuum(Picture):
         text = self.mapping.read(0, self.journal.snapshot_end)
         return text.removesuffix(b"\n") if self.journal.bare else text
 
-    def _text(self, before: bytes) -> tuple[bytes, bool]:
-        """Return the text of the present state, in which what has not changed is as it was `before`.
+    def _text(self, before: bytes) -> tuple[bytes, int]:
+        """Return the text of the present state, in which what has not changed is as it was `before`; and its layout.
 
-        And whether it is what a dump gives: then there is nothing in it to keep, and next time it is dumped at once.
+        Where that is what a dump gives, there is nothing in it to keep: it is dumped at once the next time.
         """
-        state = nodes.plain_root(self.root)
-        dumped = snapshot.dump(state)
-        if self.page_bytes[PLAIN]:
-            return dumped, True
-        text = patch.patch(before, state)
-        if text is None:
+        state, layout = nodes.plain_root(self.root), self.page_bytes[LAYOUT]
+        if layout != DUMPED:
+            text = patch.patch(before, state)
+            if text is not None:
+                return text, WRITTEN if layout == WRITTEN or text != snapshot.dump(state) else DUMPED
             log.debug("%s: comments and layout are lost: the text is written anew, as it cannot be changed", self.file)
-            text = snapshot.dump(state, line_end=snapshot.line_end_of(before))
-        return text, text == dumped
+        line_end = snapshot.line_end_of(before) if layout != DUMPED else b"\n"
+        return snapshot.dump(state, line_end=line_end), DUMPED if line_end == b"\n" else WRITTEN
 
     def _is_swapped_in(self, file: MappedFile) -> bool:
         found = platform.path_image(self.path)

@@ -379,9 +379,7 @@ class TestVacuums:
             state.n = 3
         assert read(path) == b"'n': 3\nqueue:\n- a\n"
 
-    def test_a_text_that_cannot_be_changed_in_part_is_written_anew_with_a_message(
-        self, path, monkeypatch, caplog
-    ):
+    def test_a_text_that_cannot_be_changed_in_part_is_written_anew_with_a_message(self, path, monkeypatch, caplog):
         caplog.set_level(logging.DEBUG, "mmapstate")
         put(path, self.TEXT)
         monkeypatch.setattr(mmapstate.vacuum.patch, "patch", lambda *_: None)

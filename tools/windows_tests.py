@@ -6,8 +6,8 @@
     python tools/windows_tests.py --prepare-only
 
 Without a command it is the whole suite. Tests run a tenth of their rounds unless MMAPSTATE_TEST_COUNTS says otherwise,
-and the reasons for what is skipped are shown. What follows ``--`` goes to ``python.exe``, with the root of the checkout as
-working directory and on PYTHONPATH. Wine, the interpreter and the wheels are fetched once, with apt-get and ``pip
+and the reasons for what is skipped are shown. What follows ``--`` goes to ``python.exe``, with the root of the checkout
+as working directory and on PYTHONPATH. Wine, the interpreter and the wheels are fetched once, with apt-get and ``pip
 download``, into a folder outside the checkout, which also takes the caches of Python, pytest and Hypothesis. Runs that
 share a folder take turns: give another ``--folder`` to run side by side.
 
