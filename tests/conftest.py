@@ -9,9 +9,11 @@ import sys
 
 import independent_reader
 import pytest
+from spawned import be_patient
 
 from mmapstate import registry
 
+be_patient()
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
 
 

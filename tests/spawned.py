@@ -46,6 +46,13 @@ def serve(function, talk, arguments):
     return True
 
 
+def be_patient():
+    """Wait longer than usual until others let go of a file: a busy machine takes its time, under Wine above all."""
+    from mmapstate import vacuum
+
+    vacuum.LONGEST_LET_GO = 20
+
+
 def kill_myself():
     """End this process at once, as ``kill -9`` does."""
     os.kill(os.getpid(), signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)  # TerminateProcess there
@@ -54,6 +61,7 @@ def kill_myself():
 if __name__ == "__main__":
     connection = Client(sys.argv[1])
     sys.path[:] = connection.recv()
+    be_patient()
     work = pickle.loads(connection.recv_bytes())
     if not serve(work[0], Connected(connection), work[1]):
         sys.exit(FAILED)

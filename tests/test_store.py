@@ -13,7 +13,7 @@ from independent_reader import read_file as on_disk
 from processes import Child, not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, StateError, StateFileError, platform, registry, surprises
+from mmapstate import PersistedState, StateError, StateFileError, platform, registry, surprises, vacuum
 
 
 def hold_open(talk, path):
@@ -204,6 +204,7 @@ class TestSyncs:
         with pytest.raises(OSError, match="Input/output"):
             state.n = 1
         monkeypatch.setattr(platform, "replace", refuse)
+        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
         with pytest.raises(StateError, match="a sync failed"):
             state.n = 2
         assert state.n == 0
@@ -252,6 +253,7 @@ class TestSwaps:
             raise OSError(errno.EBUSY, "Device or resource busy")
 
         monkeypatch.setattr(platform, "replace", refuse)
+        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
         state._store.due = 0
         with pytest.raises(StateFileError, match="remove the lines"):
             state.n = 1

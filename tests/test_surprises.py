@@ -15,7 +15,7 @@ from processes import Child
 from spawned import kill_myself
 
 import mmapstate
-from mmapstate import DamagedStateError, PersistedState, StateFileError, beside, platform, registry
+from mmapstate import DamagedStateError, PersistedState, StateFileError, beside, platform, registry, vacuum
 from mmapstate.lock import EXCLUSIVE, file_lock
 
 
@@ -728,6 +728,7 @@ class TestRefusal:
             raise OSError(number, os.strerror(number), source, None, target)
 
         monkeypatch.setattr(platform, "replace", refuse)
+        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
         for item in range(2000):
             state.queue.append(item)
         assert on_disk(path) == {"queue": list(range(2000))}
@@ -760,6 +761,7 @@ class TestRefusal:
                 talk.send((step, state.n))
 
         monkeypatch.setattr(platform, "replace", refuse)
+        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
         with Child.share(count) as child:
             for step in range(5):
                 state.text = "x" * 20_000 * (step + 1)
