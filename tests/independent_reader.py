@@ -6,6 +6,7 @@ one as changes. Who doubts the library can check a file with it: ``python tests/
 
 import re
 import sys
+import time
 import zlib
 
 import yaml
@@ -29,9 +30,16 @@ def read_state(data):
 
 
 def read_file(path):
-    """Return the state that the file at `path` holds."""
-    with open(path, "rb") as file:
-        return read_state(file.read())
+    """Return the state that the file at `path` holds. On Windows it cannot be opened in the moment of a vacuum."""
+    for patience in reversed(range(100)):
+        try:
+            with open(path, "rb") as file:
+                return read_state(file.read())
+        except PermissionError:
+            if sys.platform != "win32" or not patience:
+                raise
+            time.sleep(0.01)
+    raise AssertionError("not reached")
 
 
 def check(data):

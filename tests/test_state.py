@@ -389,7 +389,7 @@ class TestClose:
     def test_a_close_inside_of_an_open_or_close_of_the_same_thread_waits_for_nobody(self, path):
         """As a finaliser or a signal handler does that comes in between."""
         first, second = PersistedState(path, n=0), PersistedState(path)
-        place = registry._places[path]
+        place = registry._places[os.path.normcase(path)]
         with registry._lock_of_places[0], place.lock:
             first.close()
             second.close()
