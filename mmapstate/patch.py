@@ -15,7 +15,7 @@ from mmapstate.errors import StateFileError
 from mmapstate.snapshot import Written
 from mmapstate.values import Plain, same
 
-__all__ = ["patch"]
+__all__ = ["CannotPatch", "patch"]
 
 _MOST_COMPARISONS = 4_000_000  # of items, in the middle of two lists; beyond that the list is written anew
 _MOST_PAIRS = 10_000  # of items compared with each other; beyond that they are paired in their order
@@ -29,8 +29,12 @@ _BETWEEN_ITEMS = re.compile(r"(?:[ \t\r\n]|(?<![^ \t\r\n])#[^\n]*)*")
 _COMMENT_LINE = re.compile(r"([ \t]*)#")
 
 
-def patch(text: bytes, state: dict[Any, Plain]) -> bytes | None:
-    """Return the snapshot `text` changed to hold `state`; None if that takes a text that is written anew."""
+class CannotPatch(Exception):
+    """The text as a whole has to be written anew; the message says why."""
+
+
+def patch(text: bytes, state: dict[Any, Plain]) -> bytes:
+    """Return the snapshot `text` changed to hold `state`; raise `CannotPatch` where its layout is not understood."""
     source = text.decode("utf-8-sig")
     has_bom = text.startswith(b"\xef\xbb\xbf")
     crlf = 0 < source.count("\r\n") == source.count("\n")
@@ -41,9 +45,12 @@ def patch(text: bytes, state: dict[Any, Plain]) -> bytes | None:
         if crlf:
             patched = patched.replace("\n", "\r\n")
         result = (b"\xef\xbb\xbf" if has_bom else b"") + patched.encode()
-        return result if same(snapshot.parse(result, ""), state) else None
-    except (StateFileError, LookupError, ValueError, RecursionError):  # a layout that is not understood
-        return None
+        found = snapshot.parse(result, "")
+    except (StateFileError, LookupError, ValueError, RecursionError) as error:
+        raise CannotPatch(f"{type(error).__name__}: {error}") from error
+    if not same(found, state):
+        raise CannotPatch("what came of it holds another state")
+    return result
 
 
 class _Unpatchable(Exception):

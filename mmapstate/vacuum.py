@@ -156,10 +156,11 @@ class Vacuum(Picture):
         """
         state, layout = nodes.plain_root(self.root), self.page_bytes[LAYOUT]
         if layout != DUMPED:
-            text = patch.patch(before, state)
-            if text is not None:
+            try:
+                text = patch.patch(before, state)
                 return text, WRITTEN if layout == WRITTEN or text != snapshot.dump(state) else DUMPED
-            log.debug("%s: comments and layout are lost: the text is written anew, as it cannot be changed", self.file)
+            except patch.CannotPatch as error:
+                log.debug("%s: the whole text is written anew, without its comments: %s", self.file, error)
         line_end = snapshot.line_end_of(before) if layout != DUMPED else b"\n"
         return snapshot.dump(state, line_end=line_end), DUMPED if line_end == b"\n" else WRITTEN
 
