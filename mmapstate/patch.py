@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from typing import Any
 
 from mmapstate import snapshot
@@ -17,11 +18,11 @@ from mmapstate.values import Plain, same
 
 __all__ = ["CannotPatch", "patch"]
 
-_MOST_COMPARISONS = 4_000_000  # of items, in the middle of two lists; beyond that the list is written anew
-_MOST_PAIRS = 10_000  # of items compared with each other; beyond that they are paired in their order
+_MOST_PAIRS = 10_000  # of items that are alike, or are compared with each other; beyond that, in their order
 _BEFORE_THE_FIRST = frozenset(" -")  # what stands in its line before the first entry of an item that is a container
 
 _COLON = re.compile(r"[ \t]*:")
+_COLON_BELOW = re.compile(r"\s*:")  # behind a key with a question mark
 _COMMA = re.compile(r"[ \t]*,")
 _COMMENT = re.compile(r"[ \t]+#[^\n]*|[ \t]*$", re.MULTILINE)
 _PLAIN_IN_FLOW = re.compile(r"[A-Za-z][\w ./+-]*[\w./+-]|[A-Za-z]")
@@ -40,17 +41,19 @@ def patch(text: bytes, state: dict[Any, Plain]) -> bytes:
     crlf = 0 < source.count("\r\n") == source.count("\n")
     if crlf:
         source = source.replace("\r\n", "\n")
-    try:
-        patched = _Patch(source).to(state)
-        if crlf:
-            patched = patched.replace("\n", "\r\n")
-        result = (b"\xef\xbb\xbf" if has_bom else b"") + patched.encode()
-        found = snapshot.parse(result, "")
-    except (StateFileError, LookupError, ValueError, RecursionError) as error:
-        raise CannotPatch(f"{type(error).__name__}: {error}") from error
-    if not same(found, state):
-        raise CannotPatch("what came of it holds another state")
-    return result
+    why = ""
+    for literal in (True, False):  # a comment behind a text of several lines would become part of it: quoted, then
+        try:
+            patched = _Patch(source, literal=literal).to(state)
+            if crlf:
+                patched = patched.replace("\n", "\r\n")
+            result = (b"\xef\xbb\xbf" if has_bom else b"") + patched.encode()
+            if same(snapshot.parse(result, ""), state):
+                return result
+            why = "what came of it holds another state"
+        except (StateFileError, LookupError, ValueError, RecursionError) as error:
+            why = f"{type(error).__name__}: {error}"
+    raise CannotPatch(why)
 
 
 class _Unpatchable(Exception):
@@ -60,8 +63,9 @@ class _Unpatchable(Exception):
 class _Patch:
     """The edits of one text."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, *, literal: bool) -> None:
         self.source = source
+        self.literal = literal
         self.edits: list[tuple[int, int, str]] = []
         self.step = 2
 
@@ -74,6 +78,8 @@ class _Patch:
             return source + ("\n" if source and not source.endswith("\n") and added else "") + added
         self.step = _step_of(root, self._column)
         try:
+            if not root.entries:  # {} or null
+                raise _Unpatchable
             self._container(root, state, is_root=True)
         except _Unpatchable:  # what is above and below it stays
             self.edits = [(root.start, self._end(root), self._dumped(state).removesuffix("\n") or "{}")]
@@ -102,23 +108,28 @@ class _Patch:
             raise
 
     def _block_map(self, written: Written, new: dict[Any, Plain], *, is_root: bool) -> None:
-        entries = [(key.start, value) for key, value in written.entries or ()]
-        places = self._places(entries)
+        places = self._places([(self._key_start(key), value) for key, value in written.entries or ()])
         kept = _kept_keys([key.value for key, _ in written.entries or ()], list(new))
         if not new and not is_root:
             raise _Unpatchable  # to be written as {}
         for number, (key, value) in enumerate(written.entries or ()):
+            start = places[number][0]
             if number not in kept:
                 self._remove(places[number])
-                continue
-            colon = _COLON.match(self.source, key.end)
-            if colon is None:
-                raise _Unpatchable
-            self._value(colon.end(), value, new[key.value], self._column(key.start))
+            elif not same(value.value, new[key.value]):
+                colon = (_COLON if start == key.start else _COLON_BELOW).match(self.source, key.end)
+                if colon is None:
+                    raise _Unpatchable
+                self._value(colon.end(), value, new[key.value], self._column(start))
         there = {key.value for number, (key, _) in enumerate(written.entries or ()) if number in kept}
         added = {key: value for key, value in new.items() if key not in there}
         if added:
             self._add(places[-1], self._dumped(added))
+
+    def _key_start(self, key: Written) -> int:
+        """Return where a key begins, with the question mark before it, as a very long one has."""
+        before = self.source[self._line_start(key.start) : key.start]
+        return key.start - len(before) + before.index("?") if before.strip(" ") == "?" else key.start
 
     def _block_list(self, written: Written, new: list[Plain]) -> None:
         items: list[Written] = written.entries or []
@@ -174,6 +185,11 @@ class _Patch:
             lead = "" if written.start > after else " "
             new_text = _quoted_alike(written, new, head.strip(" ")) + self._behind_bracket(written)
             self.edits.append((written.start, written.end, lead + new_text))
+        elif written.entries is None and written.start > self._line_end(after) and not head.strip():
+            pad = " " * self._column(written.start)  # what stood in a line of its own: comments above it stay
+            behind = source[written.end : self._line_end(written.end)].strip()
+            told = f"{pad}{behind}\n" if behind else ""
+            self.edits.append((self._line_start(written.start), self._line_end(written.end), told + rest))
         else:
             begins_here = written.start <= self._line_end(after) and (written.style or written.entries is None)
             where = end if begins_here else after
@@ -195,7 +211,7 @@ class _Patch:
         """Return a mapping or list as lines in block style, each indented."""
         if not value:
             return ""
-        lines = snapshot.dump(value, step=self.step).decode().split("\n")
+        lines = snapshot.dump(value, step=self.step, literal=self.literal).decode().split("\n")
         return "\n".join(" " * indent + line if line else "" for line in lines)
 
     # --- Entries in block style -------------------------------------------------------------------------------------
@@ -466,10 +482,7 @@ def _differences(old: list[Plain], new: list[Plain], *, whole: bool = False) -> 
     old_end, new_end = len(before) - back, len(after) - back
     middle: list[tuple[str, int, int, int, int]] = []
     if front < old_end and front < new_end:
-        if (old_end - front) * (new_end - front) > _MOST_COMPARISONS:
-            raise _Unpatchable
-        matcher = difflib.SequenceMatcher(None, before[front:old_end], after[front:new_end], autojunk=False)
-        for kind, first, last, new_first, new_last in matcher.get_opcodes():
+        for kind, first, last, new_first, new_last in _opcodes(before[front:old_end], after[front:new_end]):
             where = (first + front, last + front, new_first + front, new_last + front)
             middle += _aligned(old, new, *where) if kind == "replace" else [(kind, *where)]
     elif front < old_end or front < new_end:
@@ -479,15 +492,24 @@ def _differences(old: list[Plain], new: list[Plain], *, whole: bool = False) -> 
     return [("equal", 0, front, 0, front), *middle, ("equal", old_end, len(before), new_end, len(after))]
 
 
+def _opcodes(before: list[str], after: list[str]) -> list[tuple[str, int, int, int, int]]:
+    """Return what difflib finds, in lists of which few items are alike: its time grows with all pairs that are."""
+    there = Counter(after)
+    if sum(there[each] for each in before) > _MOST_PAIRS:
+        return [("replace", 0, len(before), 0, len(after))]
+    return list(difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes())
+
+
 def _aligned(
     old: list[Plain], new: list[Plain], first: int, last: int, new_first: int, new_last: int
 ) -> list[tuple[str, int, int, int, int]]:
     """Return which of the items that were replaced became which: the pairs that have most in common, in their order.
 
     One that a program removed shall not take along the comments of the one behind it, in which a value was changed.
+    What stands between two such pairs, and has nothing in common, is paired in its order.
     """
     rows, columns = last - first, new_last - new_first
-    if rows == columns or rows * columns > _MOST_PAIRS:
+    if rows * columns > _MOST_PAIRS or (rows == columns == 1):
         return [("replace", first, last, new_first, new_last)]
     best = [[0] * (columns + 1) for _ in range(rows + 1)]  # of the items from there on
     for row in reversed(range(rows)):
@@ -497,24 +519,32 @@ def _aligned(
                 common + best[row + 1][column + 1] if common else 0, best[row + 1][column], best[row][column + 1]
             )
     found = []
-    row = column = 0
-    while row < rows or column < columns:
-        if row < rows and best[row][column] == best[row + 1][column]:
-            found.append(("delete", first + row, first + row + 1, new_first + column, new_first + column))
+    row = column = gap_row = gap_column = 0
+    while row < rows and column < columns:
+        if best[row][column] == best[row + 1][column]:
             row += 1
-        elif column < columns and best[row][column] == best[row][column + 1]:
-            found.append(("insert", first + row, first + row, new_first + column, new_first + column + 1))
+        elif best[row][column] == best[row][column + 1]:
             column += 1
         else:
+            found += _gap(first + gap_row, first + row, new_first + gap_column, new_first + column)
             found.append(("replace", first + row, first + row + 1, new_first + column, new_first + column + 1))
             row, column = row + 1, column + 1
-    return found
+            gap_row, gap_column = row, column
+    return found + _gap(first + gap_row, last, new_first + gap_column, new_last)
+
+
+def _gap(first: int, last: int, new_first: int, new_last: int) -> list[tuple[str, int, int, int, int]]:
+    if first == last and new_first == new_last:
+        return []
+    kind = "insert" if first == last else "delete" if new_first == new_last else "replace"
+    return [(kind, first, last, new_first, new_last)]
 
 
 def _in_common(old: Plain, new: Plain) -> int:
-    """Return how many entries two containers of one kind share."""
+    """Return how much two containers of one kind share; the first entry of a mapping, often its name, counts most."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return sum(2 if same(value, new[key]) else 1 for key, value in old.items() if key in new)
+        first = next(iter(old), None)
+        return sum(3 if key == first else 1 for key, value in old.items() if key in new and same(value, new[key]))
     if isinstance(old, list) and isinstance(new, list):
         return len({repr(value) for value in old} & {repr(value) for value in new})
     return 0

@@ -116,12 +116,15 @@ def parse_flow(text: bytes) -> Plain:
     return _Reader(text, "a record", [], MAX_DEPTH + _LEVELS_OF_RECORD).read()
 
 
-def dump(data: dict[Any, Plain] | list[Plain], *, line_end: bytes = b"\n", step: int = 2) -> bytes:
+def dump(
+    data: dict[Any, Plain] | list[Plain], *, line_end: bytes = b"\n", step: int = 2, literal: bool = True
+) -> bytes:
     """Return `data` as one YAML document in UTF-8: block style, keys in their own order, each line with its end.
 
-    `step` is by how many columns what is inside of something is indented.
+    `step` is by how many columns what is inside of something is indented; with `literal`, text of several lines is a
+    block of them.
     """
-    text = _dump(data, _BlockDumper, default_flow_style=False, indent=step)
+    text = _dump(data, _BlockDumper if literal else _LineDumper, default_flow_style=False, indent=step)
     return text if line_end == b"\n" else text.replace(b"\n", line_end)
 
 
@@ -392,7 +395,7 @@ def compose(text: str) -> Written | None:
 
     Raises `StateFileError` as `parse` does.
     """
-    return _Composer((text + "\n").encode(), "", []).compose()
+    return _Composer((text if text.endswith("\n") else text + "\n").encode(), "", []).compose()
 
 
 _NO_KEY: Any = object()
@@ -458,6 +461,10 @@ class _BlockDumper(_BaseDumper):  # type: ignore[misc]
         return True
 
 
+class _LineDumper(_BlockDumper):
+    """The same, with each text in one line."""
+
+
 class _FlowDumper(_BlockDumper):
     """The same for one line: text always in double quotes."""
 
@@ -467,6 +474,10 @@ def _represent_block_text(dumper: Any, text: str) -> Any:
     if _BREAK.search(text):  # left alone, it would come in single quotes, folded; U+0085 raw in pure Python
         style = "|" if _LITERAL.match(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _represent_text_in_a_line(dumper: Any, text: str) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _BREAK.search(text) else None)
 
 
 def _represent_flow_text(dumper: Any, text: str) -> Any:
@@ -489,6 +500,7 @@ def _represent_flow_time(dumper: Any, time: date) -> Any:
 _BlockDumper.add_representer(str, _represent_block_text)
 _BlockDumper.add_representer(bytes, _represent_bytes)
 _BlockDumper.add_implicit_resolver("!ambiguous", _AMBIGUOUS, list("0123456789+-.ynotfYNOTF~<=iI"))
+_LineDumper.add_representer(str, _represent_text_in_a_line)
 _FlowDumper.add_representer(str, _represent_flow_text)
 _FlowDumper.add_representer(bytes, _represent_flow_bytes)
 _FlowDumper.add_representer(date, _represent_flow_time)

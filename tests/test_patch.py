@@ -414,7 +414,13 @@ class TestVacuums:
         ("# c\n\na: 1\n# d\n", {}, "# c\n\n# d\n"),
         ("a: 1", {"a": 1, "b": 2}, "a: 1\nb: 2"),
         ("a:\n- 1\nb: 2\n", {"b": 2, "a": [1]}, "b: 2\na:\n- 1\n"),
-        ("? a\n: 1\n# c\nb: 1\n", {"a": 2, "b": 1}, "a: 2\nb: 1\n"),
+        ("? a\n: 1\n# c\nb: 1\n", {"a": 2, "b": 1}, "? a\n: 2\n# c\nb: 1\n"),
+        ("# s\n? b\n# t\nc: 1\n", {"b": None, "c": 2}, "# s\n? b\n# t\nc: 2\n"),
+        ("# h\nnull # c\n", {"a": 1}, "# h\na: 1 # c\n"),
+        ("n: 1 # n\nt: |+ # t\n  x\n\n", {"n": 2, "t": "x\n\n"}, "n: 2 # n\nt: |+ # t\n  x\n\n"),
+        ("b: 1 # b\n  # more\n", {"b": "x\ny"}, 'b: "x\\ny" # b\n  # more\n'),
+        ("t: # t\n  # why\n  x # x\n", {"t": [1]}, "t: # t\n  # why\n  # x\n- 1\n"),
+        ("x: [\n  1, # a\n  2\n]\n", {"x": [1, 3, 4]}, "x: [\n  1, # a\n  3,\n  4\n]\n"),
         ("\ufeffa: 1  # c\n", {"a": 2}, "\ufeffa: 2  # c\n"),
         ("a: &x 1  # c\nb: !!str 2\n", {"a": 1, "b": "3"}, "a: &x 1  # c\nb: '3'\n"),
         ("a: {b: 1,\n  c: 2}\n", {"a": {"b": 5, "c": 2}}, "a: {b: 5,\n  c: 2}\n"),
@@ -429,6 +435,19 @@ class TestVacuums:
 )
 def test_edges(text, state, expected):
     assert patch(text.encode(), state).decode() == expected
+
+
+def test_items_that_are_alike_take_no_time():
+    """Difflib's grows with the cube of their number."""
+    text = b"# c\nflags:\n" + b"- 0\n" * 3000
+    state = {"flags": [number % 2 for number in range(3000)]}
+    assert same(snapshot.parse(patch(text, state), ""), state)
+
+
+def test_a_queue_that_goes_on_keeps_the_comments_with_their_items():
+    text = "q:\n# A\n- name: a # aa\n  n: 1\n# B\n- name: b # bb\n  k: 1\n"
+    after = "q:\n# B\n- name: b # bb\n  k: 2\n- name: c\n  k: 1\n"
+    assert patch(text.encode(), {"q": [{"name": "b", "k": 2}, {"name": "c", "k": 1}]}).decode() == after
 
 
 def test_an_item_that_was_removed_does_not_take_along_the_comments_of_one_that_was_changed():

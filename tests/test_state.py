@@ -428,7 +428,6 @@ class TestReadOnly:
         state.close()
         assert on_disk(path) == {"a": {"b": [1]}}
 
-    @not_on_windows("a file that a reader has open is not replaced there")
     def test_it_follows_commits_vacuums_and_edits(self, path):
         writer = PersistedState(path, a={"n": 0})
         reader = mmapstate.open(path, readonly=True)
