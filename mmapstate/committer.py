@@ -121,8 +121,9 @@ class Committer(Surprises):
         """
         self.seen = b""
         if self.page_bytes[LET_GO] and not self.seen:
-            position, tail = self.page.position, self.journal.tail
-            self.mapping.let_go(tail, position.tail if position.generation == self.journal.generation else tail)
+            position, journal = self.page.position, self.journal
+            known = position.generation == journal.generation
+            self.mapping.let_go(journal.tail, max(position.tail, journal.tail) if known else journal.tail)
 
     def write(self, decide: Callable[..., _T], *args: Any) -> _T:
         """Return ``decide(*args)``, run under the locks with memory up to date; it may call `commit`.

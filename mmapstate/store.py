@@ -61,9 +61,10 @@ class Store(Transactions):
             self.lock = self._open_lock()
             undo.callback(self.lock.close)
             undo.callback(self._let_go)
+            undo.callback(idle.unwatch, self)
+            idle.watch(self)  # before it waits for who has the lock, and may be waiting for this one to let go
             self._join()
             undo.pop_all()
-        idle.watch(self)
 
     def _join(self) -> None:
         """Stand where the others stand, once those are gone, or have come over, whom the page does not know."""
@@ -239,7 +240,7 @@ class Store(Transactions):
 
         Quickly, as the other one waits: what is new in the file is read afterwards, so that no second vacuum overtakes.
         """
-        if (self.page_bytes[LET_GO] == 0) == (self.mapping.descriptor >= 0):
+        if not self._has_file() or (self.page_bytes[LET_GO] == 0) == (self.mapping.descriptor >= 0):
             return
         with self.guard:
             if self.closed:
