@@ -142,6 +142,18 @@ class Forked(_Child):
         return self.status
 
 
+def _started(command):
+    """Start a process; try again where Wine, on a busy machine, fails to (error 1359, an internal one)."""
+    for tries_left in reversed(range(5)):
+        try:
+            return subprocess.Popen(command)
+        except OSError as error:
+            if getattr(error, "winerror", None) != 1359 or not tries_left:
+                raise
+            time.sleep(1)
+    raise AssertionError("not reached")
+
+
 class Spawned(_Child):
     def _start(self, function, arguments):
         import cloudpickle
@@ -150,7 +162,7 @@ class Spawned(_Child):
         if module.__name__.startswith("test_"):  # sent along, as to import it there takes longer than the test
             cloudpickle.register_pickle_by_value(module)
         with Listener() as listener:
-            self.process = subprocess.Popen([sys.executable, spawned.__file__, listener.address])
+            self.process = _started([sys.executable, spawned.__file__, listener.address])
             connection = listener.accept()
         self.pid = self.process.pid
         self.line = Connected(connection)
