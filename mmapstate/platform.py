@@ -87,29 +87,18 @@ def _open_shared(path: str, flags: int) -> int:
     try:
         return patiently(lambda: os.open(path, flags), lambda error: error.errno == errno.EACCES, _PATIENCE)
     except PermissionError as error:
-        if _is_held_alone(path):
+        if is_in_use(path):  # the open itself does not tell why it failed
             told = "another program has the file open and shares it with nobody; close the file there"
             raise PermissionError(errno.EACCES, told, path) from error
         raise
-
-
-def _is_held_alone(path: str) -> bool:
-    """Return whether a program has a file for itself that cannot be opened: the open itself does not tell why."""
-    try:
-        os.rename(path, path)
-    except OSError as error:
-        return getattr(error, "winerror", None) == _SHARING_VIOLATION
-    return False
 
 
 def is_in_use(path: str) -> bool:
     """Return whether anybody, this process included, has the file at `path` open, on Windows: no rename of it, then."""
     try:
         os.rename(path, path)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return getattr(error, "winerror", None) == _SHARING_VIOLATION
     return False
 
 

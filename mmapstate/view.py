@@ -73,11 +73,18 @@ class View:
                 raise
 
     def _refresh(self) -> None:
-        with self.guard, self._taken_up():
-            if time.monotonic() >= self.due or self.applying & 1:
-                self._look()
-            elif self.mapping is not None and self.mapping.read(self.tail, self.tail + 1) not in (b"#", b""):
-                self._follow()
+        with self.guard:
+            if platform.REPLACE_NEEDS_UNMAPPED:
+                with self._taken_up():
+                    self._look_or_follow()
+            else:
+                self._look_or_follow()
+
+    def _look_or_follow(self) -> None:
+        if time.monotonic() >= self.due or self.applying & 1:
+            self._look()
+        elif self.mapping is not None and self.mapping.read(self.tail, self.tail + 1) not in (b"#", b""):
+            self._follow()
 
     @contextlib.contextmanager
     def _taken_up(self) -> Iterator[None]:
