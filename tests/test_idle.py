@@ -3,6 +3,7 @@
 On Windows this is so. On Linux it is made so: a rename is refused while a process of the test has the target open.
 """
 
+import contextlib
 import errno
 import os
 import sys
@@ -54,11 +55,11 @@ def open_files(tester):
     for task in os.listdir(f"/proc/{tester}/task"):
         pids += read(f"/proc/{tester}/task/{task}/children").split()
     for pid in pids:
-        try:
-            yield from (os.stat(f"/proc/{pid}/fd/{number}").st_ino for number in os.listdir(f"/proc/{pid}/fd"))
+        with contextlib.suppress(OSError):  # gone meanwhile
             yield from (int(line.split()[4]) for line in read(f"/proc/{pid}/maps").splitlines())
-        except OSError:
-            continue  # gone meanwhile
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                    yield os.stat(f"/proc/{pid}/fd/{number}").st_ino
 
 
 def read(path):
@@ -73,6 +74,15 @@ def sleep(talk, path):
     talk.send("asleep")
     talk.receive(1000)
     return state.plain(), state["jobs"] is jobs
+
+
+def hold(talk, path):
+    """The same, with an item of a list, which stays the same only for who follows record by record."""
+    state = PersistedState(path)
+    item = state["jobs"][0]
+    talk.send("asleep")
+    talk.receive(1000)
+    return state.plain(), state["jobs"][0] is item
 
 
 def count(talk, path, times, seconds):
@@ -117,6 +127,17 @@ class TestVacuum:
                 other.send("wake up")
                 expected = ({"count": 6, "jobs": [{"a": 1}, 1, 2, 3, 4, 5]}, True)
                 assert one.result() == other.result() == expected
+
+    def test_one_that_had_not_read_all_when_it_let_go_reads_it_afterwards(self, path):
+        PersistedState(path, count=0, jobs=[{}]).close()
+        with Child(hold, path) as child:
+            assert child.receive() == "asleep"
+            with PersistedState(path) as state:
+                for number in range(100):
+                    state.count = number
+                state.vacuum()
+                child.send("wake up")
+                assert child.result() == ({"count": 99, "jobs": [{}]}, True)
 
     def test_one_that_only_reads_is_never_in_the_way(self, path):
         state = PersistedState(path, count=0)

@@ -12,6 +12,7 @@ import yaml
 from conftest import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from independent_reader import read_file
 
 import mmapstate
 from mmapstate import PersistedState, StateFileError, snapshot
@@ -393,14 +394,19 @@ class TestVacuums:
         assert "the whole text is written anew, without its comments: StateFileError: " in caplog.text
         assert "stands twice" in caplog.text
 
-    def test_the_end_that_the_last_line_had_not_comes_only_with_a_journal(self, path):
+    def test_the_end_that_the_last_line_had_not_comes_only_with_a_journal(self, path, monkeypatch):
+        monkeypatch.setattr(mmapstate.beside, "GROWING_REGION", 0)
         put(path, b"a: 1\n# c\nn: 1")
         with PersistedState(path) as state:
             state.n = 2
             assert read(path).startswith(b"a: 1\n# c\nn: 1\n---")
             with mmapstate.open(path, readonly=True) as reader:
                 assert reader.n == 2
-        assert read(path) == b"a: 1\n# c\nn: 2"
+            for number in range(2000):  # more than a region holds: it is compacted to one with a larger region
+                state.n = number
+            assert b"\n--- # mmapstate journal" in read(path)
+            assert read_file(path) == {"a": 1, "n": 1999}
+        assert read(path) == b"a: 1\n# c\nn: 1999"
 
 
 @pytest.mark.parametrize(
