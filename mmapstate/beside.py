@@ -72,10 +72,11 @@ def write_beside(path: str, data: bytes, like: os.stat_result | None, *, may_dif
         platform.write_all(descriptor, data, 0)
         if like is not None:
             with contextlib.suppress(PermissionError) if may_differ else contextlib.nullcontext():
-                platform.keep_ownership(descriptor, like)
+                platform.keep_owner(descriptor, like)
+                platform.set_mode(descriptor, like.st_mode)
         platform.sync_file(descriptor)  # before the rename: else loss of power leaves an empty file under the name
     except BaseException:
-        os.close(descriptor)
+        platform.close(descriptor)
         platform.remove(path)
         raise
     return descriptor
@@ -87,14 +88,10 @@ def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
     Under the lock. It comes into its place as a whole: raises OSError, and leaves nothing behind then.
     """
     target = f"{path}.{suffix}"
-    if os.path.lexists(target):
+    if platform.is_there(target):
         return None
-    try:
-        like = os.stat(path)
-    except FileNotFoundError:
-        like = None
     temporary = temporary_path(path, random.SystemRandom().getrandbits(64))
-    os.close(write_beside(temporary, data, like, may_differ=True))
+    platform.close(write_beside(temporary, data, platform.status(path), may_differ=True))
     platform.replace(temporary, target)
     return target
 
@@ -103,7 +100,7 @@ def sweep(path: str) -> None:
     """Remove images that vacuums of `path` left when they were killed. Under the lock, with no vacuum under way."""
     folder, name = os.path.split(path)
     leftover = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{16}\.tmp\Z")
-    for found in os.listdir(folder or "."):
+    for found in platform.names_in(folder or "."):
         if leftover.match(found):
             platform.remove(os.path.join(folder, found))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import stat
 import threading
 import time
 from collections.abc import Callable
@@ -87,11 +86,11 @@ def open_sidecar(path: str, state: os.stat_result | None) -> int:
             descriptor = platform.create(path, 0o600)
         except FileExistsError:
             continue
-        if state is not None and not platform.WINDOWS:
-            writers = stat.S_IMODE(state.st_mode) & 0o222
+        if state is not None:
+            writers = state.st_mode & 0o222
             with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
-                os.fchown(descriptor, state.st_uid, state.st_gid)
-            os.fchmod(descriptor, writers | writers << 1 or 0o600)  # none: for who may write whatever the mode says
+                platform.keep_owner(descriptor, state)
+            platform.set_mode(descriptor, writers | writers << 1 or 0o600)  # none: for who may write all the same
         return descriptor
 
 
@@ -165,10 +164,10 @@ class StoreLock:
                 self._wait(descriptor, timeout)
             inode = platform.image_of(descriptor).inode
         except BaseException:
-            os.close(descriptor)
+            platform.close(descriptor)
             raise
         old, self.descriptor, self.inode = self.descriptor, descriptor, inode
-        os.close(old)
+        platform.close(old)
 
     def forget(self) -> None:
         """In a forked child: close the inherited descriptor without unlocking, and start with a fresh thread lock."""
@@ -185,7 +184,7 @@ class StoreLock:
         # Forgotten first: its number may be another file's a moment later, and a fork or an interrupt can come between.
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            platform.close(descriptor)
 
     def _acquire_thread(self, timeout: float | None) -> None:
         if not self.thread.acquire(True, -1 if timeout is None else max(timeout, 0)):
@@ -252,7 +251,7 @@ class Presence:
         """Be no longer present."""
         descriptor, self.descriptor, self.inode = self.descriptor, -1, 0
         if descriptor >= 0:
-            os.close(descriptor)
+            platform.close(descriptor)
 
 
 def _try_lock(descriptor: int, operation: Any = EXCLUSIVE) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import os
 from typing import Any
 
 from mmapstate import platform
@@ -138,7 +137,7 @@ class MappedFile:
         self.unmap()
         descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `lock`
         if descriptor >= 0:
-            os.close(descriptor)
+            platform.close(descriptor)
 
 
 class _Written:
@@ -184,7 +183,7 @@ class ControlPage:
         try:
             self.bytes: Any = mmap.mmap(descriptor, PAGE_SIZE)
         finally:
-            os.close(descriptor)
+            platform.close(descriptor)
         self.words = words_of(self.bytes)
 
     def is_usable(self, boot: bytes) -> bool:

@@ -1,6 +1,8 @@
 """Files as the operating system has them: open safely, replace, sync; every ``if`` on the operating system.
 
-All functions are thin: one call of the system, or a few that belong together. Tests count, fail and record them here.
+All functions are thin: one call of the system, or a few that belong together. No other module calls the system for a
+file, but for ``lock`` (to lock it) and ``mapping`` (to map it): tests count, fail and record every call by putting
+something else in the place of this module's ``os``, of ``mapping.mmap`` and of ``lock.file_lock``.
 """
 
 from __future__ import annotations
@@ -22,13 +24,17 @@ __all__ = [
     "REPLACE_NEEDS_UNMAPPED",
     "WINDOWS",
     "boot_id",
+    "close",
     "create",
     "duplicate",
     "file_size",
     "image_of",
+    "is_folder",
     "is_in_use",
     "is_refusal",
-    "keep_ownership",
+    "is_there",
+    "keep_owner",
+    "names_in",
     "open_regular",
     "path_image",
     "patiently",
@@ -37,6 +43,9 @@ __all__ = [
     "remove",
     "replace",
     "seek",
+    "set_mode",
+    "status",
+    "status_of",
     "sync_data",
     "sync_file",
     "sync_folder",
@@ -76,9 +85,12 @@ def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
     """
     flags = (os.O_RDWR if write else os.O_RDONLY) | _EXTRA | _NO_BLOCK | (0 if follow else _NO_FOLLOW)
     descriptor = _open_shared(path, flags) if WINDOWS else os.open(path, flags)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StateError(f"{path}: not a regular file; remove it, or use another path")
+    except BaseException:
         os.close(descriptor)
-        raise StateError(f"{path}: not a regular file; remove it, or use another path")
+        raise
     return descriptor
 
 
@@ -135,14 +147,24 @@ def create(path: str, mode: int = 0o666) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _EXTRA | _NO_FOLLOW, mode)
 
 
-def keep_ownership(descriptor: int, like: os.stat_result, *, mode: int | None = None) -> None:
-    """Give a new file the owner and mode of another one; raise OSError where the system refuses the owner."""
+def close(descriptor: int) -> None:
+    """Close an open file."""
+    os.close(descriptor)
+
+
+def keep_owner(descriptor: int, like: os.stat_result) -> None:
+    """Give a new file the owner of another one; raise PermissionError where the system does not let us."""
     if WINDOWS:
         return
     now = os.fstat(descriptor)
     if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
         os.fchown(descriptor, like.st_uid, like.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(like.st_mode) if mode is None else mode)  # after chown, which drops bits
+
+
+def set_mode(descriptor: int, mode: int) -> None:
+    """Give a new file its permissions; after its owner, as a change of that drops some."""
+    if not WINDOWS:
+        os.fchmod(descriptor, stat.S_IMODE(mode))
 
 
 def duplicate(descriptor: int) -> int:
@@ -157,6 +179,41 @@ def file_size(descriptor: int) -> int:
 
 seek = os.lseek
 """``seek(descriptor, 0, END)`` is `file_size` for those in a hurry."""
+
+
+def status(path: str) -> os.stat_result | None:
+    """Return what the system says of the file at `path`; None if there is none."""
+    try:
+        return os.stat(path)
+    except FileNotFoundError:
+        return None
+
+
+def status_of(descriptor: int) -> os.stat_result:
+    """Return what the system says of an open file."""
+    return os.fstat(descriptor)
+
+
+def is_there(path: str) -> bool:
+    """Return whether anything has this name, be it a link that leads nowhere."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def is_folder(path: str) -> bool:
+    """Return whether there is a folder at `path`."""
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def names_in(folder: str) -> list[str]:
+    """Return the names in a folder."""
+    return os.listdir(folder)
 
 
 def image_of(descriptor: int) -> Image:

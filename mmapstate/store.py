@@ -89,10 +89,10 @@ class Store(Transactions):
         state: os.stat_result | None = None
         try:
             descriptor = platform.open_regular(self.path, write=True)
-            state = os.fstat(descriptor)
-            os.close(descriptor)
+            state = platform.status_of(descriptor)
+            platform.close(descriptor)
         except FileNotFoundError:
-            if not os.path.isdir(os.path.dirname(self.path)):
+            if not platform.is_folder(os.path.dirname(self.path)):
                 raise FileNotFoundError(
                     errno.ENOENT, "the folder of the state file does not exist; create it first", self.path
                 ) from None

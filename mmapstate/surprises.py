@@ -6,7 +6,6 @@ announced last: so a position never stands for two contents.
 
 from __future__ import annotations
 
-import os
 import time
 from typing import NoReturn
 from zlib import crc32
@@ -304,7 +303,7 @@ class Surprises(Vacuum):
 
     def _create(self) -> None:
         """Create the state file, empty: exclusively, never in place of one that appeared meanwhile."""
-        os.close(platform.create(self.path))
+        platform.close(platform.create(self.path))
         if self.power:
             platform.sync_folder(self.path)
         file = MappedFile.open(self.path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from zlib import crc32
 
@@ -169,11 +168,7 @@ class Vacuum(Picture):
         return found is not None and found.inode == file.inode
 
     def _write_image(self, temporary: str, data: bytes) -> MappedFile:
-        try:
-            like: os.stat_result | None = os.stat(self.path)
-        except FileNotFoundError:
-            like = None
-        return MappedFile(beside.write_beside(temporary, data, like), self.path)
+        return MappedFile(beside.write_beside(temporary, data, platform.status(self.path)), self.path)
 
     def _check_still(self, expected: Image | None) -> None:
         """Raise the internal error that somebody edited the file meanwhile, if so: a last look before the swap."""

@@ -56,7 +56,7 @@ class View:
         self.tail = self.crc = 0
         self.journaled = False
         self.snapshot = (0, 0)
-        if not os.path.exists(path):
+        if platform.status(path) is None:
             raise FileNotFoundError(2, "there is no state file to read", path)
         with self.guard, self._taken_up():
             self._load()

@@ -188,3 +188,39 @@ def test_checker_names_every_violation_in_order_of_lines():
         "errors:3",
         "errors:3",
     ]
+
+
+# What another module than `platform` may use of `os`: nothing that asks the system about a file.
+PURE = {
+    *("fspath", "fsencode", "stat_result", "register_at_fork", "PathLike"),
+    *("path.basename", "path.dirname", "path.join", "path.normcase", "path.split"),
+}
+PROGRAMS = {"cli", "demo"}  # what they do to a pipe, or to another process, is no store into a state file
+
+
+def system_calls(source: str) -> set[str]:
+    """Return what the source of a module uses of `os` and of the built-in `open`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name.startswith("os.") and name != "os.path":
+                found.add(name.removeprefix("os."))
+        elif isinstance(node, ast.ImportFrom) and node.module == "os":
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open":
+            found.add("open")
+    return found
+
+
+@pytest.mark.parametrize("module", [module for module in LAYERS if module not in {"platform", *PROGRAMS}])
+def test_only_platform_calls_the_system_for_a_file(module):
+    """So a test that puts something in the place of its `os` counts, fails and records every call."""
+    path = FOLDER / f"{module}.py"
+    assert system_calls(path.read_text(encoding="utf-8")) - PURE == set()
+
+
+def test_system_calls_are_found_in_each_way_to_write_them():
+    """The test above has something to find."""
+    source = "from os import stat\nos.path.isdir(p)\nos.path.join(p)\nopen(p)\nx.open(p)\nos.close(1)"
+    assert system_calls(source) == {"stat", "path.isdir", "path.join", "open", "close"}
