@@ -132,6 +132,7 @@ _MARKER = re.compile(
     rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]+)|-) (?P<crc>[0-9a-f]{8})"
     rb" (?:(?!--- )[^\n])*\n)?"  # a marker that holds the beginning of a record has lost its line end
 )
+_SECTOR = 512  # bytes
 _SLACK_ONLY = re.compile(rb"\n# *\Z")
 _STRAY_LINE = re.compile(rb"\n[ \r\x00]*([^#\x00 \r\n])")
 
@@ -239,18 +240,35 @@ def find_marker(data: bytes) -> Marker | None:
 def unborn_start(data: bytes) -> int:
     """Return where a journal that was appended, but not yet begun, starts at the end of `data`; -1 if there is none.
 
-    A killed write may have left only some first bytes of it, a loss of power NULs in place of some last ones.
+    A killed write may have left only some first bytes of it, a loss of power NULs in place of any. NULs alone in a
+    whole file are none: that is somebody's lost text.
     """
-    written = data.rstrip(b"\x00")
-    start = _find_line(written, _UNBORN_START)
+    start = _find_line(data, _UNBORN_START)
     if start >= 0:
-        slack = written[start:].partition(b"\n")[2]
+        slack = data[start:].partition(b"\n")[2]
         return -1 if slack.strip(b"# \x00\r\n") else start
+    nul = data.find(b"\x00")
+    written = data if nul < 0 else data[:nul]
     start = written.rfind(b"\n") + 1
-    has_nuls = 0 < len(written) < len(data)
-    if _UNBORN_START.startswith(written[start:]) and (has_nuls or len(written) - start >= _UNBORN_SHORTEST):
-        return start
-    return -1
+    begun = _UNBORN_START.startswith(written[start:])
+    if nul < 0:
+        return start if begun and len(written) - start >= _UNBORN_SHORTEST else -1
+    if (nul == 0 and not data.strip(b"\x00")) or not _is_lost_journal(data[nul:]):
+        return -1
+    # A line that was cut by the loss ends where a sector does: one that ends elsewhere is whole.
+    return start if begun else nul if nul % _SECTOR else -1
+
+
+def _is_lost_journal(data: bytes) -> bool:
+    """Return whether this is NULs, maybe the last part of a marker, and slack."""
+    data = data.rstrip(b"\x00 ").removesuffix(b"#")
+    blank, _, piece = data.rpartition(b"\x00")
+    if blank.strip(b"\x00 "):
+        return False
+    line = piece.strip(b" ")
+    text = line.removesuffix(b"\n").removesuffix(b"\r")
+    is_of_marker = any(text.endswith(end) or end.endswith(text) for end in (_ADVICE, _ADVICE + _BARE))
+    return not line or (is_of_marker and line != text)
 
 
 def record(payload: bytes, crc: int) -> tuple[bytes, int]:

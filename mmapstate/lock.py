@@ -86,11 +86,15 @@ def open_sidecar(path: str, state: os.stat_result | None) -> int:
             descriptor = platform.create(path, 0o600)
         except FileExistsError:
             continue
-        if state is not None:
-            writers = state.st_mode & 0o222
-            with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
-                platform.keep_owner(descriptor, state)
-            platform.set_mode(descriptor, writers | writers << 1 or 0o600)  # none: for who may write all the same
+        try:
+            if state is not None:
+                writers = state.st_mode & 0o222
+                with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
+                    platform.keep_owner(descriptor, state)
+                platform.set_mode(descriptor, writers | writers << 1 or 0o600)  # none: for who may write all the same
+        except BaseException:
+            platform.close(descriptor)
+            raise
         return descriptor
 
 
@@ -110,8 +114,12 @@ class StoreLock:
     def __init__(self, path: str, descriptor: int, file: str) -> None:
         self.path = path
         self.file = file
+        try:
+            self.inode = platform.image_of(descriptor).inode
+        except BaseException:
+            platform.close(descriptor)  # it was given away
+            raise
         self.descriptor = descriptor
-        self.inode = platform.image_of(descriptor).inode
         self.held = self.whole = self.kept = False
         self._renew()
 

@@ -48,9 +48,13 @@ class MappedFile:
     """
 
     def __init__(self, descriptor: int, path: str, *, write: bool = True) -> None:
+        try:
+            self.image = platform.image_of(descriptor)
+        except BaseException:
+            platform.close(descriptor)  # it was given away
+            raise
         self.descriptor = descriptor
         self.path = path
-        self.image = platform.image_of(descriptor)
         self.inode = self.image.inode
         self.size = self.image.size
         self.bytes: Any = None

@@ -6,9 +6,10 @@ else can happen to a file is told in `surprises`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
 
@@ -151,16 +152,16 @@ class Picture:
                 file = MappedFile.open(self.path)
         except OSError:
             return False
-        moved = self._journal_of(file, position, start)
-        if (
-            moved is None
-            or (start < 0 and self.page.image != file.image)
-            or self.page.position.generation != (position.generation)
-        ):
-            file.close()
-            return False
-        self._stand_on(file, moved)
-        return True
+        with self._closed_unless_used(file):
+            moved = self._journal_of(file, position, start)
+            if (
+                moved is None
+                or (start < 0 and self.page.image != file.image)
+                or self.page.position.generation != (position.generation)
+            ):
+                return False
+            self._stand_on(file, moved)
+            return True
 
     def _journal_of(self, file: MappedFile, position: Position, start: int) -> Journal | None:
         """Return where the journal of `position` begins in `file`, if this is its file."""
@@ -183,6 +184,15 @@ class Picture:
         if old is not None and old is not file:
             old.close()
         self.presence_due = self.presence.inode != file.inode
+
+    @contextlib.contextmanager
+    def _closed_unless_used(self, file: MappedFile) -> Iterator[None]:
+        """Close `file` at the end unless this process stands on it by then."""
+        try:
+            yield
+        finally:
+            if file is not getattr(self, "mapping", None):
+                file.close()
 
     def _stood_at(self, position: Position) -> bool:
         return self._has_file() and self.journal.position == position

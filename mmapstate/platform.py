@@ -89,7 +89,7 @@ def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StateError(f"{path}: not a regular file; remove it, or use another path")
     except BaseException:
-        os.close(descriptor)
+        close(descriptor)
         raise
     return descriptor
 
@@ -148,8 +148,15 @@ def create(path: str, mode: int = 0o666) -> int:
 
 
 def close(descriptor: int) -> None:
-    """Close an open file."""
-    os.close(descriptor)
+    """Close an open file, which succeeds even where the system complains.
+
+    Linux frees the descriptor whatever it says. What it can tell, that bytes did not reach the disk, a sync tells, too.
+    """
+    try:
+        os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.EBADF:  # a mistake of ours
+            raise
 
 
 def keep_owner(descriptor: int, like: os.stat_result) -> None:
@@ -230,7 +237,7 @@ def path_image(path: str) -> Image | None:
             try:
                 found = os.fstat(descriptor)
             finally:
-                os.close(descriptor)
+                close(descriptor)
     except FileNotFoundError:
         return None
     return _image(found)
@@ -330,7 +337,7 @@ def sync_folder(path: str) -> None:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some filesystems have no folders to sync
             raise
     finally:
-        os.close(descriptor)
+        close(descriptor)
 
 
 def boot_id() -> bytes:

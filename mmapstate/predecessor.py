@@ -125,7 +125,7 @@ def _padded_front(data: bytes) -> bytes | None:
         data = data[:-1]  # the separator behind the padding has begun
     first = _FIRST_KEY.match(data)
     head = first[0] if first else data[:1]
-    for start in itertools.islice(_repetitions(data, head), _MOST_PLACES if head.strip() else 0):
+    for start in itertools.islice(_repetitions(data, head), _MOST_PLACES if head.strip(b" \t\r\n\0") else 0):
         joined = data[start - 1 : start] not in b" \t\n#"
         if not joined and (data[start - 1 : start] != b"\n" or len(data) - start < len(head)):
             continue
@@ -139,8 +139,14 @@ def _repetitions(data: bytes, head: bytes) -> Iterator[int]:
     size = len(data)
     start = max((size - 1) // 2, 1)
     while (start := data.find(head, start)) >= 0:
-        sample = data[start : start + min(start, 256)]  # cheap: a list of mappings begins anew with every item
-        if data.startswith(sample) and data[start:] == (data[:start] + b"\n")[: size - start]:
+        # First its two ends, which is cheap: a list of mappings begins anew with every item, a run of one letter with
+        # every letter.
+        length = min(size - start, start)
+        if (
+            data.startswith(data[start : start + min(length, 256)])
+            and data.endswith(data[max(length - 256, 0) : length], start, start + length)
+            and data[start:] == (data[:start] + b"\n")[: size - start]
+        ):
             yield start
         start += 1
     for rest in range(min(len(head), size // 2 + 1) - 1, 0, -1):

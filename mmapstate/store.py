@@ -89,8 +89,10 @@ class Store(Transactions):
         state: os.stat_result | None = None
         try:
             descriptor = platform.open_regular(self.path, write=True)
-            state = platform.status_of(descriptor)
-            platform.close(descriptor)
+            try:
+                state = platform.status_of(descriptor)
+            finally:
+                platform.close(descriptor)
         except FileNotFoundError:
             if not platform.is_folder(os.path.dirname(self.path)):
                 raise FileNotFoundError(
@@ -157,11 +159,11 @@ class Store(Transactions):
         if found is None or (found != page.image if page.start < 0 else found[:2] != page.image[:2]):
             return False
         file = MappedFile.open(self.path)
-        journal = self._journal_of(file, page.position, page.start)
-        if journal is None or file.inode != found.inode:
-            file.close()
-            return False
-        self._stand_on(file, journal)
+        with self._closed_unless_used(file):
+            journal = self._journal_of(file, page.position, page.start)
+            if journal is None or file.inode != found.inode:
+                return False
+            self._stand_on(file, journal)
         self._begin_unsure()
         self.pinned = page.position
         return True

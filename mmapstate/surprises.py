@@ -52,34 +52,32 @@ class Surprises(Vacuum):
                 file = MappedFile.open(self.path)
             except FileNotFoundError:
                 continue  # deleted since
-            try:
-                data = file.read(0, file.size)
-                if len(data) != file.size:
-                    continue
-                parts = content.layout(data, self.file)
-                if self._is_ours(file, parts):
-                    settled = self._settle_own(file, data, parts)
-                else:
-                    settled = self._adopt(file, data, parts)
-                if settled and self._vacuum_if_doubtful(purpose):
-                    return
-            except StateFileError as error:
-                self.page.unsettled = True  # the others look closely too
-                self.seen, self.due = b"", 0.0  # each access looks again, until it is mended
-                self.refused = (file.image, error)
-                if self._has_file() and self.page.start >= 0:
-                    try:
-                        self._keep_superseded(self.page.position)  # now: nobody may live to see it mended
-                    except OSError as failure:
-                        log.warning("%s: the state before cannot be kept beside it: %s", self.file, failure)
-                raise
-            except BaseException:
-                self.page.unsettled = True
-                self._begin_unsure()
-                raise
-            finally:
-                if file is not getattr(self, "mapping", None):
-                    file.close()
+            with self._closed_unless_used(file):
+                try:
+                    data = file.read(0, file.size)
+                    if len(data) != file.size:
+                        continue
+                    parts = content.layout(data, self.file)
+                    if self._is_ours(file, parts):
+                        settled = self._settle_own(file, data, parts)
+                    else:
+                        settled = self._adopt(file, data, parts)
+                    if settled and self._vacuum_if_doubtful(purpose):
+                        return
+                except StateFileError as error:
+                    self.page.unsettled = True  # the others look closely too
+                    self.seen, self.due = b"", 0.0  # each access looks again, until it is mended
+                    self.refused = (file.image, error)
+                    if self._has_file() and self.page.start >= 0:
+                        try:
+                            self._keep_superseded(self.page.position)  # now: nobody may live to see it mended
+                        except OSError as failure:
+                            log.warning("%s: the state before cannot be kept beside it: %s", self.file, failure)
+                    raise
+                except BaseException:
+                    self.page.unsettled = True
+                    self._begin_unsure()
+                    raise
 
     def _refuse_again(self, found: Image) -> None:
         """Raise the error of the last look again while the file is still the one that was refused."""
@@ -307,11 +305,12 @@ class Surprises(Vacuum):
         if self.power:
             platform.sync_folder(self.path)
         file = MappedFile.open(self.path)
-        self.page.unsettled = True
-        if self.page.start >= 0:
-            self.page.superseded = self.page.position  # it was deleted while others use it: they keep what it held
-        self._stand_on(file, Journal.at_rest(file, new_generation(), crc32(file.read(0, file.size))))
-        self._announce(None)
+        with self._closed_unless_used(file):
+            self.page.unsettled = True
+            if self.page.start >= 0:
+                self.page.superseded = self.page.position  # it was deleted while others use it: they keep what it held
+            self._stand_on(file, Journal.at_rest(file, new_generation(), crc32(file.read(0, file.size))))
+            self._announce(None)
 
     def _vacuum_if_doubtful(self, purpose: str) -> bool:
         """After a failed sync nobody commits to that file any more. Returns False: look again."""

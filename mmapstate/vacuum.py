@@ -45,6 +45,8 @@ class Vacuum(Picture):
         """Have a region with room for `need` bytes: the first one, or a larger one. Under the locks."""
         with self.guard:
             before = self.mapping.size - self.journal.start
+            if self.power and self.mapping.size == 0 and self._vacuum(beside.region_size(0, 0, need)):
+                return  # appended to nothing, it might be all NULs after loss of power: somebody's lost text
             if self.journal.start < 0 or before < beside.GROWING_REGION:
                 # Growing is cheaper than a vacuum by two syncs, and such a journal is still read in a moment.
                 self._make_room_in_place(need)
@@ -81,11 +83,21 @@ class Vacuum(Picture):
         self._begin_unsure()
         file.map()
         file.bytes[start] = ord("-")
+        if self.power:
+            self._sync_region(file)
         born = Marker(start, start + len(line), "1", generation, before.position, crc, lead != b"")
         self.journal = Journal.begun(file, born)
         # Who stood where the file at rest was made from has seen what it held.
         self._announce(before.position, self.page.origin)
         self.unsure = False
+
+    def _sync_region(self, file: MappedFile) -> None:
+        """Before a record is stored: loss of power could leave that without the marker, as anybody's damaged text."""
+        try:
+            file.sync()
+        except OSError:
+            self.page_bytes[DOUBTFUL] = 1
+            raise
 
     def _grow(self, need: int) -> None:
         """Make the region larger where it is. Under the guard."""
@@ -132,14 +144,15 @@ class Vacuum(Picture):
             # Unsettled it stays: an interrupt may have come when the rename was done. The next look finds out by what
             # is pending; that says no longer so only where there is nothing any more that could be swapped in.
             self.seen = b""
+            if file is not None:
+                file.close()
             platform.remove(temporary)
             if file is None or not self._is_swapped_in(file):
                 self.page.pending = Position(0, 0)
-            if file is not None:
-                file.close()
             raise
         self.page_bytes[LAYOUT] = layout
-        self._stand_on_own(file, generation, origin, end)
+        with self._closed_unless_used(file):
+            self._stand_on_own(file, generation, origin, end)
         self._sync_swap()
         return True
 

@@ -449,10 +449,35 @@ class TestUnbornJournals:
             assert unborn_start(SNAPSHOT + written[:end]) == (len(SNAPSHOT) if end >= 5 else -1), written[:end]
             assert unborn_start(written[:end]) == (0 if end >= 5 else -1), written[:end]
 
-    def test_nuls_for_all_of_it_are_ignored_behind_a_line_end(self):
+    def test_nuls_for_all_of_it_are_ignored(self):
         assert unborn_start(SNAPSHOT + b"\x00" * 100) == len(SNAPSHOT)
-        assert unborn_start(SNAPSHOT[:-1] + b"\x00" * 100) == -1
+        assert unborn_start(SNAPSHOT[:-1] + b"\x00" * 100) == len(SNAPSHOT) - 1
+
+    def test_nuls_alone_are_somebodys_lost_text(self):
         assert unborn_start(b"\x00" * 100) == -1
+
+    def test_nuls_behind_a_line_that_ends_where_a_sector_does_may_be_the_rest_of_that_line(self):
+        assert unborn_start(b"a: ".ljust(512, b"x") + b"\x00" * 100) == -1
+        assert unborn_start(b"a: ".ljust(511, b"x") + b"\n" + b"\x00" * 100) == 512
+
+    @pytest.mark.parametrize("snapshot", [b"", SNAPSHOT, SNAPSHOT[:-1]], ids=["empty", "lines", "bare"])
+    def test_nuls_for_any_bytes_of_it_are_ignored(self, snapshot):
+        """A loss of power can take some sectors and leave others."""
+        lead = b"\n" * (not snapshot.endswith(b"\n") and snapshot != b"")
+        line = marker(GENERATION, None, crc32(snapshot + lead), bare=lead != b"")
+        written = lead + b"#" + line[1:] + b"#" + b" " * 200
+        ends = [*range(len(lead + line) + 3), len(written) - 1]
+        for start in ends:
+            for end in ends[ends.index(start) + 1 :]:
+                data = snapshot + written[:start] + b"\x00" * (end - start) + written[end:]
+                found = unborn_start(data)
+                assert data[:found].rstrip(b"\n") == snapshot.rstrip(b"\n"), data
+
+    @pytest.mark.parametrize(
+        "rest", [b"b: 1\n", b"#\n- 1", b"b: 1", b"#" + b" " * 9 + b"x", b"x\x00", b"my note; stop it\n#  "]
+    )
+    def test_nuls_before_anything_else_are_somebodys_lost_text(self, rest):
+        assert unborn_start(SNAPSHOT + b"\x00" * 9 + rest) == -1
 
     def test_what_looks_like_one_further_up_is_a_comment(self):
         for data in (
@@ -520,6 +545,8 @@ class TestTime:
             lambda size: b"\n " * (size // 2),
             lambda size: b"\n#" * (size // 2),
             lambda size: b"\x00" * size,
+            lambda size: b"\x00" + b" " * size + b"x",
+            lambda size: b"\x00 " * (size // 2) + b"x",
             lambda size: b"#" * size,
             lambda size: b"#-- " * (size // 4),
             lambda size: b"\n#-- #" * (size // 6),
@@ -532,7 +559,7 @@ class TestTime:
             lambda size: b"#" + b"\r\n" * (size // 2),
             lambda size: (b"\n" + b" " * 999) * (size // 1000),
         ],
-        ids=range(16),
+        ids=range(18),
     )
     def test_of_junk(self, make):
         data = make(self.SIZE)
@@ -543,6 +570,24 @@ class TestTime:
             started = time.process_time()
             read(*arguments)
             assert time.process_time() - started < self.PROPORTIONATE, read
+
+    @pytest.mark.parametrize(
+        "make",
+        [
+            lambda size: b"\x00" * size,
+            lambda size: b"\x00" * (size // 2) + b" " * (size // 2),
+            lambda size: b"a" * size + b"b",
+            lambda size: b"a" * (size // 2) + b"b" + b"a" * (size // 2),
+            lambda size: b"a: " * (size // 3) + b"b",
+            lambda size: b"- a\n" * (size // 4) + b"b",
+        ],
+        ids=range(6),
+    )
+    def test_of_what_might_be_padding_of_persistedstate(self, make):
+        data = make(self.SIZE // 5)
+        started = time.process_time()
+        content.layout(data, "it")
+        assert time.process_time() - started < self.PROPORTIONATE
 
     @pytest.mark.parametrize("committed", [True, False, None], ids=["committed", "comments", "mixed"])
     def test_of_records(self, committed):
