@@ -18,8 +18,12 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
 
 
 def scaled(count):
-    """Return how many cases to run: all on one CPython, a tenth where the gate says so."""
-    return max(1, count // 10) if os.environ.get("MMAPSTATE_TEST_COUNTS") == "tenth" else count
+    """Return how many cases to run: all on one CPython, a tenth on others, more under `tools/torture.py`."""
+    share = os.environ.get("MMAPSTATE_TEST_COUNTS", "full")
+    return max(1, int(count * (SHARES[share] if share in SHARES else float(share))))
+
+
+SHARES = {"full": 1, "tenth": 0.1}
 
 
 def close_all_stores():

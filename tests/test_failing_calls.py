@@ -1,0 +1,292 @@
+"""Each call of the system fails, once or for ever: an error before the change, nothing lost, and it goes on afterwards.
+
+The calls are those of a short life: open, change, begin a journal, grow it, vacuum, change, close. They fail, too, in
+the life of who finds what a killed process left.
+"""
+
+import errno
+import os
+import random
+import shutil
+
+import independent_reader
+import pytest
+from conftest import close_all_stores, scaled
+from seam import between
+
+import mmapstate
+from mmapstate import StateError, beside, committer, lock, store, surprises
+
+SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
+
+SHORT = "short"  # no error: a write that writes less than it was asked to
+
+FAILURES = {
+    "open": (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ENOMEM, errno.EROFS, errno.EIO, errno.EINTR),
+    "fstat": (errno.EIO, errno.ENOMEM),
+    "stat": (errno.EIO, errno.EACCES, errno.ENOMEM),
+    "lstat": (errno.EIO,),
+    "listdir": (errno.EIO, errno.EMFILE),
+    "pread": (errno.EIO, errno.EINTR),
+    "pwrite": (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EINTR, SHORT),
+    "ftruncate": (errno.EIO, errno.EINTR),
+    "replace": (errno.ENOSPC, errno.EIO, errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS),
+    "unlink": (errno.EACCES, errno.EBUSY, errno.EIO),
+    "fsync": (errno.EIO, errno.ENOSPC, errno.EINTR, errno.EDQUOT),
+    "fdatasync": (errno.EIO, errno.ENOSPC, errno.EINTR, errno.EDQUOT),
+    "fchown": (errno.EPERM, errno.EIO),
+    "fchmod": (errno.EPERM, errno.EIO),
+    "dup": (errno.EMFILE,),
+    "mmap": (errno.ENOMEM, errno.ENODEV, errno.EAGAIN),
+    "flock": (errno.ENOLCK, errno.EINTR, errno.EIO),
+    "close": (errno.EIO, errno.EINTR),
+    "open_text": (errno.EMFILE, errno.EACCES),
+}
+
+
+class Fault:
+    """Counts the calls that can fail, and fails the `at`-th one; with `lasting` all others of that name as well."""
+
+    def __init__(self, at=0, kind=0, lasting=False):
+        self.at, self.kind, self.lasting = at, kind, lasting
+        self.names = []
+        self.name = None
+        self.hits = 0
+        self.told = "nothing fails"
+        self.handle_now = self.fail
+
+    def lift(self):
+        """Have nothing fail, nor count, any more."""
+        self.handle_now = lambda name, arguments, do: do(*arguments)
+
+    def spared(self, read, state):
+        """Return ``read(state)``, whose calls do not fail, nor count."""
+        before = self.handle_now
+        self.lift()
+        try:
+            return read(state)
+        finally:
+            self.handle_now = before
+
+    def handle(self, name, arguments, do):
+        return self.handle_now(name, arguments, do)
+
+    def fail(self, name, arguments, do):
+        if name not in FAILURES or (name == "flock" and arguments[1] == lock.UNLOCK):
+            return do(*arguments)
+        self.names.append(name)
+        if len(self.names) == self.at:
+            self.name = name
+        elif not (self.lasting and name == self.name):
+            return do(*arguments)
+        self.hits += 1
+        failure = FAILURES[name][self.kind % len(FAILURES[name])]
+        self.told = (
+            f"{name} fails {'for ever' if self.lasting else 'once'} with {errno.errorcode.get(failure, failure)}"
+        )
+        if failure == SHORT:
+            descriptor, data, offset = arguments
+            return do(descriptor, data[: max(len(data) // 2, 1)], offset)
+        if name == "close":
+            do(*arguments)  # Linux closes it all the same
+        raise OSError(failure, os.strerror(failure))
+
+
+def moved(state):
+    with state.transaction():
+        state["n"] += 1
+        state["jobs"] = state["jobs"] + [state["n"]] if "jobs" in state else [state["n"]]
+
+
+def forgotten(state):
+    state.pop("text", None)
+
+
+LIFE = (
+    lambda state: state.update(n=state["n"] + 1),
+    lambda state: state.__setitem__("n", state["n"] + 1),
+    moved,
+    lambda state: state.update(text="é" * 9000),  # a larger region
+    lambda state: state.vacuum(),
+    forgotten,
+    moved,
+)
+
+
+class Model(dict):
+    def vacuum(self):
+        pass
+
+    def transaction(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def live(path, durability, fault):
+    """Live a short life through the fault; return what the state should be at its end."""
+    options = {"durability": durability, "timeout": 1.0}
+    try:
+        state = mmapstate.open(path, {"n": 0}, **options)
+    except (OSError, StateError):
+        fault.lift()
+        state = mmapstate.open(path, {"n": 0}, **options)
+    model = Model(fault.spared(mmapstate.plain, state))
+    for step in LIFE:
+        try:
+            step(state)
+        except (OSError, StateError) as error:
+            told = f"{step}: {error!r}"
+            assert fault.spared(mmapstate.plain, state) == model, told
+        else:
+            step(model)
+    fault.lift()
+    assert mmapstate.plain(state) == model
+    moved(state)
+    moved(model)
+    assert mmapstate.plain(state) == model
+    state.close()
+    return dict(model)
+
+
+def check(path, model):
+    """Look at what is there afterwards, as another process would."""
+    close_all_stores()
+    with open(path, "rb") as file:
+        data = file.read()
+    independent_reader.check(data)
+    assert independent_reader.read_state(data) == model
+    for _ in range(2):
+        with mmapstate.open(path) as state:
+            assert state.copy() == model
+    leftovers = [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
+    assert leftovers == []
+
+
+def faults(names, dice, count):
+    """Return so many of the faults of a life that makes these calls; all of them if they are no more."""
+    every = [
+        (at, kind, lasting)
+        for at, name in enumerate(names, 1)
+        for kind in range(len(FAILURES[name]))
+        for lasting in (False, True)
+    ]
+    return every if len(every) <= count else dice.sample(every, count)
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+@pytest.fixture
+def same_calls(monkeypatch):
+    """Have a life make the same calls at whatever speed: it looks at the path each time, and waits for nobody."""
+    monkeypatch.setattr(committer, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(store, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(surprises, "PATIENCE", 0.05)
+    monkeypatch.setattr(surprises, "SETTLING", 0.0)
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+    os.utime(path, (1, 1))
+
+
+def crash(path):
+    """Leave a journal behind, and junk of a killed writer in its slack."""
+    state = mmapstate.open(path, {"n": 0})
+    state.n = 5
+    its = state._store
+    its.page.unsettled = True
+    tail = its.journal.tail
+    its.mapping.bytes[tail + 1 : tail + 30] = b"-- [junk of a writer] #0000\n "
+    abandon(state)
+
+
+def kill_vacuum(path):
+    """Leave a vacuum half-way: an image beside the file, announced, and not yet swapped in."""
+    state = mmapstate.open(path, {"n": 0})
+    state.n = 5
+    folder = os.path.dirname(path)
+
+    def stop(name, arguments, do):
+        if name == "replace":
+            shutil.copyfile(arguments[0], os.path.join(folder, "kept"))
+            shutil.copyfile(path + "-lock", os.path.join(folder, "page"))
+            kept.append(arguments[0])
+        return do(*arguments)
+
+    kept = []
+    with open(path, "rb") as file:
+        before = file.read()
+    inode = os.open(path, os.O_RDONLY)  # keeps its number taken, so that the file written back is another one
+    with between(stop):
+        state.vacuum()
+    abandon(state)
+    os.close(inode)
+    write(path, before)
+    os.replace(os.path.join(folder, "kept"), kept[0])
+    os.replace(os.path.join(folder, "page"), path + "-lock")
+
+
+def abandon(state):
+    """End a state as a kill does: nothing is compacted, nothing is said."""
+    from mmapstate import registry
+
+    its = state._store
+    its._let_go()
+    its.lock.close()
+    its.closed = True
+    registry._places.clear()
+
+
+# What stands at the path when the life begins.
+STARTS = {
+    "nothing": lambda path: None,
+    "text": lambda path: write(path, b"# mine\nn: 0 # a number\n"),
+    "a crash": crash,
+    "a killed vacuum": kill_vacuum,
+}
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+@pytest.mark.parametrize("start", STARTS)
+def test_a_call_that_fails_is_an_error_before_the_change_and_nothing_is_lost(
+    tmp_path, start, durability, same_calls, monkeypatch
+):
+    print(f"MMAPSTATE_TEST_SEED={SEED}")
+    dice = random.Random(SEED)
+    monkeypatch.setattr(beside, "GROWING_REGION", 0)  # a region that is full is replaced by a vacuum
+
+    def run(name, fault):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = str(folder / "example.state")
+        STARTS[start](path)
+        before = descriptors()
+        with between(fault.handle):
+            model = live(path, durability, fault)
+        close_all_stores()
+        assert descriptors() == before
+        check(path, model)
+        shutil.rmtree(folder)
+
+    counted = Fault()
+    run("counted", counted)
+    cases = faults(counted.names, dice, scaled(500))
+    hits = 0
+    for number, (at, kind, lasting) in enumerate(cases):
+        fault = Fault(at, kind, lasting)
+        try:
+            run(str(number), fault)
+        except BaseException:
+            print(f"at call {at} of {len(counted.names)}, {fault.told}, seed {SEED}")
+            raise
+        hits += fault.hits > 0
+    print(f"{len(cases)} failing calls, of {len(counted.names)} in a life")
+    assert hits > 0.7 * len(cases)  # a life can be some calls shorter: when a file's mtime has not moved on
