@@ -12,6 +12,7 @@ import shutil
 import independent_reader
 import pytest
 from conftest import close_all_stores, scaled
+from lives import LIFE, Model, abandon, moved
 from seam import between
 
 import mmapstate
@@ -90,41 +91,6 @@ class Fault:
         if name == "close":
             do(*arguments)  # Linux closes it all the same
         raise OSError(failure, os.strerror(failure))
-
-
-def moved(state):
-    with state.transaction():
-        state["n"] += 1
-        state["jobs"] = state["jobs"] + [state["n"]] if "jobs" in state else [state["n"]]
-
-
-def forgotten(state):
-    state.pop("text", None)
-
-
-LIFE = (
-    lambda state: state.update(n=state["n"] + 1),
-    lambda state: state.__setitem__("n", state["n"] + 1),
-    moved,
-    lambda state: state.update(text="é" * 9000),  # a larger region
-    lambda state: state.vacuum(),
-    forgotten,
-    moved,
-)
-
-
-class Model(dict):
-    def vacuum(self):
-        pass
-
-    def transaction(self):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
 
 
 def live(path, durability, fault):
@@ -232,17 +198,6 @@ def kill_vacuum(path):
     write(path, before)
     os.replace(os.path.join(folder, "kept"), kept[0])
     os.replace(os.path.join(folder, "page"), path + "-lock")
-
-
-def abandon(state):
-    """End a state as a kill does: nothing is compacted, nothing is said."""
-    from mmapstate import registry
-
-    its = state._store
-    its._let_go()
-    its.lock.close()
-    its.closed = True
-    registry._places.clear()
 
 
 # What stands at the path when the life begins.

@@ -12,18 +12,13 @@ import zlib
 import independent_reader
 import pytest
 from conftest import close_all_stores, scaled
+from lives import abandon, moved
 from power import Recorder
 
 import mmapstate
-from mmapstate import StateError, content, platform, registry
+from mmapstate import StateError, content, platform
 
 SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
-
-
-def moved(state):
-    with state.transaction():
-        state["jobs"].append(1)
-        state.increment("n")
 
 
 # Each is one record.
@@ -74,11 +69,7 @@ class Run:
             state.close()
             self.acknowledge(state, lasting=True)
         else:  # as if it had been killed
-            (store,) = [place.store for place in registry._places.values() if place.store is not None]
-            store._let_go()
-            store.lock.close()
-            store.closed = True
-            registry._places.clear()
+            abandon(state)
 
     def acknowledge(self, state, lasting=False):
         found = mmapstate.plain(state)
