@@ -4,17 +4,35 @@ import contextlib
 import errno
 import gc
 import os
+import random
 import signal
 import sys
 
 import independent_reader
 import pytest
+import seeded_bugs
+from families import (  # noqa: F401 - hooks of pytest, and a fixture
+    cases,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_terminal_summary,
+)
 from spawned import be_patient
 
 from mmapstate import registry
 
 be_patient()
+if "MMAPSTATE_SEEDED_BUG" in os.environ:
+    seeded_bugs.plant(os.environ["MMAPSTATE_SEEDED_BUG"])
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
+
+SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
+"""What all that is random begins with. The run's header tells it; to repeat a run, set MMAPSTATE_TEST_SEED."""
+
+
+def pytest_report_header():
+    return f"MMAPSTATE_TEST_SEED={SEED}"
 
 
 def scaled(count):

@@ -15,12 +15,13 @@ _RECORD = re.compile(rb"--- (.*) #([0-9a-f]{8})\r?\n")
 _MARKER = re.compile(rb"^--- # mmapstate journal 1 ([0-9a-f]{16}) from (?:[0-9a-f]{16}:\d+|-) ([0-9a-f]{8}) .*\n", re.M)
 
 
-def read_state(data):
-    """Return the state that the bytes of a state file hold."""
-    documents = list(yaml.load_all(data, Loader=_loader(data)))
+def read_state(data, *, quick=False):
+    """Return the state that the bytes of a state file hold; if `quick`, by libyaml, which reads alike."""
+    loader = _loader(data, quick)
+    documents = list(yaml.load_all(data, Loader=loader))
     marker = _MARKER.search(data)
     snapshot_text = data[: marker.start()] if marker else data
-    has_snapshot = yaml.load(snapshot_text, Loader=_loader(data)) is not None
+    has_snapshot = yaml.load(snapshot_text, Loader=loader) is not None
     state = documents.pop(0) if has_snapshot else {}
     for document in documents:
         if document is not None:  # the marker, and nothing else, is an empty document
@@ -58,9 +59,9 @@ def check(data):
     assert b"\n-" not in data[end:], "something that is no comment behind the last record"
 
 
-def _loader(data):
+def _loader(data, quick):
     """Return that of ``yaml.safe_load_all``; for a large file libyaml's, which reads alike, and much faster."""
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader) if len(data) > 10_000 else yaml.SafeLoader
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader) if quick or len(data) > 10_000 else yaml.SafeLoader
 
 
 def _apply(state, verb, path, *arguments):

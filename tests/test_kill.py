@@ -1,5 +1,6 @@
 """kill -9: every change whose statement ended is there; at most the one in flight is in doubt; it always reopens."""
 
+import contextlib
 import os
 import random
 import re
@@ -7,14 +8,16 @@ import time
 
 import independent_reader
 import pytest
-from conftest import scaled
+from conftest import SEED, scaled
 from processes import Child
+from seam import STORES, between
 from spawned import kill_myself
 
 import mmapstate
-from mmapstate import PersistedState, beside, mapping, platform
+from mmapstate import PersistedState, beside
+from mmapstate import content as file_content
 
-SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
+pytestmark = pytest.mark.family("kill9")
 
 
 def operations(seed):
@@ -81,9 +84,8 @@ def states_after(model, seed, count):
     yield mmapstate.plain(model)
 
 
-def test_random_kills_of_a_writer_lose_no_acknowledged_change(path):
+def test_random_kills_of_a_writer_lose_no_acknowledged_change(path, cases):
     dice = random.Random(SEED)
-    print(f"MMAPSTATE_TEST_SEED={SEED}")
     model = {"mine": True}
     with open(path, "wb") as file:
         file.write(b"# a comment of ours\nmine: true  # ours\n")
@@ -109,99 +111,105 @@ def test_random_kills_of_a_writer_lose_no_acknowledged_change(path):
         model = found
     with PersistedState(path) as state:  # clears what the last of the dead left beside the file
         assert state == model
+    cases(scaled(500))
     print(f"{acknowledged} acknowledged changes")
     assert acknowledged > scaled(500)
 
 
+def count_until_killed(talk, path, name, region):
+    """Count up an own number and a common one, in one transaction, and keep each number in a common list."""
+    beside.GROWING_REGION = region
+    state = PersistedState(path)
+    talk.send("open")
+    while True:
+        with state.transaction():
+            number = state.setdefault(name, 0) + 1
+            state[name] = number
+            state["all"] = state.get("all", 0) + 1
+            state.setdefault("last", []).append([name, number])
+            if len(state["last"]) > 20:
+                del state["last"][:10]
+        talk.send(number)
+        if number % 7 == 0:
+            state.vacuum()
+
+
+def test_kills_of_one_of_several_writers_lose_nothing_of_any(path, cases):
+    dice = random.Random(SEED)
+    kills, numbers = 0, dict.fromkeys("abcd", 0)
+    for _ in range(scaled(150)):
+        region = dice.choice((0, 40_000, beside.GROWING_REGION))
+        with contextlib.ExitStack() as ended:
+            writers = {
+                name: ended.enter_context(Child(count_until_killed, path, name, region))
+                for name in dice.sample("abcd", dice.randrange(1, 5))
+            }
+            for name, writer in writers.items():
+                if dice.random() < 0.8:
+                    assert writer.receive() == "open"
+                time.sleep(dice.random() ** 3 * 0.03)
+                told = [message for message in writer.kill() if isinstance(message, int)]
+                assert writer.was_killed()
+                kills += 1
+                numbers[name] = told[-1] if told else numbers[name]
+        with mmapstate.open(path, readonly=dice.random() < 0.5 and os.path.exists(path)) as state:
+            found = state.copy()
+        for name, number in numbers.items():  # at most the one in flight is there, too
+            assert found.get(name, 0) - number in (0, 1), (name, number, found, SEED)
+            numbers[name] = found.get(name, 0)
+        assert found.get("all", 0) == sum(numbers.values()), (found, SEED)
+        for name in "abcd":
+            kept = [number for by, number in found.get("last", []) if by == name]
+            assert kept == list(range(numbers[name] - len(kept) + 1, numbers[name] + 1)), (found, SEED)
+    cases(kills)
+    print(f"{kills} kills, {sum(numbers.values())} transactions")
+    with PersistedState(path):
+        pass  # clears what the last of the dead left beside the file
+
+
 class Tripwire:
-    """Counts the stores and system calls of a process and kills it at one of them, before or half-way through it."""
+    """Counts the stores and the calls that change anything; kills its process at one, before or half-way through."""
 
     def __init__(self, at, torn):
         self.left = at
         self.torn = torn
 
-    def step(self, half=None):
-        self.left -= 1
-        if self.left == 0:
-            if self.torn and half is not None:
-                half()
-            kill_myself()
+    def handle(self, name, arguments, do):
+        if name in STORES or name in CHANGES:
+            self.left -= 1
+            if self.left == 0:
+                if self.torn:
+                    self.half(name, arguments, do)
+                kill_myself()
+        return do(*arguments)
 
-    def install(self):
-        real_map = mapping.mmap.mmap
-        tripwire = self
+    @staticmethod
+    def half(name, arguments, do):
+        """Do half of it: of a store into a map the second half, as stores are not in order; a word is never torn."""
+        if name in ("write", "pwrite"):
+            descriptor, data, *offset = arguments
+            do(descriptor, data[: len(data) // 2], *offset)
+        elif name == "store" and isinstance(arguments[1], slice) and len(arguments[2]) > 1:
+            watched, key, value = arguments
+            middle = len(value) // 2
+            do(watched, slice((key.start or 0) + middle, key.stop), value[middle:])
 
-        class Watched:
-            def __init__(self, *arguments):
-                self.map = real_map(*arguments)
 
-            def __getitem__(self, key):
-                return self.map[key]
-
-            def __setitem__(self, key, value):
-                def second_half_first():
-                    if isinstance(key, slice) and len(value) > 1:
-                        start, middle = key.start or 0, len(value) // 2
-                        self.map[start + middle : key.stop] = value[middle:]
-
-                tripwire.step(second_half_first)
-                self.map[key] = value
-
-            def __len__(self):
-                return len(self.map)
-
-            def flush(self):
-                self.map.flush()
-
-            def close(self):
-                self.map.close()
-
-        real_words = mapping.words_of
-
-        class WatchedWords:
-            def __init__(self, watched):
-                self.words = real_words(watched.map)
-
-            def __setitem__(self, key, value):
-                tripwire.step()  # never torn
-                self.words[key] = value
-
-            def release(self):
-                self.words.release()
-
-        class WatchedModule:
-            mmap = Watched
-
-        mapping.mmap = WatchedModule
-        mapping.words_of = WatchedWords
-        names = "write_all replace sync_file sync_folder truncate create remove open_regular"
-        for name in names.split():
-            setattr(platform, name, self.watch(getattr(platform, name), name))
-
-    def watch(self, function, name):
-        def watched(*arguments, **options):
-            def partly():
-                descriptor, data, start = arguments
-                function(descriptor, data[: len(data) // 2], start)
-
-            self.step(partly if name == "write_all" else None)
-            return function(*arguments, **options)
-
-        return watched
+CHANGES = {"open", "write", "pwrite", "ftruncate", "replace", "unlink", "fsync", "fdatasync"}
 
 
 def stumble(talk, path, at, torn):
     """Live a short life (open, change, vacuum, change, close) and die at the `at`-th step of it."""
     tripwire = Tripwire(at, torn)
-    tripwire.install()
     if torn:
         beside.GROWING_REGION = 0  # a region that is full is never made larger in place
-    state = mmapstate.open(path, {"n": 0})
-    talk.send("done")
-    for step in SHORT_LIFE:
-        step(state)
+    with between(tripwire.handle):
+        state = mmapstate.open(path, {"n": 0})
         talk.send("done")
-    state.close()
+        for step in SHORT_LIFE:
+            step(state)
+            talk.send("done")
+        state.close()
     talk.send("done")
     return tripwire.left
 
@@ -233,11 +241,10 @@ def short_life_states(done):
 
 @pytest.mark.parametrize("torn", [False, True])
 @pytest.mark.parametrize("start", [None, b"", b"n: 0", COMMENTED])
-def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, torn, start):
+def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, torn, start, cases):
     # Where a process cannot be forked, to start one takes so long that each run tries some of the steps.
     stride = 1 if hasattr(os, "fork") else 17
     at = random.Random(SEED).randrange(stride) - stride + 1
-    print(f"MMAPSTATE_TEST_SEED={SEED}")
     while True:
         at += stride
         for name in os.listdir(os.path.dirname(path)):
@@ -267,10 +274,15 @@ def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, t
                 assert state.copy() in allowed, (at, done)
         for _ in range(2):  # opening twice changes nothing
             with PersistedState(path) as state:
+                with open(path, "rb") as file:
+                    content = file.read()
+                parts = file_content.layout(content, path)
+                assert parts.scan is None or parts.scan.clean, (at, done, content)
                 assert state.copy() in allowed or (not done and state.copy() == {}), (at, done)
         leftovers = [name for name in os.listdir(os.path.dirname(path)) if name.endswith(".tmp")]
         assert leftovers == [], (at, leftovers)
         if start == COMMENTED:
             with open(path, "rb") as file:
                 assert re.match(rb"# mine\nn: \d  # a number\n", file.read()), at
+    cases(at // stride)
     assert at > 60

@@ -11,15 +11,12 @@ import zlib
 
 import independent_reader
 import pytest
-from conftest import close_all_stores, scaled
+from conftest import SEED, close_all_stores, scaled
 from lives import abandon, moved
 from power import Recorder
 
 import mmapstate
 from mmapstate import StateError, content, platform
-
-SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
-
 
 # Each is one record.
 OPERATIONS = {
@@ -127,13 +124,15 @@ def check_for_real(folder, data, allowed, durability, monkeypatch):
         assert independent_reader.read_state(content_now) in allowed or None in allowed
 
 
-@pytest.mark.parametrize("durability", ["process", "power"])
-def test_after_loss_of_power_there_is_a_state_that_was_and_with_power_the_last(tmp_path, durability, monkeypatch):
-    print(f"MMAPSTATE_TEST_SEED={SEED}")
+@pytest.mark.family("power-cut")
+@pytest.mark.parametrize("durability", ["power", "process"])
+def test_after_loss_of_power_there_is_a_state_that_was_and_with_power_the_last(
+    tmp_path, durability, monkeypatch, cases
+):
     dice = random.Random(SEED)
     boot = bytes(range(16))
     monkeypatch.setattr(platform, "boot_id", lambda: boot)
-    seen, cases, opened = set(), 0, 0
+    seen, count, opened = set(), 0, 0
     workloads = [w for length in (1, 2, 3) for w in itertools.product(OPERATIONS, repeat=length)]
     dice.shuffle(workloads)
     real = tmp_path / "real"
@@ -150,10 +149,11 @@ def test_after_loss_of_power_there_is_a_state_that_was_and_with_power_the_last(t
                     if case in seen:
                         continue
                     seen.add(case)
-                    cases += 1
+                    count += 1
                     told = f"{workload}, {durability}, step {step} of {run.recorder.step}, units of {unit}, seed {SEED}"
                     assert is_right(data, allowed, durability), f"{told}\n{allowed!r:.500}\n{data!r:.3000}"
                     if dice.random() < 0.01:
                         opened += 1
                         check_for_real(str(real), data, allowed, durability, monkeypatch)
-    print(f"{len(workloads)} workloads, {cases} disks, {opened} of them opened")
+    print(f"{len(workloads)} workloads, {count} disks, {opened} of them opened")
+    cases(count)

@@ -10,9 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import scaled
-
-SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
+from conftest import SEED, scaled
 
 CHILD = """
 import errno, json, os, sys
@@ -119,7 +117,6 @@ def test_every_call_for_a_file_of_the_state_passes_through_it(tmp_path, strace):
 
 
 def test_a_call_that_fails_there_fails_as_if_the_system_had_failed_it(tmp_path, strace):
-    print(f"MMAPSTATE_TEST_SEED={SEED}")
     dice = random.Random(SEED)
     log, seam, _, _ = traced(tmp_path, "life")
     before, life = lines_of(log)

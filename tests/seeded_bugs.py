@@ -1,0 +1,246 @@
+"""Bugs of the kind that would lose somebody's state, planted on purpose: each must be caught by a family of tests.
+
+Each is a broken variant of one function, put in its place in the process of the tests and in all children of it.
+"""
+
+import contextlib
+import itertools
+from zlib import crc32
+
+from mmapstate import (
+    beside,
+    changes,
+    committer,
+    content,
+    format,
+    journal,
+    lock,
+    mapping,
+    nodes,
+    picture,
+    platform,
+    store,
+    surprises,
+    transactions,
+    vacuum,
+)
+
+__all__ = ["BUGS", "plant"]
+
+# Name: the family that catches it, as arguments of pytest.
+BUGS = {}
+
+
+def bug(*caught_by):
+    def register(function):
+        BUGS[function.__name__] = (function, caught_by)
+        return function
+
+    return register
+
+
+def plant(name):
+    """Have the bug of this name in the library from now on."""
+    BUGS[name][0]()
+
+
+def instead(place, name, function):
+    assert hasattr(place, name), f"{place} has no {name} any more"
+    setattr(place, name, function)
+
+
+@bug("tests/test_format.py", "-k", "TestDamage")
+def crcs_are_not_checked():
+    def record_at(data, start, crc):
+        end = data.find(b"\n", start)
+        beginning = data[start : start + 4]
+        if end < 0 or beginning not in (b"--- ", b"#-- "):
+            return None
+        return format._Found(beginning == b"--- ", data[start + 4 : end - 10], end + 1, crc)
+
+    instead(format, "_record_at", record_at)
+
+
+@bug("tests/test_kill.py", "-k", "every_step")
+def commit_byte_is_stored_first():
+    def append(self, text):
+        self.file.bytes[self.tail] = journal.COMMITTED
+        self.file.bytes[self.tail + 1 : self.tail + 1 + len(text)] = text
+
+    instead(journal.Journal, "append", append)
+
+
+@bug("tests/test_kill.py", "-k", "every_step")
+def junk_is_left_in_the_slack():
+    instead(journal.Journal, "blank", lambda self, start, stop: None)
+
+
+@bug("tests/test_surprises.py", "-k", "TestEdits")
+def inode_is_not_looked_at():
+    real = platform._image
+    instead(platform, "_image", lambda found: real(found)._replace(inode=1, mtime=0))
+
+
+@bug("tests/test_power_cut.py")
+def folder_is_not_synced():
+    instead(platform, "sync_folder", lambda path: None)
+
+
+@bug("tests/test_power_cut.py")
+def image_is_not_synced_before_the_rename():
+    real = beside.write_beside
+
+    def write(*arguments, **options):
+        sync, platform.sync_file = platform.sync_file, lambda descriptor: None
+        try:
+            return real(*arguments, **options)
+        finally:
+            platform.sync_file = sync
+
+    instead(beside, "write_beside", write)
+
+
+@bug("tests/test_power_cut.py")
+def commit_is_not_synced():
+    instead(committer.Committer, "_sync_commit", lambda self, journal, text: None)
+
+
+@bug("tests/test_power_cut.py")
+def journal_is_begun_without_a_sync():
+    instead(vacuum.Vacuum, "_sync_region", lambda self, file: None)
+
+
+@bug("tests/test_failing_calls.py")
+def failed_sync_is_taken_for_a_success():
+    real = platform.sync_data
+
+    def sync(descriptor):
+        with contextlib.suppress(OSError):
+            real(descriptor)
+
+    instead(platform, "sync_data", sync)
+
+
+@bug("tests/test_failing_calls.py")
+def memory_is_changed_before_the_file():
+    def append(self, record, make_room, publish, *arguments):
+        with self.guard:
+            publish(*arguments)
+        real(self, record, make_room, lambda *_: None, *arguments)
+
+    real = committer.Committer._append
+    instead(committer.Committer, "_append", append)
+
+
+@bug("tests/test_failing_calls.py")
+def descriptor_is_left_open_after_an_error():
+    instead(picture.Picture, "_closed_unless_used", lambda self, file: contextlib.nullcontext())
+
+
+@bug("tests/test_processes.py", "-k", "fork")
+def lock_is_released_in_the_child():
+    real = lock.StoreLock.forget
+
+    def forget(self):
+        lock.file_lock(self.descriptor, lock.UNLOCK)
+        real(self)
+
+    instead(lock.StoreLock, "forget", forget)
+
+
+@bug("tests/test_history.py")
+def lock_is_not_taken():
+    for place in (lock, committer):
+        instead(place, "file_lock", lambda descriptor, operation: None)
+
+
+@bug("tests/test_values.py", "tests/test_dict_protocol.py", "tests/test_list_protocol.py", "tests/test_nodes.py")
+def journal_is_written_before_the_index_is_checked():
+    real = changes.encode
+
+    def encode(record):
+        return real([(verb, path, 10**6 if isinstance(key, int) else key, *rest) for verb, path, key, *rest in record])
+
+    instead(changes, "encode", encode)
+
+
+@bug("tests/test_surprises.py", "-k", "TestDamage")
+def tail_is_not_looked_at_before_a_store():
+    instead(journal.Journal, "is_untouched", lambda self: True)
+
+
+@bug("tests/test_surprises.py", "-k", "TestEdits")
+def objects_are_kept_after_a_foreign_image():
+    instead(nodes, "reconcile", lambda root, state: None)
+
+
+@bug("tests/test_surprises.py", "-k", "TestEdits or TestSleepers")
+def generation_is_used_again_after_an_adoption():
+    for place in (vacuum, surprises):
+        instead(place, "new_generation", lambda: 170)
+
+
+@bug("tests/test_surprises.py", "-k", "TestEdits or TestSleepers")
+def what_an_edit_supersedes_is_not_kept():
+    instead(beside, "keep_copy", lambda path, suffix, data: None)
+
+
+@bug("tests/test_kill.py")
+def page_is_not_marked_unsettled():
+    instead(format, "UNSETTLED", 200)
+    for place in (mapping, committer, store):
+        instead(place, "UNSETTLED", 200)
+
+
+@bug("tests/test_kill.py", "-k", "several_writers")
+def transaction_is_several_records():
+    real = transactions.Transactions._append
+
+    def append(self, record, make_room, publish, *arguments):
+        for number, change in enumerate(record, 1):
+            last = number == len(record)
+            real(self, [change], make_room, publish if last else lambda *_: None, *(arguments if last else ()))
+
+    instead(transactions.Transactions, "_append", append)
+
+
+@bug("tests/test_store.py", "tests/test_kill.py", "-k", "swept or every_step")
+def leftover_images_are_not_swept():
+    instead(beside, "sweep", lambda path: None)
+    instead(platform, "remove", lambda path: None)
+
+
+@bug("tests/test_store.py", "tests/test_surprises.py", "-k", "edit")
+def no_last_look_before_the_swap():
+    instead(vacuum.Vacuum, "_check_still", lambda self, expected: None)
+
+
+@bug("tests/test_stream.py", "tests/test_surprises.py", "tests/test_kill.py", "-k", "snapshot or at_rest or random")
+def crc_of_the_snapshot_is_not_checked():
+    real = content.layout
+
+    def layout(data, file):
+        parts = real(data, file)
+        return parts._replace(intact=True)
+
+    instead(content, "layout", layout)
+    instead(picture.Picture, "_is_snapshot_intact", lambda self: True)
+
+
+@bug("tests/test_history.py", "tests/test_processes.py")
+def reader_takes_what_does_not_check_out():
+    def read_batch(data, crc):
+        lines = data.split(b"\n")[:-1]
+        payloads = [line[4:-10] for line in lines]
+        return payloads[:-1], crc32(b"".join(payloads), crc)  # drops the last one
+
+    instead(journal, "read_batch", read_batch)
+
+
+@bug("tests/test_patch.py", "-k", "random")
+def comment_goes_to_the_neighbour():
+    from mmapstate import patch
+
+    real = patch.patch
+    turns = itertools.count()
+    instead(patch, "patch", lambda before, state: real(before, state).replace(b"# c", b"# d", next(turns) % 2))

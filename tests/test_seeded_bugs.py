@@ -1,0 +1,32 @@
+"""The families assert something: each of the seeded bugs makes the family that is named with it fail."""
+
+import os
+import random
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import SEED, scaled
+from processes import not_on_windows
+from seeded_bugs import BUGS
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CHOSEN = random.Random(SEED).sample(sorted(BUGS), min(len(BUGS), scaled(len(BUGS))))
+
+
+@pytest.mark.family("seeded-bugs")
+@not_on_windows("Wine takes a minute to start the tests anew")
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in CHOSEN else pytest.mark.skip("not drawn")) for n in BUGS]
+)
+def test_each_seeded_bug_is_caught_by_its_family(name, tmp_path):
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
+    run = subprocess.run(
+        [*command, f"--basetemp={tmp_path / 'inner'}", "-o", "timeout=60", *BUGS[name][1]],
+        cwd=HERE, env=os.environ | {"MMAPSTATE_TEST_COUNTS": "tenth", "MMAPSTATE_SEEDED_BUG": name},
+        capture_output=True, text=True, check=False, timeout=240,
+    )  # fmt: skip
+    print(run.stdout[-2000:])
+    assert run.returncode == 1, f"{name}: the tests say {run.returncode}\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}"
+    assert re.search(r"\b1 (failed|error)", run.stdout)
