@@ -456,6 +456,7 @@ class TestClosing:
             assert child.result() == 1
 
 
+@pytest.mark.family("interrupts")
 class TestInterrupts:
     def test_a_write_inside_a_write_of_the_same_thread_is_an_error_and_changes_nothing(self, path):
         state = PersistedState(path, queue=[3, 1, 2])
@@ -633,7 +634,7 @@ class TestInterrupts:
             assert on_disk(path) == state == {"n": number, "d": {"n": number}}
         assert glob.glob(path + ".superseded*") == []
 
-    def test_an_interrupt_at_every_bytecode_of_the_short_way_leaves_file_and_memory_in_agreement(self, path):
+    def test_an_interrupt_at_every_bytecode_of_the_short_way_leaves_file_and_memory_in_agreement(self, path, cases):
         state = PersistedState(path, n=0)
         Roads(state)
         number = 0
@@ -649,8 +650,9 @@ class TestInterrupts:
             if not hit:
                 break
         assert state.n == number > 200
+        cases(number)
 
-    def test_a_signal_handler_at_every_bytecode_of_the_short_way_is_refused_or_kept(self, path):
+    def test_a_signal_handler_at_every_bytecode_of_the_short_way_is_refused_or_kept(self, path, cases):
         """What it sets is there unless it was refused, and what the interrupted statement sets is there, too."""
         state = PersistedState(path, n=0, handled=0)
         number = handled = refused = 0
@@ -673,6 +675,7 @@ class TestInterrupts:
             assert is_free(state)
         assert refused > 150
         assert number - refused > 10
+        cases(number)
 
 
 def interrupt():

@@ -9,6 +9,7 @@ import copy
 import os
 import tempfile
 
+import pytest
 from conftest import close_all_stores, scaled
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -182,7 +183,8 @@ class ThreeProcesses(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-def test_three_processes_equal_a_model_of_plain_data():
+@pytest.mark.family("model")
+def test_three_processes_equal_a_model_of_plain_data(cases):
     ThreeProcesses.made = 0
     while ThreeProcesses.made < STEPS:  # how many steps a run has is up to Hypothesis
         run_state_machine_as_test(
@@ -195,3 +197,4 @@ def test_three_processes_equal_a_model_of_plain_data():
             ),
         )
     print(ThreeProcesses.made, "steps made")
+    cases(ThreeProcesses.made)

@@ -352,7 +352,7 @@ def reconcile_plain(plain, data):
     plain.update(merged)
 
 
-TestModel = Model.TestCase
+TestModel = pytest.mark.family("model")(Model.TestCase)
 TestModel.settings = settings(
     max_examples=scaled(120), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -18,6 +18,8 @@ from processes import Child, held_by_a_thread, needs_fork
 import mmapstate
 from mmapstate import PersistedState, registry
 
+pytestmark = pytest.mark.family("fork")
+
 METHODS = multiprocessing.get_all_start_methods()
 
 

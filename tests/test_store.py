@@ -291,6 +291,7 @@ class TestSwaps:
         assert len(inodes) <= 5
         assert on_disk(path) == {"n": 19_999}
 
+    @pytest.mark.family("sizes")
     @pytest.mark.parametrize("less", range(-3, 4))
     def test_records_around_the_size_of_the_room_left_fit_or_make_room(self, path, less):
         state = PersistedState(path, n=0)
@@ -301,6 +302,7 @@ class TestSwaps:
         state.n = 1
         assert on_disk(path)["n"] == 1
 
+    @pytest.mark.family("sizes")
     def test_a_record_larger_than_any_region_fits(self, path):
         state = PersistedState(path, n=0)
         state.big = ["x" * 100] * 100_000

@@ -1086,9 +1086,10 @@ class TestEdits:
         assert state.a == 7
 
 
+@pytest.mark.family("interrupts")
 class TestInterrupts:
     @not_on_windows("there is no timer that sends signals there")
-    def test_an_interrupt_at_any_moment_leaves_memory_and_file_alike(self, path):
+    def test_an_interrupt_at_any_moment_leaves_memory_and_file_alike(self, path, cases):
         """A timer of random length interrupts transactions; what is left is always the last committed one.
 
         The length follows what a transaction takes on this machine, at this moment: too short, and the next is longer.
@@ -1130,9 +1131,10 @@ class TestInterrupts:
         print(committed, "committed,", interrupted, "interrupted")
         assert committed
         assert interrupted
+        cases(committed + interrupted)
 
     @pytest.mark.skipif(sys.version_info < (3, 13), reason="older ones do not reliably trace each instruction")
-    def test_an_interrupt_at_every_place_where_signals_are_handled_leaves_memory_and_file_alike(self, path):
+    def test_an_interrupt_at_every_place_where_signals_are_handled_leaves_memory_and_file_alike(self, path, cases):
         def walk(talk):
             blocks._entered.clear()  # of the parent
             state = mmapstate.open(path, {"n": 0, "m": {"n": 0, "gone": 1}, "c": [{"n": 0}, 0]})
@@ -1151,7 +1153,9 @@ class TestInterrupts:
             return place
 
         with Child(walk) as child:
-            assert child.result() > 300
+            places = child.result()
+            assert places > 300
+            cases(places)
 
     def test_one_that_was_interrupted_inside_a_change_and_goes_on_is_taken_back(self, path, monkeypatch):
         state = PersistedState(path, a=1, c=[1])
