@@ -129,7 +129,7 @@ _ADVICE = b"newer changes follow; stop the programs before editing"
 _BARE = b"; the last line above had no end"
 _MARKER = re.compile(
     rb"[#-]-- # mmapstate journal (?P<version>\S+)"
-    rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]+)|-) (?P<crc>[0-9a-f]{8})"
+    rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]{1,19})|-) (?P<crc>[0-9a-f]{8})"
     rb" (?:(?!--- )[^\n])*\n)?"  # a marker that holds the beginning of a record has lost its line end
 )
 _SECTOR = 512  # bytes
