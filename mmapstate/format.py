@@ -17,7 +17,8 @@ The state file
     position   := generation ":" tail                          tail: an offset in the file, decimal
     crc        := 8 hex digits                                 of the payload, seeded by the previous record's
 
-At every moment the file is a valid YAML stream. Its first document is the snapshot; each further one that is not empty
+At every moment the file is a valid YAML stream (but for half a character, which a killed writer can leave in the
+comment at its end until the next one opens it). Its first document is the snapshot; each further one that is not empty
 is a record. Whoever applies the changes of the records to the snapshot, in order, has the state.
 
 **Committing.** The tail is the offset of the slack's ``#``. Behind it the record's text is stored, but for its first

@@ -1,6 +1,7 @@
 """kill -9: every change whose statement ended is there; at most the one in flight is in doubt; it always reopens."""
 
 import contextlib
+import copy
 import os
 import random
 import re
@@ -9,6 +10,7 @@ import time
 import independent_reader
 import pytest
 from conftest import SEED, scaled
+from lives import Model, moved
 from processes import Child
 from seam import STORES, between
 from spawned import kill_myself
@@ -221,18 +223,17 @@ SHORT_LIFE = (
     lambda state: state.update(text="é" * 3000),
     lambda state: state.update(queue=["x" * 9000]),
     lambda state: state["queue"].append("y" * 9000),  # no room: a larger region
+    moved,
     lambda state: state.vacuum(),
     lambda state: state.update(n=2, m=[]),
 )
 
 
-def short_life_states(done):
-    """Return what may be in the file when so many steps of the short life were acknowledged."""
-    states = [{}, {"n": 0}]
+def short_life_states(done, before=None):
+    """Return what may be in the file when so many steps of the short life, begun with `before`, were acknowledged."""
+    states = [before or {}, {"n": 0, **(before or {})}]
     for step in SHORT_LIFE:
-        model = type("Model", (dict,), {"vacuum": lambda self: None})(states[-1])
-        if "queue" in model:
-            model["queue"] = list(model["queue"])
+        model = Model(copy.deepcopy(states[-1]))
         step(model)
         states.append(dict(model))
     states.append(states[-1])
@@ -286,3 +287,32 @@ def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, t
                 assert re.match(rb"# mine\nn: \d  # a number\n", file.read()), at
     cases(at // stride)
     assert at > 60
+
+
+@pytest.mark.family("recovery")
+def test_a_kill_while_a_kill_is_cleaned_up_loses_nothing_either(path, cases):
+    dice = random.Random(SEED)
+    before, rounds = None, scaled(1000)
+    for number in range(rounds):
+        if number % 7 == 0:
+            for name in os.listdir(os.path.dirname(path)):
+                os.unlink(os.path.join(os.path.dirname(path), name))
+            before = None
+        at = dice.choice((dice.randrange(1, 40), dice.randrange(1, 150)))
+        with Child(stumble, path, at, dice.random() < 0.5) as child:
+            done = list(child.drain()).count("done")
+            child.wait()
+        allowed = short_life_states(done, before)
+        told = (number, at, done, SEED)
+        if os.path.exists(path):
+            os.utime(path, (1, 1))  # else the next open waits for an editor that may still be at work
+            with open(path, "rb") as file:  # half a character may be left in the comment at its end
+                text = file.read().decode(errors="replace").encode()
+            before = independent_reader.read_state(text, quick=True)
+            assert before in allowed, told
+        else:
+            assert before is None, told
+            assert not done, told
+    with PersistedState(path) as state:  # clears what the last of the dead left
+        assert state.copy() in ({**before, "n": before.get("n", 0)}, before) if before else True
+    cases(rounds)
