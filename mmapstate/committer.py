@@ -23,12 +23,12 @@ from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
 from mmapstate.format import DOUBTFUL, LET_GO, POSITION, TAIL_WORD, UNCOMMITTED, UNSETTLED, pack_position
 from mmapstate.journal import COMMITTED, Journal
 from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
+from mmapstate.mapping import EditedMeanwhile
 from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, READ, WRITE
 from mmapstate.platform import END
 from mmapstate.surprises import Surprises
 from mmapstate.tree import Node
-from mmapstate.vacuum import EditedMeanwhile
 from mmapstate.values import SURE_INT
 
 __all__ = ["Committer"]
@@ -149,8 +149,8 @@ class Committer(Surprises):
                     self._acquire()
                 self.busy = True
                 while True:
-                    self._look(purpose)
                     try:
+                        self._look(purpose)
                         return decide(*args)
                     except EditedMeanwhile:
                         self.due = 0.0
@@ -268,13 +268,7 @@ class Committer(Surprises):
                         if page[POSITION] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
                             journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
                             stores, tail = file.bytes, journal.tail
-                            if (
-                                journal.start >= 0
-                                and platform.seek(file.descriptor, 0, END) == file.size
-                                and stores[journal.end_start : tail + 1] == journal.end
-                                and monotonic() < self.due
-                                and not (self.copying or self.power)
-                            ):
+                            if journal.start >= 0 and monotonic() < self.due and not (self.copying or self.power):
                                 if not adding:
                                     result = value
                                 elif (old := node._items.get(key, 0)).__class__ is value.__class__ is int and (
@@ -291,7 +285,12 @@ class Committer(Surprises):
                                 crc = crc32(payload, journal.crc)
                                 text = UNCOMMITTED % (payload, crc)
                                 end = tail + len(text)
-                                if payload and end < file.size:
+                                if (  # as late as can be: another program may cut the file before the stores
+                                    payload
+                                    and end < file.size
+                                    and platform.seek(file.descriptor, 0, END) == file.size
+                                    and stores[journal.end_start : tail + 1] == journal.end
+                                ):
                                     self.busy = True
                                     self.seen = b""
                                     self.unsure = True
@@ -373,6 +372,7 @@ class Committer(Surprises):
         page = self.page_bytes
         if self.power:
             self._sync_first()
+        self.mapping.check_size()
         self._begin_unsure()
         page[UNSETTLED] = 1
         journal.append(text)

@@ -89,8 +89,11 @@ class Journal:
         self.blank(self.tail + 1, self.tail + 1 + len(text))
 
     def is_untouched(self) -> bool:
-        """Return whether the end of the last record (or marker) stands before the tail, and no record at it."""
-        return bool(self.file.bytes[self.end_start : self.tail + 1] == self.end)
+        """Return whether the end of the last record (or marker) stands before the tail, and no record at it.
+
+        Not by the mapping: where another program has cut the file, to read that would end the process.
+        """
+        return self.file.read(self.end_start, self.tail + 1) == self.end
 
     def is_in_file(self) -> bool:
         """Return whether the last record's end stands where it should. By the file, not the mapping."""

@@ -34,7 +34,11 @@ from mmapstate.format import (
     unpack_position,
 )
 
-__all__ = ["ControlPage", "MappedFile"]
+__all__ = ["ControlPage", "EditedMeanwhile", "MappedFile"]
+
+
+class EditedMeanwhile(Exception):
+    """The file was found edited after the decision what to write: settle it, and decide again."""
 
 
 class MappedFile:
@@ -78,14 +82,24 @@ class MappedFile:
         return platform.read(self.descriptor, start, stop)
 
     def map(self) -> None:
-        """Map the whole file, as large as it is now."""
+        """Map the whole file, as large as it is now; raise `EditedMeanwhile` if another program has emptied it."""
         size = platform.file_size(self.descriptor)
+        if size == 0:
+            raise EditedMeanwhile
         if platform.writes_copies(self.path, self.descriptor):
             mapped: Any = _Written(self.descriptor)
         else:
             mapped = mmap.mmap(self.descriptor, size)
         self.unmap()  # not before: without memory for the new one, the old one stays
         self.bytes, self.size = mapped, size
+
+    def check_size(self) -> None:
+        """Raise `EditedMeanwhile` if the size is not what it should be: another program has the file, or cut it.
+
+        As the last thing before a store, which would kill the process where the file has been cut, or be a hole.
+        """
+        if platform.file_size(self.descriptor) != self.size:
+            raise EditedMeanwhile
 
     def unmap(self) -> None:
         """Let go of the mapping, if there is one."""

@@ -19,7 +19,7 @@ from mmapstate.errors import StateFileError
 from mmapstate.format import POSITION, Position, find_marker
 from mmapstate.journal import Journal
 from mmapstate.lock import Presence, StoreLock, new_thread_lock
-from mmapstate.mapping import ControlPage, MappedFile
+from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
 
 __all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "WRITE", "Picture", "log"]
 
@@ -152,7 +152,7 @@ class Picture:
                 file = MappedFile.open(self.path)
         except OSError:
             return False
-        with self._closed_unless_used(file):
+        with self._closed_unless_used(file), contextlib.suppress(EditedMeanwhile):
             moved = self._journal_of(file, position, start)
             if (
                 moved is None
@@ -162,6 +162,7 @@ class Picture:
                 return False
             self._stand_on(file, moved)
             return True
+        return False
 
     def _journal_of(self, file: MappedFile, position: Position, start: int) -> Journal | None:
         """Return where the journal of `position` begins in `file`, if this is its file."""

@@ -15,9 +15,9 @@ from mmapstate.errors import DamagedStateError, StateError, StateFileError
 from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position
 from mmapstate.journal import Journal
 from mmapstate.lock import open_sidecar
-from mmapstate.mapping import ControlPage, MappedFile
+from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
 from mmapstate.picture import OPEN, WRITE, log
-from mmapstate.vacuum import NOTHING_THERE, EditedMeanwhile, Vacuum, new_generation
+from mmapstate.vacuum import NOTHING_THERE, Vacuum, new_generation
 
 __all__ = ["Surprises"]
 
@@ -64,6 +64,8 @@ class Surprises(Vacuum):
                         settled = self._adopt(file, data, parts)
                     if settled and self._vacuum_if_doubtful(purpose):
                         return
+                except EditedMeanwhile:
+                    continue
                 except StateFileError as error:
                     self.page.unsettled = True  # the others look closely too
                     self.seen, self.due = b"", 0.0  # each access looks again, until it is mended

@@ -16,9 +16,9 @@ from mmapstate.committer import Committer
 from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, StateError
 from mmapstate.format import POSITION, UNSETTLED, pack_position
+from mmapstate.mapping import EditedMeanwhile
 from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, WRITE
-from mmapstate.vacuum import EditedMeanwhile
 
 __all__ = ["Transactions"]
 
@@ -161,8 +161,11 @@ class Transactions(Committer):
                 edited = not self._is_as_left()
                 if not edited:
                     before = self.journal.tail
-                    self._append(pending.changes, self._make_room_in_place, pending.forget)
-                    self.last_need = self.journal.tail - before
+                    try:
+                        self._append(pending.changes, self._make_room_in_place, pending.forget)
+                        self.last_need = self.journal.tail - before
+                    except EditedMeanwhile:
+                        edited = True
         finally:
             try:
                 # Where memory is unsure, an interrupt came in the middle of the commit: the file tells what it became.

@@ -20,19 +20,15 @@ from mmapstate.format import (
     marker,
 )
 from mmapstate.journal import Journal
-from mmapstate.mapping import MappedFile
+from mmapstate.mapping import EditedMeanwhile, MappedFile
 from mmapstate.picture import Picture, log
 
-__all__ = ["NOTHING_THERE", "EditedMeanwhile", "Vacuum", "new_generation"]
+__all__ = ["NOTHING_THERE", "Vacuum", "new_generation"]
 
 NOTHING_THERE = Image(0, -1, 0)
 
 LONGEST_LET_GO = 0.5  # seconds that a vacuum waits, on Windows, until nobody has the file open any more
 _MARKER_LENGTH = 256  # bytes, more than any marker of ours has
-
-
-class EditedMeanwhile(Exception):
-    """The file was found edited after the decision what to write: settle it, and decide again."""
 
 
 class Vacuum(Picture):
@@ -72,6 +68,7 @@ class Vacuum(Picture):
         crc = crc32(lead, before.snapshot_crc)
         line = marker(generation, before.position, crc, bare=lead != b"")
         start = file.size + len(lead)
+        file.check_size()
         self.page.unsettled = True
         try:
             file.append(b"%b#%b#%b" % (lead, line[1:], b" " * (capacity - 1)))
@@ -80,6 +77,7 @@ class Vacuum(Picture):
             self.mtime = self.page.image.mtime
             self.page.unsettled = False
             raise
+        file.check_size()
         self._begin_unsure()
         file.map()
         file.bytes[start] = ord("-")
@@ -101,8 +99,10 @@ class Vacuum(Picture):
 
     def _grow(self, need: int) -> None:
         """Make the region larger where it is. Under the guard."""
+        self.mapping.check_size()
         self.page.unsettled = True
         self.mapping.append(b" " * need)
+        self.mapping.check_size()
         self.mapping.map()
         self.page.image = platform.image_of(self.mapping.descriptor)
         self.page.unsettled = False
