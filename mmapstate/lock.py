@@ -87,6 +87,7 @@ def open_sidecar(path: str, state: os.stat_result | None) -> int:
         except FileExistsError:
             continue
         try:
+            platform.write_in_place(path, descriptor)
             if state is not None:
                 writers = state.st_mode & 0o222
                 with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then

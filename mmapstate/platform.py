@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import stat
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -51,6 +52,7 @@ __all__ = [
     "sync_folder",
     "truncate",
     "write_all",
+    "write_in_place",
     "writes_copies",
 ]
 
@@ -76,6 +78,7 @@ _LONGEST_PAUSE = 0.02
 _LONGEST_PLAIN_PATH = 200  # characters; what is written beside the file has a longer name, and 260 is the limit
 
 _COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
+_NO_COPIES = 0x0080_0000  # FS_NOCOW_FL
 
 
 def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
@@ -361,6 +364,21 @@ def writes_copies(path: str, descriptor: int) -> bool:
     if device not in _writing_copies:
         _writing_copies[device] = _kind_of_filesystem(path) in _COPY_ON_WRITE
     return _writing_copies[device]
+
+
+def write_in_place(path: str, descriptor: int) -> None:
+    """Have what is stored into a new, empty file written where it is, on a filesystem that would take a new place.
+
+    Else a store into a map of it ends the process where the disk is full. btrfs can do it, for a file at a time.
+    """
+    if writes_copies(path, descriptor):
+        import fcntl
+
+        size = struct.calcsize("l")
+        get, put = (direction << 30 | size << 16 | ord("f") << 8 | number for direction, number in ((2, 1), (1, 2)))
+        with contextlib.suppress(OSError):  # bcachefs has no such flag, nor have old kernels
+            (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, get, bytes(size)))
+            fcntl.ioctl(descriptor, put, struct.pack("l", flags | _NO_COPIES))
 
 
 def _kind_of_filesystem(path: str) -> str:

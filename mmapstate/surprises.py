@@ -76,6 +76,10 @@ class Surprises(Vacuum):
                         except OSError as failure:
                             log.warning("%s: the state before cannot be kept beside it: %s", self.file, failure)
                     raise
+                except OSError:  # as where what an edit supersedes finds no room: memory has it, and is not in doubt
+                    self.page.unsettled = True
+                    self.seen = b""
+                    raise
                 except BaseException:
                     self.page.unsettled = True
                     self._begin_unsure()

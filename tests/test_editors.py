@@ -10,6 +10,7 @@ file and its store. `test_the_window` counts how often (``python tools/torture.p
 
 import collections
 import contextlib
+import faulthandler
 import glob
 import mmap
 import os
@@ -327,6 +328,7 @@ LIVES = (
 
 def count(talk, path, name, life):
     """Count in `name`, a thousand times a second at most; tell of each new note, and of the counts when asked to."""
+    faulthandler.disable()  # a death is told by its signal
     state = mmapstate.open(path, durability=life.durability, timeout=60)
     note, counts, refusals, number = None, [], [], 0
     while True:
@@ -620,6 +622,7 @@ def test_a_file_cut_while_its_region_grows_or_begins_ends_no_process(path, rest)
 
 
 def count_shared(talk, path, shared, pause):
+    faulthandler.disable()  # that this may be its end is known
     state = PersistedState(path)
     talk.send("ready")
     while True:
