@@ -100,9 +100,10 @@ def sweep(path: str) -> None:
     """Remove images that vacuums of `path` left when they were killed. Under the lock, with no vacuum under way."""
     folder, name = os.path.split(path)
     leftover = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{16}\.tmp\Z")
-    for found in platform.names_in(folder or "."):
-        if leftover.match(found):
-            platform.remove(os.path.join(folder, found))
+    with contextlib.suppress(PermissionError):  # of another user in a sticky folder, or one that cannot be listed
+        for found in platform.names_in(folder or "."):
+            if leftover.match(found):
+                platform.remove(os.path.join(folder, found))
 
 
 def time_stamp() -> str:

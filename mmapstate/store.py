@@ -98,9 +98,11 @@ class Store(Transactions):
                 raise FileNotFoundError(
                     errno.ENOENT, "the folder of the state file does not exist; create it first", self.path
                 ) from None
-        except PermissionError as error:
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             told = f"{error.strerror}; to read it alone, open it with readonly=True"
-            raise PermissionError(error.errno, told, self.path) from None
+            raise OSError(error.errno, told, self.path) from None
         try:
             return StoreLock(path, open_sidecar(path, state), self.file)
         except OSError as error:

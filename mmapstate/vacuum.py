@@ -131,11 +131,16 @@ class Vacuum(Picture):
         self.page_bytes[LAYOUT] = UNKNOWN
         file: MappedFile | None = None
         try:
-            file = self._write_image(temporary, data)
-            self.page.pending = Position(generation, file.inode)
-            self._check_still(expected)
-            if not self._swap(temporary, file):
-                file.close()
+            try:
+                file = self._write_image(temporary, data)
+            except PermissionError as error:  # the folder, or the file, is another user's
+                self._refused(error)
+            else:
+                self.page.pending = Position(generation, file.inode)
+                self._check_still(expected)
+            if file is None or not self._swap(temporary, file):
+                if file is not None:
+                    file.close()
                 self.page.pending = Position(0, 0)
                 self.page_bytes[LAYOUT] = layout_before
                 self.page.unsettled = False
@@ -185,16 +190,12 @@ class Vacuum(Picture):
 
     def _check_still(self, expected: Image | None) -> None:
         """Raise the internal error that somebody edited the file meanwhile, if so: a last look before the swap."""
-        found = platform.path_image(self.path)
+        intact = expected is not None or self._is_snapshot_intact()  # first, as it takes longer
+        found = platform.path_image(self.path) or NOTHING_THERE
         if expected is not None:
-            unchanged = (found or NOTHING_THERE) == expected
+            unchanged = found == expected
         else:
-            unchanged = (
-                found is not None
-                and found.inode == self.mapping.inode
-                and found.size == self.mapping.size
-                and self._is_snapshot_intact()
-            )
+            unchanged = intact and found[:2] == (self.mapping.inode, self.mapping.size)
         if not unchanged:
             raise EditedMeanwhile
 

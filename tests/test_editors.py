@@ -66,7 +66,9 @@ def at_a_terminal(command, dialogue):
     """Run `command` at a terminal of its own; for each pattern of the `dialogue` that it shows type the keys, once."""
     here, there = os.openpty()
     environment = os.environ | {"TERM": "xterm", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
-    process = subprocess.Popen(command, stdin=there, stdout=there, stderr=there, start_new_session=True, env=environment)
+    process = subprocess.Popen(
+        command, stdin=there, stdout=there, stderr=there, start_new_session=True, env=environment
+    )
     os.close(there)
     shown, new = b"", b""
     deadline = time.monotonic() + SOON
@@ -390,7 +392,9 @@ class Edited:
         child = self.writers[name]
         try:
             if not child.line.ready(SOON):
-                raise AssertionError(f"{name}, {self.life.step.__name__}: says nothing; there is {read(self.path)[:300]}")
+                raise AssertionError(
+                    f"{name}, {self.life.step.__name__}: says nothing; there is {read(self.path)[:300]}"
+                )
             return child.receive()
         except AssertionError:
             if not child.line.ready(0) or not os.WIFSIGNALED(child.wait()):
@@ -402,6 +406,13 @@ class Edited:
         for name in self.writers:
             while self.hear(name) != ("note", note.decode()):
                 pass
+
+    def wait_for_edit(self, edit):
+        """Wait until both writers have seen it. One that came in the moment of a vacuum's rename is made again, once."""
+        if self.life.step is increment_and_vacuum and not self.writers["one"].line.ready(5):
+            print("overwritten by a vacuum")
+            edit(self.path, b"edit-%d" % (self.notes - 1), self.note)
+        self.wait_for_note(self.note)
 
     def wait_for_refusal(self):
         """Wait until each writer was told that the file cannot be read, and where."""
@@ -496,7 +507,7 @@ def test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost(tmp_p
             at_once(lambda state: state.edit(edit), states)
             for state in list(states):
                 try:
-                    state.wait_for_note(state.note)
+                    state.wait_for_edit(edit)
                     state.check_round()
                 except Died:
                     deaths += 1
@@ -511,8 +522,7 @@ def test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost(tmp_p
 @pytest.mark.parametrize("put", [in_place, renamed], ids=["in place", "renamed"])
 def test_a_text_that_cannot_be_read_is_refused_until_it_is_mended_and_nothing_is_lost(tmp_path, put):
     def edit(path, before, after):
-        whole[path] = replaced(path, before, after)
-        put(half)(path, before, after)
+        put(lambda data: half(whole.setdefault(path, data)))(path, before, after)
 
     def mend(state):
         put(lambda data: whole[state.path])(state.path, b"", b"")

@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
@@ -225,35 +224,6 @@ class TestOpen:
             PersistedState(tmp_path / "missing" / "x.state")
         assert caught.value.filename == str(tmp_path / "missing" / "x.state")
 
-    @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root becomes somebody else")
-    def test_who_may_not_write_the_file_is_told_of_readonly_and_leaves_nothing(self):
-        def become_nobody(talk, target):
-            os.setgid(65534)
-            os.setuid(65534)
-            try:
-                PersistedState(target)
-            except PermissionError as error:
-                return str(error), error.filename
-            return None
-
-        with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # everybody may go there
-            os.chmod(folder, 0o777)
-            path = os.path.join(folder, "example.state")
-            with PersistedState(path, n=1):
-                pass
-            os.unlink(path + "-lock")
-            os.chmod(path, 0o444)
-            with Child(become_nobody, path) as child:
-                told, name = child.result()
-            assert "readonly=True" in told
-            assert name == path
-            assert os.listdir(folder) == ["example.state"]
-            os.chmod(folder, 0o755)
-            with Child(become_nobody, os.path.join(folder, "new.state")) as child:
-                told, name = child.result()
-            assert "new.state-lock, which must be beside it" in told
-            assert name == os.path.join(folder, "new.state")
-
     def test_a_broken_file_is_an_error_at_open_though_it_was_open_before(self, broken_path):
         state = PersistedState(broken_path, n=1)
         state.close()
@@ -294,30 +264,6 @@ class TestOpen:
         assert state == {}
         with PersistedState(path), pytest.raises(mmapstate.StateError, match="without exclusive"):
             mmapstate.open(path, exclusive=True)
-
-    @not_on_windows("symbolic links need a privilege there")
-    def test_a_symbolic_link_is_followed_and_stays_one(self, path, tmp_path):
-        link = tmp_path / "link"
-        link.symlink_to(path)
-        with PersistedState(link) as state:
-            state.a = 1
-        assert link.is_symlink()
-        assert on_disk(path) == {"a": 1}
-
-    @not_on_windows("there are no modes and owners there")
-    def test_mode_and_owner_survive_a_vacuum_and_the_sidecar_is_for_writers_only(self, path):
-        with open(path, "w") as file:
-            file.write("a: 1\n")
-        os.chmod(path, 0o664)
-        os.utime(path, (1, 1))
-        owner = (12345, 54321) if os.geteuid() == 0 else (os.getuid(), os.getgid())
-        if os.geteuid() == 0:
-            os.chown(path, *owner)
-        with PersistedState(path) as state:
-            state.a = 2
-        found, sidecar = os.stat(path), os.stat(path + "-lock")
-        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o664, *owner)
-        assert (sidecar.st_mode & 0o777, sidecar.st_uid, sidecar.st_gid) == (0o660, *owner)
 
 
 class TestClose:

@@ -121,18 +121,6 @@ class TestOpening:
             child.send("look")
             assert child.result() == 8
 
-    @not_on_windows("there are no FIFOs, and links need a privilege")
-    def test_a_fifo_or_a_link_at_the_sidecars_path_is_refused(self, path, tmp_path):
-        os.mkfifo(path + "-lock")
-        with pytest.raises(StateError, match="not a regular file"):
-            PersistedState(path)
-        with on_an_open_file():
-            os.unlink(path + "-lock")
-        os.symlink(tmp_path / "elsewhere", path + "-lock")
-        with pytest.raises(OSError, match="-lock"):
-            PersistedState(path)
-        assert not os.path.exists(tmp_path / "elsewhere")
-
     def test_a_leftover_image_of_a_killed_vacuum_is_swept(self, path, tmp_path):
         leftover = tmp_path / ".example.state.0123456789abcdef.tmp"
         leftover.write_text("x")
