@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import struct
 import sys
@@ -29,6 +30,7 @@ __all__ = [
     "create",
     "duplicate",
     "file_size",
+    "foreign_filesystem",
     "image_of",
     "is_folder",
     "is_in_use",
@@ -79,6 +81,13 @@ _LONGEST_PLAIN_PATH = 200  # characters; what is written beside the file has a l
 
 _COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
 _NO_COPIES = 0x0080_0000  # FS_NOCOW_FL
+
+# Other machines may have these mounted too, or a host has it beside its guests; and so may what a FUSE program shows.
+_FOREIGN = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
+    | {"nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs"}
+)
+_MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
@@ -352,18 +361,29 @@ def boot_id() -> bytes:
         return bytes(16)
 
 
-_writing_copies: dict[int, bool] = {}  # by device
-
-
 def writes_copies(path: str, descriptor: int) -> bool:
     """Return whether the open file's filesystem writes to new places only: a store into a map can find no room there.
 
     `path` tells which filesystem, the descriptor whether that is known already.
     """
-    device = os.fstat(descriptor).st_dev
-    if device not in _writing_copies:
-        _writing_copies[device] = _kind_of_filesystem(path) in _COPY_ON_WRITE
-    return _writing_copies[device]
+    return _kind_of_filesystem(path, os.fstat(descriptor).st_dev) in _COPY_ON_WRITE
+
+
+def foreign_filesystem(path: str) -> tuple[int, str]:
+    """Return device and kind of the filesystem at `path` if another machine, or a program, has a hand in it; else "".
+
+    `path` is what `real_path` returns, which on Windows leads from a drive letter to the share behind it. On macOS
+    nobody tells.
+    """
+    if WINDOWS:
+        is_share = path.startswith("\\\\") and not path.startswith(("\\\\?\\", "\\\\.\\"))
+        return (0, "a network share") if is_share or path[:8].upper() == "\\\\?\\UNC\\" else (0, "")
+    try:
+        device = os.stat(path).st_dev
+    except OSError:  # there is no file yet
+        device = os.stat(os.path.dirname(path)).st_dev
+    kind = _kind_of_filesystem(path, device)
+    return (device, kind) if kind in _FOREIGN or kind.startswith("fuse") else (device, "")
 
 
 def write_in_place(path: str, descriptor: int) -> None:
@@ -381,16 +401,26 @@ def write_in_place(path: str, descriptor: int) -> None:
             fcntl.ioctl(descriptor, put, struct.pack("l", flags | _NO_COPIES))
 
 
-def _kind_of_filesystem(path: str) -> str:
+_kinds: dict[int, str] = {}  # of filesystems, by device
+
+
+def _kind_of_filesystem(path: str, device: int) -> str:
+    """Return what Linux calls the kind of filesystem at `path`, which is on `device`; "" where it is not told."""
+    if device not in _kinds:
+        best = (-1, "")
+        for line in _mounts():
+            fields = line.split()
+            point = _MOUNT_ESCAPE.sub(lambda found: chr(int(found[1], 8)), fields[4])
+            inside = path == point or path.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= best[0]:
+                best = (len(point), fields[fields.index("-") + 1])
+        _kinds[device] = best[1]
+    return _kinds[device]
+
+
+def _mounts() -> list[str]:
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            mounts = [line.split() for line in file]
+            return file.readlines()
     except OSError:
-        return ""
-    best = (-1, "")
-    for fields in mounts:
-        point = fields[4].replace("\\040", " ")
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= best[0]:
-            best = (len(point), fields[fields.index("-") + 1])
-    return best[1]
+        return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
 from mmapstate.format import POSITION
 from mmapstate.nodes import StateDict
+from mmapstate.picture import log
 from mmapstate.store import Store
 from mmapstate.values import SURE_INT, SURE_KEY, normalise, normalise_key
 from mmapstate.view import View
@@ -86,6 +88,7 @@ class State(StateDict):
         put(self, "_durability", durability)
         put(self, "_readonly", readonly)
         put(self, "_options", {"timeout": timeout, "exclusive": exclusive})
+        _warn_of_filesystem(real)
         store: Store | View
         if readonly:
             store = View(real, checked, declared)
@@ -421,6 +424,22 @@ class PersistedState(State):
                 self._tree.set(self, name, value)
             else:
                 State.__setattr__(self, name, value)
+
+
+_warned_of: set[int] = set()  # devices
+
+
+def _warn_of_filesystem(path: str) -> None:
+    """Tell, once, that a state is where other machines may write it, too."""
+    with contextlib.suppress(OSError):  # it is the open that tells what is wrong with the path
+        device, kind = platform.foreign_filesystem(path)
+        if kind and device not in _warned_of:
+            _warned_of.add(device)
+            log.warning(
+                "%s: is on %s, not on a disk of this machine alone; where programs of two machines use it, changes "
+                "are lost, and locks, mapped pages and syncs may not be there what they promise. Keep it on a local disk",
+                path, kind,
+            )  # fmt: skip
 
 
 def open_state(

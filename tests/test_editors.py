@@ -12,6 +12,7 @@ import collections
 import contextlib
 import faulthandler
 import glob
+import itertools
 import mmap
 import os
 import random
@@ -348,7 +349,8 @@ def count(talk, path, name, life):
         except StateFileError as error:
             refusals.append(str(error))
         except mmapstate.StateError as error:
-            assert "run it again" in str(error)
+            if "run it again" not in str(error):
+                raise
 
 
 class Died(Exception):
@@ -408,7 +410,7 @@ class Edited:
                 pass
 
     def wait_for_edit(self, edit):
-        """Wait until both writers have seen it. One that came in the moment of a vacuum's rename is made again, once."""
+        """Wait until both writers have seen it. One that came while a vacuum renamed its file is made again, once."""
         if self.life.step is increment_and_vacuum and not self.writers["one"].line.ready(5):
             print("overwritten by a vacuum")
             edit(self.path, b"edit-%d" % (self.notes - 1), self.note)
@@ -438,7 +440,7 @@ class Edited:
             assert all(self.path in error for error in message[2])
         kept = [on_disk(path) for path in self.kept() - self.kept_before]
         for name, counts in told.items():
-            jumps = [(old, new) for old, new in zip(counts, counts[1:]) if new != old + 1]
+            jumps = [(old, new) for old, new in itertools.pairwise(counts) if new != old + 1]
             assert len(jumps) <= 1, f"{jumps}: superseded twice by one edit"
             for old, new in jumps:
                 self.breaks += 1
@@ -589,8 +591,8 @@ def transact_again(state):
                 state.n += 1
             break
         except mmapstate.StateError as error:
-            assert tries_left
-            assert "run it again" in str(error)
+            if not tries_left or "run it again" not in str(error):
+                raise
 
 
 @pytest.mark.parametrize("readonly_first", [False, True], ids=["writing", "catching up"])
@@ -648,7 +650,7 @@ def count_shared(talk, path, shared, pause):
 def test_the_window(path, pause):
     """How many writers end by SIGBUS when an editor cuts their file in place; what they committed before is there."""
     deaths = 0
-    for number in range(CUTS):
+    for _ in range(CUTS):
         PersistedState(path, n=0).close()
         shared = mmap.mmap(-1, 8)
         with Child(count_shared, path, shared, pause) as child:

@@ -99,8 +99,7 @@ def write_much(path):
     try:
         state.vacuum()
     except StateError as error:
-        assert "the system refused to replace the file" in str(error)
-        refused = True
+        refused = "the system refused to replace the file" in str(error)
     state.n = 40
     expected = state.plain()
     state.close()
@@ -268,7 +267,7 @@ class TestReaders:
     @pytest.mark.parametrize("options", [{}, {"readonly": True}], ids=str)
     def test_who_may_not_even_read_is_refused(self, shared, shared_path, options):
         put(shared_path, mode=0o600)
-        kind, text, name = as_user(lambda: told(shared_path, **options))
+        kind, _, name = as_user(lambda: told(shared_path, **options))
         assert (kind, name) == ("PermissionError", shared_path)
         assert os.listdir(shared) == ["example.state"]
 
@@ -284,7 +283,7 @@ class TestReaders:
     def test_a_readonly_attribute_is_one_for_whoever_is_not_root(self, shared, shared_path):
         put(shared_path, owner=(NOBODY, NOBODY))
         os.chmod(shared_path, stat.S_IREAD)
-        kind, text, name = as_user(told, shared_path)
+        kind, text, _ = as_user(told, shared_path)
         assert kind == "PermissionError"
         assert "readonly=True" in text
         assert as_user(lambda: told(shared_path, readonly=True)) == {"n": 1}

@@ -30,6 +30,8 @@ from families import FAMILIES  # noqa: E402 - it lies beside the tests
 
 # These have a number of their own: the tests, and the variable that tells them the number.
 COUNTED = {
+    "cuts": ("tests/test_editors.py::test_the_window", "CUTS"),
+    "disks": ("tests/test_disks.py", "DISKS"),
     "growth": ("tests/test_idle.py::TestVacuum::test_a_file_that_others_hold_grows_and_shrinks_again", "INCREMENTS"),
     "model": ("tests/test_model.py", "STEPS"),
 }
