@@ -437,7 +437,7 @@ def _warn_of_filesystem(path: str) -> None:
             _warned_of.add(device)
             log.warning(
                 "%s: is on %s, not on a disk of this machine alone; where programs of two machines use it, changes "
-                "are lost, and locks, mapped pages and syncs may not be there what they promise. Keep it on a local disk",
+                "are lost; locks, mapped pages and syncs may not be there what they promise. Keep it on a local disk",
                 path, kind,
             )  # fmt: skip
 
