@@ -41,6 +41,9 @@ class EditedMeanwhile(Exception):
     """The file was found edited after the decision what to write: settle it, and decide again."""
 
 
+_END = 16  # bytes, by which a file is known again that something was appended to
+
+
 class MappedFile:
     """A state file: its descriptor, and its bytes mapped while there is a journal to write to.
 
@@ -108,10 +111,15 @@ class MappedFile:
             self.bytes = None
 
     def append(self, data: bytes) -> None:
-        """Write `data` behind the end of the file, all of it or (raising OSError) nothing; needs a new `map`."""
+        """Write `data` behind the end of the file, all of it or (raising OSError) nothing; needs a new `map`.
+
+        Raises `EditedMeanwhile` where another program has cut the file: there may be a hole now, or another text.
+        """
         if self.bytes is not None and platform.WINDOWS:
             self.unmap()  # a failed append could not be taken back: a mapped file cannot be cut there
         size = self.size
+        end = self.read(max(size - _END, 0), size)
+        self.check_size()
         try:
             platform.write_all(self.descriptor, data, size)
         except BaseException:
@@ -119,6 +127,8 @@ class MappedFile:
                 platform.truncate(self.descriptor, size)  # refused there while others map it: so it ends in slack
             raise
         self.size = size + len(data)
+        if self.read(max(size - _END, 0), size) != end:
+            raise EditedMeanwhile
 
     def sync(self) -> None:
         """Make all bytes survive loss of power."""

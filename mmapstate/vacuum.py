@@ -68,7 +68,6 @@ class Vacuum(Picture):
         crc = crc32(lead, before.snapshot_crc)
         line = marker(generation, before.position, crc, bare=lead != b"")
         start = file.size + len(lead)
-        file.check_size()
         self.page.unsettled = True
         try:
             file.append(b"%b#%b#%b" % (lead, line[1:], b" " * (capacity - 1)))
@@ -77,7 +76,6 @@ class Vacuum(Picture):
             self.mtime = self.page.image.mtime
             self.page.unsettled = False
             raise
-        file.check_size()
         self._begin_unsure()
         file.map()
         file.bytes[start] = ord("-")
@@ -99,10 +97,10 @@ class Vacuum(Picture):
 
     def _grow(self, need: int) -> None:
         """Make the region larger where it is. Under the guard."""
-        self.mapping.check_size()
         self.page.unsettled = True
         self.mapping.append(b" " * need)
-        self.mapping.check_size()
+        if not self.journal.is_untouched():  # what was cut, and written again, ends in slack, too
+            raise EditedMeanwhile
         self.mapping.map()
         self.page.image = platform.image_of(self.mapping.descriptor)
         self.page.unsettled = False
