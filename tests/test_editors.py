@@ -36,7 +36,8 @@ from mmapstate import PersistedState, StateFileError, changes, committer, platfo
 
 pytestmark = [needs_fork, not_on_windows("a mapped file can neither be cut nor replaced there: see test_surprises")]
 
-IN_FULL = scaled(10) > 1  # else each editor edits one state, once
+ROUNDS = int(os.environ.get("MMAPSTATE_TEST_EDITS", "0"))  # of each editor
+IN_FULL = ROUNDS or scaled(10) > 1  # each editor edits four states at a time, else one
 WRITERS = ("one", "two")
 SOON = 20  # seconds
 
@@ -513,10 +514,9 @@ def test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost(tmp_p
     if program is not None and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
     deaths = 0
-    rounds = 2 if IN_FULL and program is not None else 1
     lives = LIVES if IN_FULL else [LIVES[list(EDITORS).index(name) % len(LIVES)]]
     with edited_states(tmp_path, lives) as states:
-        for _ in range(rounds):
+        for _ in range(ROUNDS or 1):
             at_once(lambda state: state.edit(edit), states)
             for state in list(states):
                 try:
@@ -529,7 +529,7 @@ def test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost(tmp_p
         for state in states:
             state.end()
     print(f"{edits} edits, {sum(state.breaks for state in states)} superseded counts, {deaths} deaths")
-    assert deaths <= (MOST_DEATHS if cuts else 0)
+    assert deaths <= (MOST_DEATHS + edits // 100 if cuts else 0)
 
 
 @pytest.mark.parametrize("put", [in_place, renamed], ids=["in place", "renamed"])

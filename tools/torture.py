@@ -32,6 +32,10 @@ from families import FAMILIES  # noqa: E402 - it lies beside the tests
 COUNTED = {
     "cuts": ("tests/test_editors.py::test_the_window", "CUTS"),
     "disks": ("tests/test_disks.py", "DISKS"),
+    "editors": (
+        "tests/test_editors.py::test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost",
+        "EDITS",
+    ),
     "growth": ("tests/test_idle.py::TestVacuum::test_a_file_that_others_hold_grows_and_shrinks_again", "INCREMENTS"),
     "model": ("tests/test_model.py", "STEPS"),
 }
