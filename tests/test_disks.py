@@ -26,6 +26,7 @@ import mmapstate
 from mmapstate import PersistedState
 
 pytestmark = [
+    pytest.mark.family("disks"),
     needs_fork,
     pytest.mark.skipif(
         sys.platform != "linux" or os.geteuid() != 0, reason="only root mounts a disk, and here it is how Linux does"

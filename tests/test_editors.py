@@ -34,7 +34,11 @@ from processes import Child, needs_fork, not_on_windows
 import mmapstate
 from mmapstate import PersistedState, StateFileError, changes, committer, platform
 
-pytestmark = [needs_fork, not_on_windows("a mapped file can neither be cut nor replaced there: see test_surprises")]
+pytestmark = [
+    pytest.mark.family("editors"),
+    needs_fork,
+    not_on_windows("a mapped file can neither be cut nor replaced there: see test_surprises"),
+]
 
 ROUNDS = int(os.environ.get("MMAPSTATE_TEST_EDITS", "0"))  # of each editor
 IN_FULL = ROUNDS or scaled(10) > 1  # each editor edits four states at a time, else one
@@ -509,7 +513,7 @@ def at_once(function, states):
 
 
 @pytest.mark.parametrize("name", EDITORS)
-def test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost(tmp_path, name):
+def test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost(tmp_path, name, cases):
     program, cuts, edit = EDITORS[name]
     if program is not None and shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
@@ -528,6 +532,7 @@ def test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost(tmp_p
         edits = sum(state.notes for state in states) + deaths
         for state in states:
             state.end()
+    cases(edits)
     print(f"{edits} edits, {sum(state.breaks for state in states)} superseded counts, {deaths} deaths")
     assert deaths <= (MOST_DEATHS + edits // 100 if cuts else 0)
 
@@ -686,7 +691,7 @@ def count_shared(talk, path, shared, pause):
 
 
 @pytest.mark.parametrize("pause", [0, 0.001], ids=["without a pause", "one a millisecond"])
-def test_the_window(path, pause):
+def test_the_window(path, pause, cases):
     """How many writers end by SIGBUS when an editor cuts their file in place; what they committed before is there."""
     deaths = 0
     for _ in range(CUTS):
@@ -711,5 +716,6 @@ def test_the_window(path, pause):
         os.unlink(path + "-lock")
         for kept in glob.glob(path + ".*"):
             os.unlink(kept)
+    cases(CUTS)
     print(f"{CUTS} cuts, {deaths} deaths")
     assert deaths <= CUTS / 2

@@ -21,7 +21,10 @@ from processes import Child, needs_fork, not_on_windows
 import mmapstate
 from mmapstate import PersistedState, StateError
 
-pytestmark = not_on_windows("there are no modes, owners and FIFOs, and links need a privilege: see test_windows")
+pytestmark = [
+    pytest.mark.family("permissions"),
+    not_on_windows("there are no modes, owners and FIFOs, and links need a privilege: see test_windows"),
+]
 
 NOBODY = 65534
 OTHER = 12345

@@ -28,7 +28,13 @@ sys.path.insert(0, str(CHECKOUT / "tests"))
 
 from families import FAMILIES  # noqa: E402 - it lies beside the tests
 
-# These have a number of their own: the tests, and the variable that tells them the number.
+OTHERS = {
+    "cuts": "cuts in place of a file under a writer: how many end by SIGBUS, between their look and their store",
+    "growth": "increments by two processes while two others sleep: the size of the file",
+}
+
+# These have a number of their own (disks: rounds, also on xfs and btrfs; editors: rounds of each; model: steps): the
+# tests, and the variable that tells them the number.
 COUNTED = {
     "cuts": ("tests/test_editors.py::test_the_window", "CUTS"),
     "disks": ("tests/test_disks.py", "DISKS"),
@@ -42,7 +48,7 @@ COUNTED = {
 
 
 def main() -> int:
-    told = "\n".join(f"{name:14} {what}" for name, what in {**FAMILIES, "growth": "a file that sleepers hold"}.items())
+    told = "\n".join(f"{name:14} {what}" for name, what in {**FAMILIES, **OTHERS}.items())
     parser = argparse.ArgumentParser(
         description=f"{__doc__}{told}", formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s FAMILY (--minutes N | --times N | --count N) [--seed N]",
@@ -51,7 +57,7 @@ def main() -> int:
     amount = parser.add_mutually_exclusive_group(required=True)
     amount.add_argument("--minutes", type=float, metavar="N", help="run it again and again for so long")
     amount.add_argument("--times", type=float, metavar="N", help="run it once, so many times as large")
-    amount.add_argument("--count", type=int, metavar="N", help="growth: increments; model: steps")
+    amount.add_argument("--count", type=int, metavar="N", help="how many cuts, increments, steps, or rounds")
     parser.add_argument("--seed", type=int, metavar="N", help="what the first run begins with (default: drawn)")
     options = parser.parse_args()
     if options.count is not None and (options.family not in COUNTED or options.count < 1):
