@@ -172,7 +172,7 @@ class Vacuum(Picture):
         state, layout = nodes.plain_root(self.root), self.page_bytes[LAYOUT]
         if layout != DUMPED:
             try:
-                text = patch.patch(before, state)
+                text = patch.patch(before, state, lambda what: log.debug("%s: %s", self.file, what))
                 return text, WRITTEN if layout == WRITTEN or text != snapshot.dump(state) else DUMPED
             except patch.CannotPatch as error:
                 log.debug("%s: the whole text is written anew, without its comments: %s", self.file, error)

@@ -346,7 +346,7 @@ class TestVacuums:
             state.vacuum()
             assert read(path) == self.TEXT.replace(b"0x0A", b"1999")
             state.queue.append("c")
-        assert read(path) == self.TEXT.replace(b"0x0A", b"1999").replace(b"[a,  b]", b"[a, b, c]")
+        assert read(path) == self.TEXT.replace(b"0x0A", b"1999").replace(b"[a,  b]", b"[a,  b, c]")
 
     def test_values_set_to_what_they_were_change_no_byte(self, path):
         put(path, self.TEXT)
@@ -430,11 +430,11 @@ class TestVacuums:
         ("\ufeffa: 1  # c\n", {"a": 2}, "\ufeffa: 2  # c\n"),
         ("a: &x 1  # c\nb: !!str 2\n", {"a": 1, "b": "3"}, "a: &x 1  # c\nb: '3'\n"),
         ("a: {b: 1,\n  c: 2}\n", {"a": {"b": 5, "c": 2}}, "a: {b: 5,\n  c: 2}\n"),
-        ("a: [1, 2, ]\n", {"a": [1, 2, 3]}, "a: [1, 2, 3]\n"),
+        ("a: [1, 2, ]\n", {"a": [1, 2, 3]}, "a: [1, 2, 3, ]\n"),
         ("a: [{b: 1}]\n", {"a": [{"b": 1, "c": {"d": []}}]}, "a: [{b: 1, c: {d: []}}]\n"),
         ("a: |+\n  x\n\n\nb: 1\n", {"a": "x\n\n\n", "b": 2}, "a: |+\n  x\n\n\nb: 2\n"),
         ("k: [  # c\n  1,\n]\nb: 1\n", {"k": 5, "b": 1}, "k: 5  # c\nb: 1\n"),
-        ("k: {  # c\n  a: 1,\n}  # d\n", {"k": {}}, "k: {}  # c  # d\n"),
+        ("k: {  # c\n  a: 1,\n}  # d\n", {"k": {}}, "k: {  # c\n}  # d\n"),
         ("k: {  # c\n  a: 1\n}  # d\n", {"k": {"a": 1, "b": [2]}}, "k: {  # c\n  a: 1,\n  b: [2]\n}  # d\n"),
         ("1: a  # c\n2.5: b\n", {1: "c", 2.5: "b"}, "1: c  # c\n2.5: b\n"),
     ],

@@ -1,0 +1,166 @@
+"""What became of the entries of a container: which of them stay, are moved, changed, removed; which are new.
+
+Nobody tells: two states are compared. The keys of a mapping say which entry is which. The items of a list have no
+names: what is alike is the same item; what is left over between two that stay became what it has most in common with.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mmapstate.values import Plain, same
+
+__all__ = ["Origins", "origins_of_items", "origins_of_keys"]
+
+_MOST_PAIRS = 10_000  # of items that are compared with each other; beyond that, in their order
+
+
+class Origins(NamedTuple):
+    """Of each new entry, the number of the old one that it was, -1 for none; and of the old ones those that stay.
+
+    What stays is in its old order. What is in `numbers`, but does not stay, is moved; what is not there is removed.
+    """
+
+    numbers: list[int]
+    staying: frozenset[int]
+
+    def nothing_moves(self, count: int) -> bool:
+        """Return whether all of `count` entries stay, and none is new."""
+        return len(self.numbers) == len(self.staying) == count
+
+
+def origins_of_keys(old: Sequence[Any], new: Sequence[Any]) -> Origins:
+    """Return where the keys of a mapping come from."""
+    places = {key: number for number, key in enumerate(old)}
+    found = [places.get(key, -1) for key in new]
+    numbers = [number if number >= 0 and same(old[number], key) else -1 for number, key in zip(found, new, strict=True)]
+    known = [number for number in numbers if number >= 0]
+    return Origins(numbers, frozenset(known[index] for index in _longest_rising(known)))
+
+
+def origins_of_items(old: Sequence[Plain], new: Sequence[Plain]) -> Origins:
+    """Return where the items of a list come from; the time is that of sorting, however they are mixed."""
+    before, after = [repr(value) for value in old], [repr(value) for value in new]
+    shorter = min(len(before), len(after))
+    front = next((index for index in range(shorter) if before[index] != after[index]), shorter)
+    shorter -= front
+    back = next((index for index in range(shorter) if before[-1 - index] != after[-1 - index]), shorter)
+    numbers = [*range(front), *[-1] * (len(after) - front - back), *range(len(before) - back, len(before))]
+    alike: dict[str, list[int]] = defaultdict(list)
+    for number in range(front, len(before) - back):
+        alike[before[number]].append(number)
+    middle = range(front, len(after) - back)
+    _match_in_order(numbers, [(index, alike[after[index]]) for index in middle if after[index] in alike])
+    staying = {number for number in numbers if number >= 0}
+    for places in alike.values():
+        places[:] = [number for number in reversed(places) if number not in staying]
+    moved = set()
+    for index in middle:
+        if numbers[index] < 0 and alike.get(after[index]):
+            numbers[index] = alike[after[index]].pop()
+            moved.add(numbers[index])
+    staying |= _match_what_is_left(old, new, numbers, staying, moved)
+    return Origins(numbers, frozenset(staying))
+
+
+def _match_in_order(numbers: list[int], pairs: list[tuple[int, list[int]]]) -> None:
+    """Give as many new items as can be a number of an old one that is alike, all numbers rising.
+
+    That is the longest rising sequence of all pairs, of which each new item has its own in falling order. Where too
+    many are alike, the first is taken for the first, the second for the second.
+    """
+    if sum(len(places) for _, places in pairs) > _MOST_PAIRS + 4 * len(numbers):
+        seen: dict[int, int] = defaultdict(int)
+        single = []
+        for index, places in pairs:
+            if seen[places[0]] < len(places):
+                single.append((index, places[seen[places[0]]]))
+                seen[places[0]] += 1
+        all_pairs = single
+    else:
+        all_pairs = [(index, number) for index, places in pairs for number in reversed(places)]
+    for place in _longest_rising([number for _, number in all_pairs]):
+        index, number = all_pairs[place]
+        numbers[index] = number
+
+
+def _longest_rising(numbers: Sequence[int]) -> list[int]:
+    """Return the places of a longest sequence of numbers that rises."""
+    lasts: list[int] = []  # the smallest number that ends a sequence of that length
+    ends: list[int] = []  # its place
+    before: list[int] = []
+    for place, number in enumerate(numbers):
+        length = bisect_left(lasts, number)
+        before.append(ends[length - 1] if length else -1)
+        lasts[length : length + 1] = [number]
+        ends[length : length + 1] = [place]
+    found = []
+    place = ends[-1] if ends else -1
+    while place >= 0:
+        found.append(place)
+        place = before[place]
+    return found[::-1]
+
+
+def _match_what_is_left(
+    old: Sequence[Plain], new: Sequence[Plain], numbers: list[int], staying: set[int], moved: set[int]
+) -> set[int]:
+    """Between each two items that stay, take what is left of the old ones for what is left of the new ones."""
+    found: set[int] = set()
+    here: list[int] = []
+    first = 0
+    for index in range(len(new) + 1):
+        if index < len(new) and numbers[index] not in staying:
+            if numbers[index] < 0:
+                here.append(index)
+            continue
+        last = numbers[index] if index < len(new) else len(old)
+        there = [number for number in range(first, last) if number not in moved] if here else []
+        for row, column in _aligned([old[number] for number in there], [new[each] for each in here]):
+            numbers[here[column]] = there[row]
+            found.add(there[row])
+        here, first = [], last + 1
+    return found
+
+
+def _aligned(old: list[Plain], new: list[Plain]) -> list[tuple[int, int]]:
+    """Return which of the old items became which: the pairs that have most in common, in their order.
+
+    One that a program removed shall not take along the comments of the one behind it, in which a value was changed.
+    What stands between two such pairs, and has nothing in common, is paired in its order.
+    """
+    if len(old) * len(new) > _MOST_PAIRS or len(old) == len(new) == 1:
+        return [(number, number) for number in range(min(len(old), len(new)))]
+    best = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]  # of the items from there on
+    for row in reversed(range(len(old))):
+        for column in reversed(range(len(new))):
+            common = _in_common(old[row], new[column])
+            best[row][column] = max(
+                common + best[row + 1][column + 1] if common else 0, best[row + 1][column], best[row][column + 1]
+            )
+    found: list[tuple[int, int]] = []
+    row = column = gap_row = gap_column = 0
+    while row < len(old) and column < len(new):
+        if best[row][column] == best[row + 1][column]:
+            row += 1
+        elif best[row][column] == best[row][column + 1]:
+            column += 1
+        else:
+            found += zip(range(gap_row, row), range(gap_column, column), strict=False)
+            found.append((row, column))
+            row, column = row + 1, column + 1
+            gap_row, gap_column = row, column
+    return found + list(zip(range(gap_row, len(old)), range(gap_column, len(new)), strict=False))
+
+
+def _in_common(old: Plain, new: Plain) -> int:
+    """Return how much two containers of one kind share; the first entry of a mapping, often its name, counts most."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        first = next(iter(old), None)
+        return sum(3 if key == first else 1 for key, value in old.items() if key in new and same(value, new[key]))
+    if isinstance(old, list) and isinstance(new, list):
+        return len({repr(value) for value in old} & {repr(value) for value in new})
+    return 0

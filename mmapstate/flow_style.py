@@ -1,0 +1,270 @@
+"""A container in flow style, ``{...}`` or ``[...]``, in one line or several, changed only where it has to be.
+
+It is put together from what stands between its brackets: entries, and the gaps between them with their comma, blanks,
+line ends and comments. A gap is taken as it is where the entries on both sides stay.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmapstate import snapshot
+from mmapstate.differences import origins_of_items, origins_of_keys
+from mmapstate.places import NotUnderstood, Text, parted
+from mmapstate.snapshot import Written
+from mmapstate.values import Plain, same
+
+__all__ = ["changed", "quoted_alike"]
+
+_TO_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*,")
+_PLAIN = re.compile(r"[A-Za-z][\w ./+-]*[\w./+-]|[A-Za-z]")
+
+
+@dataclass
+class _Gap:
+    """What stands between two entries, without the comma."""
+
+    begin: int
+    end: int
+    has_comma: bool = False
+    tail: str = ""  # the comments of the entry before it
+    apart: list[str] = field(default_factory=list)  # lines
+    above: list[str] = field(default_factory=list)  # lines: comments of the entry behind it
+    pad: str | None = None  # the blanks before the entry behind it, None if that does not begin its line
+    comma: tuple[str, str] | None = None  # the blanks before and behind a comma at the beginning of that line
+    blanks: str = ""  # between two entries in one line
+
+
+@dataclass
+class _Manner:
+    """How text is quoted: as the first key, the first text."""
+
+    key: str = ""
+    value: str = ""
+
+
+def changed(text: Text, written: Written, new: Plain) -> str:
+    """Return the text of a container in flow style that has become `new`, of the same kind."""
+    return _Flow(text).container(written, new, _Manner())
+
+
+def quoted_alike(style: str, new: Plain, otherwise: str) -> str:
+    """Return the text of a scalar in quotes of that style, if it is one that can be."""
+    if not isinstance(new, str) or not new.isprintable():
+        return otherwise
+    if style == '"':
+        return snapshot.flow([new]).decode()[1:-1]
+    return "'" + new.replace("'", "''") + "'" if style == "'" else otherwise
+
+
+class _Flow:
+    def __init__(self, text: Text) -> None:
+        self.text = text
+        self.source = text.source
+
+    def container(self, written: Written, new: Any, manner: _Manner) -> str:
+        """Return the text of a container that has become `new`."""
+        source, text = self.source, self.text
+        manner = _manner_of(written, manner)
+        old = written.entries or []
+        if isinstance(new, dict):
+            origins = origins_of_keys([key.value for key, _ in old], list(new))
+        else:
+            origins = origins_of_items([item.value for item in old], new)
+        opened = text.content(written) + 1
+        places = self._places(written, opened)
+        gaps = self._gaps(places, opened, written.end - 1)
+        joints = _Joints(gaps, text, written.start, is_json=manner.key == '"')
+        pieces = [source[written.start : opened]]
+        for index, value in enumerate(new.items() if isinstance(new, dict) else new):
+            number = origins.numbers[index]
+            pieces.append(joints.before(number, stays=number in origins.staying))
+            if number < 0:
+                pieces.append(self._entry(value, manner))
+            elif isinstance(value, tuple):
+                key, before = old[number]
+                pieces.append(self._pair(places[number], key, before, value[1], manner))
+            else:
+                pieces.append(self._value(old[number], value, manner, places[number]))
+        pieces.append(joints.before(len(places), stays=True, closes=True))
+        inside = "".join(pieces[1:])
+        return pieces[0] + (inside if new or "#" in inside else "") + source[written.end - 1]
+
+    def _places(self, written: Written, opened: int) -> list[tuple[int, int]]:
+        """Return where the entries begin and end."""
+        places: list[tuple[int, int]] = []
+        position = opened
+        for entry in written.entries or ():
+            key, value = entry if isinstance(entry, tuple) else (None, entry)
+            start = self.text.next_sign(self._behind_comma(position) if places else position)
+            if start != (key or value).start and self.source[start] != "?":
+                raise NotUnderstood("its entries do not follow each other")
+            position = self.text.end(value, key)
+            places.append((start, position))
+        if self.text.next_sign(self._behind_comma(position) if places else position) != written.end - 1:
+            raise NotUnderstood("something stands before the closing bracket")
+        return places
+
+    def _behind_comma(self, position: int) -> int:
+        found = _TO_COMMA.match(self.source, position)
+        return found.end() if found is not None else position
+
+    def _gaps(self, places: list[tuple[int, int]], opened: int, closed: int) -> list[_Gap]:
+        """Return what stands before each entry, and before the closing bracket."""
+        gaps = []
+        before, of = opened, -1
+        for start, end in [*places, (closed, closed)]:
+            gaps.append(self._gap(before, start, of))
+            before, of = end, start
+        return gaps
+
+    def _gap(self, begin: int, end: int, of: int) -> _Gap:
+        """Return what stands from `begin` to `end`, behind the entry that begins at `of`, -1 for the bracket."""
+        gap = _Gap(begin, end)
+        comma = self._behind_comma(begin) - 1
+        gap.has_comma = begin <= comma < end
+        line_end = self.source.find("\n", begin, end)
+        if line_end < 0:
+            gap.blanks = self.source[comma + 1 if gap.has_comma else begin : end]
+            return gap
+        raw = self.source[begin:end]
+        if gap.has_comma:
+            raw = raw[: comma - begin] + raw[comma + 1 - begin :]
+        tail, *lines, gap.pad = raw.split("\n")
+        if gap.has_comma and comma > line_end:
+            if self.text.line_start(comma) == self.text.line_start(end):
+                gap.comma = self.source[self.text.line_start(comma) : comma], self.source[comma + 1 : end]
+            else:  # a line of its own, perhaps with a comment
+                lines = [line for line in lines if line.strip(" ")]
+        below, above = parted(lines, self.text.column(of) if of >= 0 else 1 << 30)
+        gap.tail = "\n".join([tail.rstrip(), *lines[:below]]) if tail.strip() or below else ""
+        if gap.tail.startswith("#"):
+            gap.tail = " " + gap.tail
+        gap.apart, gap.above = lines[below : len(lines) - above], lines[len(lines) - above :]
+        return gap
+
+    def _pair(self, place: tuple[int, int], key: Written, value: Written, new: Plain, manner: _Manner) -> str:
+        """Return the text of an entry of a mapping whose value has become `new`."""
+        start, end = place
+        if same(value.value, new):
+            return self.source[start:end]
+        if value.start < value.end:
+            return self.source[start : value.start] + self._value(value, new, manner)
+        colon = self.text.colon(key, value)
+        return self.source[start : colon or key.end] + (" " if colon else ": ") + _flow(new, manner)
+
+    def _value(self, written: Written, new: Plain, manner: _Manner, place: tuple[int, int] | None = None) -> str:
+        """Return the text of a value that has become `new`."""
+        start, end = place or (written.start, self.text.end(written))
+        if same(written.value, new):
+            return self.source[start:end]
+        if type(written.value) is type(new) and isinstance(new, dict | list):
+            if self.text.in_brackets(written):
+                return self.container(written, new, manner)
+            key, value = (written.entries or [])[0]
+            if isinstance(new, dict) and len(new) == 1 and key.value in new:
+                return self._pair((start, end), key, value, new[key.value], manner)
+        return quoted_alike(written.style, new, _flow(new, manner))
+
+    def _entry(self, entry: Any, manner: _Manner) -> str:
+        if isinstance(entry, tuple):
+            return f"{_flow(entry[0], _Manner(manner.key, manner.key))}: {_flow(entry[1], manner)}"
+        return _flow(entry, manner)
+
+
+class _Joints:
+    """Makes what stands before each entry, one after the other."""
+
+    def __init__(self, gaps: list[_Gap], text: Text, start: int, *, is_json: bool) -> None:
+        self.gaps = gaps
+        self.is_json = is_json
+        self.text = text
+        self.start = start
+        self.previous = self.stayed = -1  # which old entry was the last one, and the last one that stays
+        self.at_beginning = True
+        entries = gaps[:-1]
+        self.pad = next((gap.pad for gap in reversed(entries) if gap.pad is not None), None)
+        self.new_pad = entries[-1].pad if entries else self._indented(2) if gaps[0].pad is not None else None
+        self.commas = next((gap.comma for gap in entries if gap.comma), None)
+
+    def before(self, number: int, *, stays: bool, closes: bool = False) -> str:
+        """Return what stands before an entry, an old one with that number, or -1; or before the closing bracket."""
+        gap = self.gaps[number] if number >= 0 else None
+        if gap is not None and stays and number == self.previous + 1 == self.stayed + 1 and not self.is_added:
+            joint = self.text.source[gap.begin : gap.end]
+        else:
+            joint = self._made(gap, number if stays else -1, closes=closes)
+        self.previous = number
+        self.at_beginning = False
+        if stays:
+            self.stayed = number
+        return joint
+
+    @property
+    def is_added(self) -> bool:
+        """Whether the last entry is a new one."""
+        return self.previous < 0 and not self.at_beginning
+
+    def _has_last_comma(self) -> bool:
+        """Return whether the last entry has a comma: if the last one had, or where its line can stay as it is.
+
+        That is so in YAML. In JSON it must not have one.
+        """
+        stays = not self.is_added and self.previous == self.stayed and self.gaps[self.previous + 1].pad is not None
+        return self.gaps[-1].has_comma or (stays and not self.is_json)
+
+    def _indented(self, step: int) -> str:
+        before = self.text.before(self.start)
+        return " " * (len(before) - len(before.lstrip(" ")) + step)
+
+    def _made(self, gap: _Gap | None, number: int, *, closes: bool) -> str:
+        tail = "" if self.is_added else self.gaps[self.previous + 1].tail
+        lines = [line for each in self.gaps[self.stayed + 1 : number + 1] for line in each.apart]
+        if gap is not None:
+            lines += gap.above
+        pad = gap.pad if gap is not None else self.new_pad
+        if pad is None and (lines or "#" in tail):
+            pad = self._indented(1) if closes else self.pad or self._indented(2)
+        comma = "" if self.at_beginning or (closes and not self._has_last_comma()) else ","
+        if pad is None:
+            blanks = self.gaps[0 if self.at_beginning else -1].blanks if self.at_beginning or closes else " "
+            return comma + tail + blanks
+        if self.commas is not None and not closes:
+            before, behind = self.commas
+            pad = before + (comma or " ") + behind
+        if self.commas is not None:
+            comma = ""
+        return comma + tail + "".join("\n" + line for line in lines) + "\n" + pad
+
+
+def _manner_of(written: Written, around: _Manner) -> _Manner:
+    """Return how text is quoted in a container; as `around` it where it has none."""
+    key, value = around.key, around.value
+    for entry in written.entries or ():
+        first, second = entry if isinstance(entry, tuple) else (None, entry)
+        if first is not None and isinstance(first.value, str):
+            key = value = first.style
+            break
+    for entry in written.entries or ():
+        second = entry[1] if isinstance(entry, tuple) else entry
+        if isinstance(second.value, str):
+            value = second.style
+            break
+    return _Manner(key, value)
+
+
+def _flow(value: Plain, manner: _Manner) -> str:
+    """Return a value as one line in flow style, text quoted as its siblings, or without quotes where it needs none."""
+    if isinstance(value, dict):
+        keys = _Manner(manner.key, manner.key)
+        return "{" + ", ".join(f"{_flow(key, keys)}: {_flow(inner, manner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(inner, manner) for inner in value) + "]"
+    if type(value) is int:
+        return str(value)
+    text = snapshot.dump([value], literal=False).decode()[2:-1]
+    if isinstance(value, str) and not _PLAIN.fullmatch(text):
+        text = snapshot.flow([value]).decode()[1:-1]
+    return quoted_alike(manner.value, value, text)
