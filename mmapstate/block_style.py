@@ -19,6 +19,7 @@ from mmapstate.values import Plain, same
 
 __all__ = ["Changer"]
 
+_COMMENT_AT_END = re.compile(r"[ \t]+#[^\n]*$")
 _END_OF_DOCUMENT = re.compile(r"^\.\.\.(?=\s)", re.MULTILINE)
 
 
@@ -200,15 +201,21 @@ class Changer:
         return [self._replaced(after, written, new, indent, in_list=in_list)]
 
     def _replaced(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool) -> _Edit:
+        """Return the edit that puts another value there; comments of its entry, before and behind it, stay."""
         source, text = self.source, self.text
         head, lines = self._head_and_lines(new, indent, in_list=in_list)
         start, end = written.start, text.end(written)
+        line_end = top = text.line_end(after)
         if written.entries and not written.style:
-            first = written.entries[0][0] if isinstance(written.entries[0], tuple) else written.entries[0]
-            compact = text.line_start(first.start) <= after
-            told = "" if compact else re.search(r"(?:[ \t]+#[^\n]*)?$", source[after : text.line_end(after)])[0]  # type: ignore[index]
-            return _Edit(after, text.line_end(end), head + told + lines)
-        if written.style in ("|", ">"):
+            top = self._top(written)
+            end = text.line_end(end)
+            if top <= line_end:  # the entries begin behind a dash
+                return _Edit(after, end, head + lines)
+            if top == line_end + 1 or start < top:
+                found = _COMMENT_AT_END.search(source[after:line_end])
+                return _Edit(after, end, head + (found[0] if found is not None else "") + lines)
+            told = ""
+        elif written.style in ("|", ">"):
             told = text.comment(self._behind_header(written)) or ""
         elif not lines:
             told = self._behind_bracket(written)
@@ -217,15 +224,24 @@ class Changer:
         else:
             told = self._behind_bracket(written) + (text.comment(end) or "")
             end = text.line_end(end)
-        if start <= text.line_end(after):
+        if start <= line_end:
             return _Edit(after, end, head + told + lines)
+        # It stands in lines of its own, below comments.
+        pad = " " * max(text.column(start), indent + 1)
+        start = text.line_start(start) if written.style or not written.entries else top
         if not isinstance(new, dict | list) or not lines:
-            return _Edit(start, end, head.strip(" ") + told + lines)
-        pad = " " * text.column(start)  # it stood in a line of its own: comments above it stay, that behind it, too
+            return _Edit(start, end, pad + head.strip(" ") + told + lines)
         above = pad + told.strip() if told else ""
         if head.strip(" "):  # an item that is a list
             above += "\n" * bool(told) + " " * (indent + 1 + len(head) - len(head.lstrip(" "))) + head.strip(" ")
-        return _Edit(text.line_start(start), end, above + lines if above else lines[1:])
+        return _Edit(start, end, above + lines if above else lines[1:])
+
+    def _top(self, written: Written) -> int:
+        """Return where the first entry's lines begin, -1 if nobody knows."""
+        try:
+            return self.text.places(written)[0].top
+        except NotUnderstood:
+            return -1
 
     def _behind_header(self, written: Written) -> int:
         """Return where the header of a block of lines ends."""

@@ -131,7 +131,7 @@ class _Flow:
             return gap
         raw = self.source[begin:end]
         if gap.has_comma:
-            raw = raw[: comma - begin] + raw[comma + 1 - begin :]
+            raw = raw[comma + 1 - begin :] if comma < line_end else raw[: comma - begin] + raw[comma + 1 - begin :]
         tail, *lines, gap.pad = raw.split("\n")
         if gap.has_comma and comma > line_end:
             if self.text.line_start(comma) == self.text.line_start(end):
@@ -140,8 +140,6 @@ class _Flow:
                 lines = [line for line in lines if line.strip(" ")]
         below, above = parted(lines, self.text.column(of) if of >= 0 else 1 << 30)
         gap.tail = "\n".join([tail.rstrip(), *lines[:below]]) if tail.strip() or below else ""
-        if gap.tail.startswith("#"):
-            gap.tail = " " + gap.tail
         gap.apart, gap.above = lines[below : len(lines) - above], lines[len(lines) - above :]
         return gap
 
@@ -230,12 +228,14 @@ class _Joints:
         comma = "" if self.at_beginning or (closes and not self._has_last_comma()) else ","
         if pad is None:
             blanks = self.gaps[0 if self.at_beginning else -1].blanks if self.at_beginning or closes else " "
-            return comma + tail + blanks
+            return comma + blanks
         if self.commas is not None and not closes:
             before, behind = self.commas
             pad = before + (comma or " ") + behind
         if self.commas is not None:
             comma = ""
+        if not comma and tail.startswith("#"):
+            tail = " " + tail
         return comma + tail + "".join("\n" + line for line in lines) + "\n" + pad
 
 

@@ -101,5 +101,5 @@ def _edit_of_block(patched: str, written: Written, wanted: str) -> tuple[int, in
         stop = start
         if snapshot.parse(b"k: " + patched[written.start : stop].encode(), "")["k"] == wanted:
             lines = [line.strip(" ") for line in patched[stop : written.end].split("\n")]
-            return stop, written.end, "\n".join(line for line in lines if line) + "\n"
+            return stop, written.end, "".join(f"{line}\n" for line in lines if line)
     raise ValueError("a block of text has become another one")
