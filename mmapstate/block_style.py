@@ -19,7 +19,6 @@ from mmapstate.values import Plain, same
 
 __all__ = ["Changer"]
 
-_COMMENT_AT_END = re.compile(r"[ \t]+#[^\n]*$")
 _END_OF_DOCUMENT = re.compile(r"^\.\.\.(?=\s)", re.MULTILINE)
 
 
@@ -64,7 +63,10 @@ class Changer:
             except NotUnderstood as error:
                 self._tell(root, error)
         elif root.entries and self.text.content(root) == root.start:
-            return self._without_entries(root)
+            edits = self._without_entries(root)
+            if _END_OF_DOCUMENT.search(self.source, root.end):  # an end needs something that ends
+                edits.append(_Edit(edits[0].start, edits[0].start, "{}\n"))
+            return edits
         text = self.text  # what is above and below it stays
         if not state:
             return [_Edit(root.start, text.end(root), "{}")]
@@ -192,56 +194,67 @@ class Changer:
             try:
                 if written.entries and (new or written.style):
                     return self._container(written, new)
-                if written.entries and self.text.content(written) == written.start:
-                    return [_Edit(after, after, " {}" if kind is dict else " []"), *self._without_entries(written)]
+                if written.entries:
+                    return self._emptied(after, written, "{}" if kind is dict else "[]")
                 if written.style and "#" in self.source[written.start : written.end]:
                     return self._container(written, new)
             except NotUnderstood as error:
                 self._tell(written, error)
-        return [self._replaced(after, written, new, indent, in_list=in_list)]
+        return self._replaced(after, written, new, indent, in_list=in_list)
 
-    def _replaced(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool) -> _Edit:
-        """Return the edit that puts another value there; comments of its entry, before and behind it, stay."""
-        source, text = self.source, self.text
+    def _emptied(self, after: int, written: Written, empty: str) -> list[_Edit]:
+        """Return the edits that take the entries away, and no comment that was set apart from them."""
+        if written.start > self.text.line_end(after) and self.text.content(written) > written.start:
+            raise NotUnderstood("its tag stands in a line of its own")
+        end = self.text.properties_end(after)  # perhaps those of the first key, behind a dash
+        going = self._without_entries(written)
+        return [_Edit(after, end if end <= going[0].start else after, f" {empty}"), *going]
+
+    def _replaced(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool) -> list[_Edit]:
+        """Return the edits that put another value there; comments of its entry, before and behind it, stay."""
+        text = self.text
         head, lines = self._head_and_lines(new, indent, in_list=in_list)
-        start, end = written.start, text.end(written)
-        line_end = top = text.line_end(after)
+        start, end = text.content(written), text.end(written)
+        line_end = text.line_end(after)
+        told = self._behind_bracket(written)
         if written.entries and not written.style:
-            top = self._top(written)
-            end = text.line_end(end)
-            if top <= line_end:  # the entries begin behind a dash
-                return _Edit(after, end, head + lines)
-            if top == line_end + 1 or start < top:
-                found = _COMMENT_AT_END.search(source[after:line_end])
-                return _Edit(after, end, head + (found[0] if found is not None else "") + lines)
-            told = ""
-        elif written.style in ("|", ">"):
-            told = text.comment(self._behind_header(written)) or ""
-        elif not lines:
-            told = self._behind_bracket(written)
-            head = flow_style.quoted_alike(written.style, new, head.strip(" "))
-            return _Edit(start, end, ("" if start > after else " ") + head + told)
+            places = self._places(written)
+            if not places or places[0].top <= line_end:  # the entries begin behind a dash, or nobody knows where
+                return [_Edit(after, text.line_end(end), head + lines)]
+            end = places[-1].bottom - 1
+            if places[0].top == line_end + 1:
+                return [_Edit(after, end, head + (text.comment(text.properties_end(after)) or "") + lines)]
+            begin = places[0].top
         else:
-            told = self._behind_bracket(written) + (text.comment(end) or "")
-            end = text.line_end(end)
+            begin = text.line_start(start)
+            if written.style in ("|", ">"):
+                told = text.comment(self._behind_header(written)) or ""
+            elif lines:
+                told += text.comment(end) or ""
+                end = text.line_end(end)
+            else:
+                head = " " + flow_style.quoted_alike(written.style, new, head.strip(" "))
         if start <= line_end:
-            return _Edit(after, end, head + told + lines)
-        # It stands in lines of its own, below comments.
+            if lines or written.start == after:
+                return [_Edit(after, end, head + told + lines)]
+            return [_Edit(written.start, end, head.lstrip(" ") + told)]
+        # It stands in lines of its own, below comments; anchor and tag above them were those of the old value.
+        edits = [_Edit(after, text.properties_end(after), "")]
+        if line_end < written.start:
+            begin = min(begin, text.line_start(written.start))
         pad = " " * max(text.column(start), indent + 1)
-        start = text.line_start(start) if written.style or not written.entries else top
         if not isinstance(new, dict | list) or not lines:
-            return _Edit(start, end, pad + head.strip(" ") + told + lines)
+            return [*edits, _Edit(begin, end, pad + head.strip(" ") + told + lines)]
         above = pad + told.strip() if told else ""
         if head.strip(" "):  # an item that is a list
             above += "\n" * bool(told) + " " * (indent + 1 + len(head) - len(head.lstrip(" "))) + head.strip(" ")
-        return _Edit(start, end, above + lines if above else lines[1:])
+        return [*edits, _Edit(begin, end, above + lines if above else lines[1:])]
 
-    def _top(self, written: Written) -> int:
-        """Return where the first entry's lines begin, -1 if nobody knows."""
+    def _places(self, written: Written) -> list[Place]:
         try:
-            return self.text.places(written)[0].top
+            return self.text.places(written)
         except NotUnderstood:
-            return -1
+            return []
 
     def _behind_header(self, written: Written) -> int:
         """Return where the header of a block of lines ends."""

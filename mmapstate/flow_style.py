@@ -18,7 +18,7 @@ from mmapstate.values import Plain, same
 
 __all__ = ["changed", "quoted_alike"]
 
-_TO_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*,")
+_TO_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*,")
 _PLAIN = re.compile(r"[A-Za-z][\w ./+-]*[\w./+-]|[A-Za-z]")
 
 
@@ -78,9 +78,8 @@ class _Flow:
         gaps = self._gaps(places, opened, written.end - 1)
         joints = _Joints(gaps, text, written.start, is_json=manner.key == '"')
         pieces = [source[written.start : opened]]
-        for index, value in enumerate(new.items() if isinstance(new, dict) else new):
-            number = origins.numbers[index]
-            pieces.append(joints.before(number, stays=number in origins.staying))
+        for number, value in zip(origins.numbers, new.items() if isinstance(new, dict) else new, strict=True):
+            pieces.append(joints.before(number, pieces[-1], stays=number in origins.staying))
             if number < 0:
                 pieces.append(self._entry(value, manner))
             elif isinstance(value, tuple):
@@ -88,7 +87,7 @@ class _Flow:
                 pieces.append(self._pair(places[number], key, before, value[1], manner))
             else:
                 pieces.append(self._value(old[number], value, manner, places[number]))
-        pieces.append(joints.before(len(places), stays=True, closes=True))
+        pieces.append(joints.before(len(places), pieces[-1], stays=True, closes=True))
         inside = "".join(pieces[1:])
         return pieces[0] + (inside if new or "#" in inside else "") + source[written.end - 1]
 
@@ -133,12 +132,16 @@ class _Flow:
         if gap.has_comma:
             raw = raw[comma + 1 - begin :] if comma < line_end else raw[: comma - begin] + raw[comma + 1 - begin :]
         tail, *lines, gap.pad = raw.split("\n")
+        most_below = len(lines)
         if gap.has_comma and comma > line_end:
             if self.text.line_start(comma) == self.text.line_start(end):
                 gap.comma = self.source[self.text.line_start(comma) : comma], self.source[comma + 1 : end]
-            else:  # a line of its own, perhaps with a comment
-                lines = [line for line in lines if line.strip(" ")]
-        below, above = parted(lines, self.text.column(of) if of >= 0 else 1 << 30)
+            else:  # in a line of its own, perhaps with a comment
+                most_below = self.source.count("\n", line_end + 1, comma)
+                if not lines[most_below].strip(" "):
+                    del lines[most_below]
+        below, _ = parted(lines[:most_below], self.text.column(of) if of >= 0 else 1 << 30)
+        _, above = parted(lines[below:], 1 << 30)
         gap.tail = "\n".join([tail.rstrip(), *lines[:below]]) if tail.strip() or below else ""
         gap.apart, gap.above = lines[below : len(lines) - above], lines[len(lines) - above :]
         return gap
@@ -187,13 +190,18 @@ class _Joints:
         self.new_pad = entries[-1].pad if entries else self._indented(2) if gaps[0].pad is not None else None
         self.commas = next((gap.comma for gap in entries if gap.comma), None)
 
-    def before(self, number: int, *, stays: bool, closes: bool = False) -> str:
-        """Return what stands before an entry, an old one with that number, or -1; or before the closing bracket."""
+    def before(self, number: int, text: str, *, stays: bool, closes: bool = False) -> str:
+        """Return what stands before an entry, an old one with that number, or -1; or before the closing bracket.
+
+        It follows on `text`.
+        """
         gap = self.gaps[number] if number >= 0 else None
         if gap is not None and stays and number == self.previous + 1 == self.stayed + 1 and not self.is_added:
             joint = self.text.source[gap.begin : gap.end]
         else:
             joint = self._made(gap, number if stays else -1, closes=closes)
+            if text.endswith(":") and joint[:1] in ("", ","):
+                joint = " " + joint
         self.previous = number
         self.at_beginning = False
         if stays:

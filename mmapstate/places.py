@@ -16,11 +16,12 @@ __all__ = ["NotUnderstood", "Place", "Text", "parted"]
 
 _BEFORE_THE_FIRST = frozenset(" -:?")  # what stands in its line before the first entry of an entry that is a container
 
-_COLON = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*:")
+_COLON = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*:")
 _COMMENT = re.compile(r"[ \t]*#[^\n]*")
 _LINE = re.compile(r"[^\n]*\n")
 _NOTHING = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")  # between two signs
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:[ \t\r\n]|#[^\n]*\n)+)*")  # anchor and tag before a value
+_PROPERTIES_OF_LINE = re.compile(r"(?:[ \t]*[&!]\S*)+")
 _REST_OF_LINE = re.compile(r"[ \t]*(?:#[^\n]*)?$", re.MULTILINE)
 
 
@@ -67,10 +68,14 @@ class Text:
     def comment(self, position: int) -> str | None:
         """Return the comment from there to the end of the line, "" if nothing is there, None if it is something else.
 
-        The blanks before it are part of it.
+        The blanks before it are part of it: such as may stand behind every sign, no tabs, at least one.
         """
         found = _REST_OF_LINE.match(self.source, position)
-        return found[0].rstrip() if found is not None else None
+        if found is None:
+            return None
+        comment = found[0].strip()
+        blanks = found[0][: found[0].find("#")]
+        return (blanks if blanks.strip("\t") and "\t" not in blanks else " ") + comment if comment else ""
 
     # --- Values -----------------------------------------------------------------------------------------------------
 
@@ -81,6 +86,11 @@ class Text:
         found = _PROPERTIES.match(self.source, written.start)
         assert found is not None
         return found.end()
+
+    def properties_end(self, position: int) -> int:
+        """Return where anchor and tag end that stand in the same line, behind a colon or dash; `position` if none."""
+        found = _PROPERTIES_OF_LINE.match(self.source, position)
+        return found.end() if found is not None else position
 
     def in_brackets(self, written: Written) -> bool:
         """Return whether a value is a container in flow style, and not a single pair in one, which has no brackets."""
@@ -144,7 +154,8 @@ class Text:
             highest = self.line_start(starts[0])
             while highest and self._is_comment(self.line_start(highest - 1)):
                 highest = self.line_start(highest - 1)
-            tops = [self._parted(highest, self.line_start(starts[0]), column, from_top=highest == 0)[1]]
+            apart = not highest or not self.before(highest - 1).strip()
+            tops = [self._parted(highest, self.line_start(starts[0]), 1 << 30 if apart else column)[1]]
         else:
             tops = [starts[0]]
         bottoms = []
@@ -161,12 +172,12 @@ class Text:
     def _is_comment(self, line: int) -> bool:
         return _COMMENT.match(self.source, line) is not None
 
-    def _parted(self, top: int, bottom: int, column: int, *, from_top: bool = False) -> tuple[int, int]:
+    def _parted(self, top: int, bottom: int, column: int) -> tuple[int, int]:
         """Return where, in the lines between two entries, what belongs to the upper one ends, and the lower begins."""
         if top == bottom:
             return top, top
         lines = _LINE.findall(self.source, top, bottom)
-        below, above = parted(lines, 1 << 30 if from_top else column)
+        below, above = parted(lines, column)
         return top + sum(map(len, lines[:below])), bottom - sum(map(len, lines[len(lines) - above :]))
 
 
