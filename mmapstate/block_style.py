@@ -70,7 +70,8 @@ class Changer:
         text = self.text  # what is above and below it stays
         if not state:
             return [_Edit(root.start, text.end(root), "{}")]
-        lines = self._dumped(state).removesuffix("\n")
+        column = text.column(root.start) if text.begins_line(root.start) else 0
+        lines = self._dumped(state, column)[column:].removesuffix("\n")
         if text.begins_line(root.start):
             return [_Edit(root.start, text.end(root), lines)]
         end = text.line_end(text.end(root))
@@ -181,7 +182,7 @@ class Changer:
         colon = self.text.colon(key, value)
         if colon is not None:
             return self._value(colon, value, new, column)
-        end = self.text.line_end(key.end)  # behind a question mark, without a value
+        end = self.text.line_end(self.text.end(key))  # behind a question mark, without a value
         head, lines = self._head_and_lines(new, column, in_list=False)
         return [_Edit(end, end, "\n" + " " * column + ":" + head + lines)]
 

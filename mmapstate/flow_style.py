@@ -29,6 +29,7 @@ class _Gap:
     begin: int
     end: int
     has_comma: bool = False
+    trails: bool = False  # the comma stands in the line of the entry before it
     tail: str = ""  # the comments of the entry before it
     apart: list[str] = field(default_factory=list)  # lines
     above: list[str] = field(default_factory=list)  # lines: comments of the entry behind it
@@ -125,15 +126,16 @@ class _Flow:
         comma = self._behind_comma(begin) - 1
         gap.has_comma = begin <= comma < end
         line_end = self.source.find("\n", begin, end)
+        gap.trails = gap.has_comma and comma < line_end
         if line_end < 0:
             gap.blanks = self.source[comma + 1 if gap.has_comma else begin : end]
             return gap
         raw = self.source[begin:end]
         if gap.has_comma:
-            raw = raw[comma + 1 - begin :] if comma < line_end else raw[: comma - begin] + raw[comma + 1 - begin :]
+            raw = raw[comma + 1 - begin :] if gap.trails else raw[: comma - begin] + raw[comma + 1 - begin :]
         tail, *lines, gap.pad = raw.split("\n")
         most_below = len(lines)
-        if gap.has_comma and comma > line_end:
+        if gap.has_comma and not gap.trails:
             if self.text.line_start(comma) == self.text.line_start(end):
                 gap.comma = self.source[self.text.line_start(comma) : comma], self.source[comma + 1 : end]
             else:  # in a line of its own, perhaps with a comment
@@ -218,7 +220,7 @@ class _Joints:
 
         That is so in YAML. In JSON it must not have one.
         """
-        stays = not self.is_added and self.previous == self.stayed and self.gaps[self.previous + 1].pad is not None
+        stays = not self.is_added and self.previous == self.stayed and self.gaps[self.previous + 1].trails
         return self.gaps[-1].has_comma or (stays and not self.is_json)
 
     def _indented(self, step: int) -> str:

@@ -19,6 +19,7 @@ _BEFORE_THE_FIRST = frozenset(" -:?")  # what stands in its line before the firs
 _COLON = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*:")
 _COMMENT = re.compile(r"[ \t]*#[^\n]*")
 _LINE = re.compile(r"[^\n]*\n")
+_MARK = re.compile(r"\?\s")
 _NOTHING = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")  # between two signs
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:[ \t\r\n]|#[^\n]*\n)+)*")  # anchor and tag before a value
 _PROPERTIES_OF_LINE = re.compile(r"(?:[ \t]*[&!]\S*)+")
@@ -85,7 +86,7 @@ class Text:
             return written.start
         found = _PROPERTIES.match(self.source, written.start)
         assert found is not None
-        return found.end()
+        return min(found.end(), written.end)  # of one that is not written, nothing comes behind them
 
     def properties_end(self, position: int) -> int:
         """Return where anchor and tag end that stand in the same line, behind a colon or dash; `position` if none."""
@@ -110,7 +111,7 @@ class Text:
             entry = written.entries[-1]
             key, written = entry if isinstance(entry, tuple) else (None, entry)
         if written.start == written.end and key is not None:
-            return self.colon(key, written) or key.end
+            return self.colon(key, written) or self.end(key)
         if written.style not in ("|", ">"):
             return written.end
         header = self.source[written.start : self.line_end(written.start)].partition("#")[0]
@@ -135,10 +136,11 @@ class Text:
         """Return where the entries of a container in block style stand."""
         starts, ends = [], []
         position = self.content(container)
+        has_mark = _MARK.match(self.source, position) is not None
         for number, entry in enumerate(container.entries or ()):
             key, value = entry if isinstance(entry, tuple) else (None, entry)
             if key is not None and number == 0:
-                start = self.key_start(key)
+                start = position if has_mark else key.start
             else:
                 start = self.next_sign(position) if number else position
                 if self.source[start] != ("-" if key is None else "?") and (key is None or start != key.start):

@@ -1,5 +1,6 @@
 """What people wrote stays: comments, order, layout. A text is changed only where the state has changed."""
 
+import json
 import logging
 import os
 import pathlib
@@ -39,6 +40,17 @@ def gone_comments(entry):
             found += [*inner.comments, *(inner.node.apart if isinstance(inner.node, Container) else ())]
             del container
     return found
+
+
+def family_of(entry):
+    """Return an entry and all that are in it."""
+    inside = all_entries(entry.node) if isinstance(entry.node, Container) else ()
+    return {entry, *(inner for _, inner in inside)}
+
+
+def contains(lines, block):
+    """Return whether the lines of a block follow each other somewhere."""
+    return any(lines[start : start + len(block)] == block for start in range(len(lines)))
 
 
 @settings(deadline=None, max_examples=scaled(2000), suppress_health_check=list(HealthCheck))
@@ -88,6 +100,14 @@ def test_random_changes_of_random_commented_documents(seed, changes):
         found = iter(there)
         for line in untouched:
             assert any(strip(line.text) == other for other in found), f"not in order: {line.text}{story}"
+    for container in sure:
+        for entry in container.entries:
+            family = family_of(entry)
+            changed = any(each.touched or getattr(each.node, "changes", 0) for each in family)
+            if entry.is_moved and not (changed or container.flow or container.compact):
+                own = [number for number, line in enumerate(lines) if line.owners and line.owners <= family]
+                block = [strip(line.text) for line in lines[own[0] : own[-1] + 1]]
+                assert "|+" in text.decode() or contains(there, block), f"not together: {block}{story}"
 
 
 WRITTEN = pathlib.Path(__file__).parent / "data" / "written"
@@ -234,6 +254,154 @@ class TestVacuums:
 )
 def test_edges(text, state, expected):
     assert patch(text.encode(), state).decode() == expected
+
+
+MOVED = [  # what is moved takes along its comments, and how its numbers and texts are written
+    (
+        "q:\n- 0x1 # one\n# two\n- 2 # 2\n  # more\n- 3\n",
+        {"q": [3, 2, 1]},
+        "q:\n- 3\n# two\n- 2 # 2\n  # more\n- 0x1 # one\n",
+    ),
+    ("q:\n- b # b\n\n# c\n- c\n- a # a\n", {"q": ["a", "b", "c"]}, "q:\n- a # a\n- b # b\n\n# c\n- c\n"),
+    ("# a\na: 1_000 # b\nb: 2\n\nc: 'x'\n", {"b": 2, "c": "x", "a": 1000}, "b: 2\n\nc: 'x'\n# a\na: 1_000 # b\n"),
+    ("# a\na: 1_000 # b\nb: 2\n", {"b": 2, "a": 1001}, "b: 2\n# a\na: 1001 # b\n"),
+    ("a: 1\n# b\nb: 2", {"b": 2, "a": 1}, "# b\nb: 2\na: 1"),
+    ("q:\n- x: 1 # x\n  y: 2\n- z: 3\n", {"q": [{"z": 3}, {"x": 1, "y": 2}]}, "q:\n- z: 3\n- x: 1 # x\n  y: 2\n"),
+    ("q:\n- x: 1 # x\n  y: 2 # y\n", {"q": [{"y": 2, "x": 1}]}, "q:\n- y: 2 # y\n  x: 1 # x\n"),
+    ("q:\n- x: 1 # x\n  # y\n  y: 2\n", {"q": [{"y": 2, "x": 1}]}, "q:\n-\n  # y\n  y: 2\n  x: 1 # x\n"),
+    ("q:\n- - 1 # x\n  - 2\n  - 3\n", {"q": [[3, 1, 2]]}, "q:\n- - 3\n  - 1 # x\n  - 2\n"),
+    ("q: [0x1, 2,  3]\n", {"q": [2, 3, 1]}, "q: [2,  3, 0x1]\n"),
+    ("q: [\n  # one\n  0x1, # 1\n  2 # 2\n]\n", {"q": [2, 1]}, "q: [\n  2, # 2\n  # one\n  0x1, # 1\n]\n"),
+    ("a: |\n  x\nb: |+\n  x\n\nc: 1", {"c": 1, "b": "x\n\n", "a": "x\n"}, "c: 1\nb: |+\n  x\n\na: |\n  x"),
+    ("? a # a\n: 1\n? b\n# b\n: - 2\n", {"b": [2], "a": 1}, "? b\n# b\n: - 2\n? a # a\n: 1\n"),
+]
+
+BELOW_BLOCKS_OF_TEXT = [  # what would become part of the text above it begins its line then; blank lines go
+    ("t: |\n  x\nb: 1\n  # b\nc: 1\n", {"t": "x\n", "c": 1}, "t: |\n  x\nc: 1\n"),
+    ("t: |\n  x\nb: 1\n\n  # x\nc: 1\n", {"t": "x\n", "c": 1}, "t: |\n  x\n\n# x\nc: 1\n"),
+    ("t: >\n  x\nb: 1\n\n  # x\n\n  # y\n\nc: 1\n", {"t": "x\n", "c": 1}, "t: >\n  x\n\n# x\n# y\nc: 1\n"),
+    ("t: |+\n  x\nb: 1\n\n\nc: 1\n", {"t": "x\n", "c": 1}, "t: |+\n  x\nc: 1\n"),
+    ("t: |+\n  x\nb: 1\n\n # x\n\nc: 1\n", {"t": "x\n", "c": 1}, "t: |+\n  x\n # x\n\nc: 1\n"),
+    (
+        "q:\n- b: 1\n  t: |\n   # t\n  c: 1\n\n   # x\n",
+        {"q": [{"b": 1, "t": "# t\n"}]},
+        "q:\n- b: 1\n  t: |\n   # t\n\n# x\n",
+    ),
+    ("a: 1 # a\n  # more\nb: 2\n", {"a": "x\ny", "b": 2}, 'a: "x\\ny" # a\n  # more\nb: 2\n'),
+]
+
+WHOSE = [  # comments of what is removed go, others stay
+    ("a: 1 # a\n     # more\nb: 1\n", {"b": 1}, "b: 1\n"),
+    ("a: 1\n# b\n    # deep\nb: 1\nc: 1\n", {"a": 1, "c": 1}, "a: 1\nc: 1\n"),
+    ("a: 1\n   # a\n# b\nb: 1\nc: 1\n", {"a": 1, "c": 1}, "a: 1\n   # a\nc: 1\n"),
+    ("a:\n  x: 1\n# shallow\n  y: 1\n  z: 1\n", {"a": {"x": 1, "z": 1}}, "a:\n  x: 1\n  z: 1\n"),
+    ("a: # a\n   # more\n  # x\n  x: 1\n  y: 1\n", {"a": {"y": 1}}, "a: # a\n   # more\n  y: 1\n"),
+    ("a: # a\n   # more\n  # x\n  x: 1\nb: 1\n", {"a": 7, "b": 1}, "a: # a\n   # more\n  7\nb: 1\n"),
+    ("a: # a\n   # more\n  # x\n  x: 1\nb: 1\n", {"a": "x\ny", "b": 1}, "a: # a\n   # more\n  |-\n  x\n  y\nb: 1\n"),
+    ("a:\n  x: 1\n  # y: 2\nb: 1\n", {"a": {"x": 1, "z": 1}, "b": 1}, "a:\n  x: 1\n  z: 1\n  # y: 2\nb: 1\n"),
+    ("a:\n  x: 1\n  # y: 2\nb: 1\n", {"b": 1}, "b: 1\n"),
+    ("a: # a\n  # x\n\n  - 1 # one\n  # y\nb: 1\n", {"a": [], "b": 1}, "a: [] # a\n  # x\n\n  # y\nb: 1\n"),
+    ("a: [] # a\n  # x\nb: 1\n", {"a": [1], "b": 1}, "a: # a\n- 1\n  # x\nb: 1\n"),
+    ("a: [ # a\n  # x\n]\n", {"a": [1]}, "a: [ # a\n  1\n  # x\n]\n"),
+    ("---\n   # start\n# a\na: 1\nb: 1\n", {"b": 1}, "---\n   # start\nb: 1\n"),
+    ("# top\n\n   # a\na: 1\nb: 1\n", {"b": 1}, "# top\n\nb: 1\n"),
+    ("a:\n\n# x\n\n  - 1\nb: 1\n", {"a": {"c": 1}, "b": 1}, "a:\n\n# x\n\n  c: 1\nb: 1\n"),
+    ("q:\n- # why\n  1 # one\n- 2\n", {"q": [[[1], 3], 2]}, "q:\n- # why\n  # one\n  - - 1\n  - 3\n- 2\n"),
+]
+
+FLOW = [
+    ("x: [\n  a # a\n  , b # b\n  , c # c\n]\n", {"x": ["a", "c", "d"]}, "x: [\n  a # a\n  , c # c\n  , d\n]\n"),
+    ("x: [\n    a # a\n  , b # b\n  , c # c\n]\n", {"x": ["c", "b"]}, "x: [\n    c # c\n  , b # b\n]\n"),
+    ("x: [\n  a # a, b\n  , # b\n  b\n]\n", {"x": ["a"]}, "x: [\n  a # a, b\n]\n"),
+    ("x: [1,# one\n  2,\t# two\n  3]\n", {"x": [1, 2]}, "x: [1,# one\n  2,\t# two\n ]\n"),
+    ("x: [1,# one\n  2]\n", {"x": [2, 1]}, "x: [\n  2, 1,# one\n ]\n"),
+    ("x: {? a : 1, b: 2 , c}\n", {"x": {"b": 3, "c": 5}}, "x: {b: 3 , c: 5}\n"),
+    ("x: {\n  a, # a\n  b: , # b\n  ? c : 1\n}\n", {"x": {"a": 1, "b": 2}}, "x: {\n  a: 1, # a\n  b: 2, # b\n}\n"),
+    ("x: {\n  a:\n}\n", {"x": {"a": None, "b": 1}}, "x: {\n  a: ,\n  b: 1\n}\n"),
+    ("x: [\n  a: 1, # a\n  b: 2, # b\n  c\n]\n", {"x": [{"a": 5}, "c"]}, "x: [\n  a: 5, # a\n  c\n]\n"),
+    ("x: [a: 1, b]\n", {"x": [{"a": 1, "c": 2}, "b"]}, "x: [{a: 1, c: 2}, b]\n"),
+    ("x: [1, 2,\n    3, 4]\n", {"x": [1, 3, 4]}, "x: [1,\n    3, 4]\n"),
+    ("x: &a {b: 1}\ny: !!seq [1] # y\n", {"x": {"b": 2}, "y": [1, 2]}, "x: &a {b: 2}\ny: !!seq [1, 2] # y\n"),
+    ("x: !!seq # x\n# one\n- 1\n- 2\n", {"x": [2, 3]}, "x: !!seq # x\n- 2\n- 3\n"),
+    ("x: &a # x\n  b: 1\n", {"x": {}}, "x: {} # x\n"),
+    ("x: !!map # x\n  b: 1\n", {"x": 5}, "x: 5 # x\n"),
+    ("x: !!str # x\n  # y\n  b\n", {"x": 5}, "x: # x\n  # y\n  5\n"),
+]
+
+DOCUMENTS = [
+    ("--- {} # c\n", {"a": 1, "b": 2}, "--- # c\na: 1\nb: 2\n"),
+    ("--- {a: 1} # c\n", {"a": 1, "b": 2}, "--- {a: 1, b: 2} # c\n"),
+    ("--- {a: 1} # c\n", {}, "--- {} # c\n"),
+    ("---\n# c\n... # d\n# e\n", {"a": 1}, "---\n# c\na: 1\n... # d\n# e\n"),
+    ("# a\n\na: 1\n# c\n... # d\n", {}, "# a\n\n{}\n# c\n... # d\n"),
+    ("a: 1\n...", {"a": 1, "b": 2}, "a: 1\nb: 2\n..."),
+    ("--- !!map # c\na: 1\n", {}, "--- {}\n"),
+    ("# a\ra: 1 # b\r# c\rc: 1\r", {"a": 2, "d": 1}, "# a\ra: 2 # b\rd: 1\r"),
+    (
+        "a: 1\r\n# b\nb: 1 # b\nc: 1\r\nd: 1\r\n",
+        {"a": 2, "b": 1, "c": 1, "d": [1]},
+        "a: 2\r\n# b\nb: 1 # b\nc: 1\r\nd:\r\n- 1\r\n",
+    ),
+    ("a: 1\n# b\r\nb: 1 # b\r\nc: 1\nd: 1\n", {"b": 2, "c": 1, "d": 1}, "# b\r\nb: 2 # b\r\nc: 1\nd: 1\n"),
+]
+
+JSON = """{
+  "a": 1,
+  "b": [
+    "x",
+    "y"
+  ],
+  "c": []
+}
+"""
+LIKE_JSON = [
+    ({"a": 1, "b": ["x"], "c": []}, '{\n  "a": 1,\n  "b": [\n    "x"\n  ],\n  "c": []\n}\n'),
+    (
+        {"a": "z", "b": ["y", "x", "z"], "c": []},
+        '{\n  "a": "z",\n  "b": [\n    "y",\n    "x",\n    "z"\n  ],\n  "c": []\n}\n',
+    ),
+    ({"a": 1, "c": ["x", {"y": None}]}, '{\n  "a": 1,\n  "c": ["x", {"y": null}]\n}\n'),
+    ({"b": [], "c": [], "d": "x y"}, '{\n  "b": [],\n  "c": [],\n  "d": "x y"\n}\n'),
+    ({}, "{}\n"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "state", "expected"),
+    [*MOVED, *BELOW_BLOCKS_OF_TEXT, *WHOSE, *FLOW, *DOCUMENTS],
+    ids=lambda each: repr(each)[:60],
+)
+def test_layouts(text, state, expected):
+    assert patch(text.encode(), state, pytest.fail).decode() == expected
+
+
+@pytest.mark.parametrize(("state", "expected"), LIKE_JSON)
+def test_json_stays_json(state, expected):
+    found = patch(JSON.encode(), state, pytest.fail).decode()
+    assert found == expected
+    assert json.loads(found) == state
+
+
+def test_quotes_are_those_of_the_siblings():
+    text = "ports: ['80', '90'] # ports\nhosts: {\"a\": \"b\"}\nwords: [a b]\n"
+    state = {"ports": ["80", "it's"], "hosts": {"a": "b", "c d": 1, "e": ["f"]}, "words": ["a b", "c: d"]}
+    expected = 'ports: [\'80\', \'it\'\'s\'] # ports\nhosts: {"a": "b", "c d": 1, "e": ["f"]}\nwords: [a b, "c: d"]\n'
+    assert patch(text.encode(), state).decode() == expected
+
+
+def test_a_container_whose_layout_is_not_understood_is_written_anew_alone_and_a_message_says_so():
+    told = []
+    text = "# a\na:\n  !!map\n  b: 1 # b\nc: 1 # c\n"
+    assert patch(text.encode(), {"a": {}, "c": 2}, told.append).decode() == "# a\na:\n  {}\nc: 2 # c\n"
+    assert told == ["what begins in line 3 is written anew, without its comments: its tag stands in a line of its own"]
+
+
+def test_messages_name_the_file(path, caplog):
+    caplog.set_level(logging.DEBUG, "mmapstate")
+    put(path, b"# a\na:\n  !!map\n  b: 1 # b\n")
+    with PersistedState(path) as state:
+        state.a.clear()
+    assert f"{path}: what begins in line 3 is written anew" in caplog.text
 
 
 def test_items_that_are_alike_take_no_time():
