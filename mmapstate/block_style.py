@@ -17,12 +17,12 @@ from mmapstate.places import NotUnderstood, Place, Text
 from mmapstate.snapshot import Written
 from mmapstate.values import Plain, same
 
-__all__ = ["Changer"]
+__all__ = ["Changer", "Edit", "edited"]
 
 _END_OF_DOCUMENT = re.compile(r"^\.\.\.(?=\s)", re.MULTILINE)
 
 
-class _Edit(NamedTuple):
+class Edit(NamedTuple):
     """The text from `start` to `stop` becomes another one."""
 
     start: int
@@ -54,9 +54,9 @@ class Changer:
         if same(root.value, state):
             return self.source
         self.step = _step_of(root, self.text.column)
-        return _edited(self.source, 0, len(self.source), self._root(root, state))
+        return edited(self.source, 0, len(self.source), self._root(root, state))
 
-    def _root(self, root: Written, state: dict[Any, Plain]) -> list[_Edit]:
+    def _root(self, root: Written, state: dict[Any, Plain]) -> list[Edit]:
         if root.entries and (state or self.text.in_brackets(root)):
             try:
                 return self._container(root, state)
@@ -65,25 +65,25 @@ class Changer:
         elif root.entries and self.text.content(root) == root.start:
             edits = self._without_entries(root)
             if _END_OF_DOCUMENT.search(self.source, root.end):  # an end needs something that ends
-                edits.append(_Edit(edits[0].start, edits[0].start, "{}\n"))
+                edits.append(Edit(edits[0].start, edits[0].start, "{}\n"))
             return edits
         text = self.text  # what is above and below it stays
         if not state:
-            return [_Edit(root.start, text.end(root), "{}")]
+            return [Edit(root.start, text.end(root), "{}")]
         column = text.column(root.start) if text.begins_line(root.start) else 0
         lines = self._dumped(state, column)[column:].removesuffix("\n")
         if text.begins_line(root.start):
-            return [_Edit(root.start, text.end(root), lines)]
+            return [Edit(root.start, text.end(root), lines)]
         end = text.line_end(text.end(root))
         start = root.start - len(text.before(root.start)) + len(text.before(root.start).rstrip(" "))
-        return [_Edit(start, end, (text.comment(text.end(root)) or "") + "\n" + lines)]
+        return [Edit(start, end, (text.comment(text.end(root)) or "") + "\n" + lines)]
 
     # --- Containers -------------------------------------------------------------------------------------------------
 
-    def _container(self, written: Written, new: Any) -> list[_Edit]:
+    def _container(self, written: Written, new: Any) -> list[Edit]:
         """Return the edits that make the container `written`, which has entries, into `new`, one of the same kind."""
         if written.style:
-            return [_Edit(written.start, written.end, flow_style.changed(self.text, written, new))]
+            return [Edit(written.start, written.end, flow_style.changed(self.text, written, new))]
         entries = written.entries or []
         if isinstance(new, dict):
             origins = origins_of_keys([key.value for key, _ in entries], list(new))
@@ -98,13 +98,13 @@ class Changer:
             return edits
         return self._rearranged(written, new, values, origins)
 
-    def _rearranged(self, written: Written, new: Any, values: list[Plain], origins: Origins) -> list[_Edit]:
+    def _rearranged(self, written: Written, new: Any, values: list[Plain], origins: Origins) -> list[Edit]:
         """Return the edits of a container of which some entries are moved, removed or new."""
         entries = written.entries or []
         places = self.text.places(written)
         keys = list(new) if isinstance(new, dict) else []
         column = self.text.column(places[0].start)
-        edits: list[_Edit] = []
+        edits: list[Edit] = []
         come: list[str | dict[Any, Plain] | list[Plain]] = []  # what comes here: lines, or what is to be dumped
         at: Place | None = None
         for index, number in enumerate(origins.numbers):
@@ -113,7 +113,7 @@ class Changer:
                 continue
             inside = self._entry(entries[number], places[number], values[index])
             if number not in origins.staying:
-                lines = _edited(self.source, places[number].top, places[number].bottom, inside)
+                lines = edited(self.source, places[number].top, places[number].bottom, inside)
                 come.append(lines if number or self.text.begins_line(places[0].start) else " " * column + lines)
                 continue
             if come:
@@ -129,31 +129,31 @@ class Changer:
                 edits.append(self._going(place))
         return edits
 
-    def _coming(self, behind: Place | None, first: Place, lines: str, *, stays: bool) -> list[_Edit]:
+    def _coming(self, behind: Place | None, first: Place, lines: str, *, stays: bool) -> list[Edit]:
         """Return the edit that puts lines behind an entry that stays; or, without one, where the first one begins.
 
         That may stand behind the dash of an item; then its line is parted, or all of it replaced if it does not stay.
         """
         if behind is not None:
-            return [_Edit(behind.bottom, behind.bottom, lines)]
+            return [Edit(behind.bottom, behind.bottom, lines)]
         if self.text.begins_line(first.start):
-            return [_Edit(first.top, first.top, lines)]
+            return [Edit(first.top, first.top, lines)]
         column = self.text.column(first.start)
         if lines.lstrip(" ").startswith("#"):
             start, lines = self._behind_sign(first.start), "\n" + lines
         else:
             start, lines = first.start, lines[column:]
-        return [_Edit(start, first.start, lines + " " * column) if stays else _Edit(start, first.bottom, lines)]
+        return [Edit(start, first.start, lines + " " * column) if stays else Edit(start, first.bottom, lines)]
 
-    def _going(self, place: Place) -> _Edit:
+    def _going(self, place: Place) -> Edit:
         if self.text.begins_line(place.start):
-            return _Edit(place.top, place.bottom, "")
-        return _Edit(self._behind_sign(place.start), place.bottom - 1, "")  # other entries follow below
+            return Edit(place.top, place.bottom, "")
+        return Edit(self._behind_sign(place.start), place.bottom - 1, "")  # other entries follow below
 
     def _behind_sign(self, start: int) -> int:
         return start - len(self.text.before(start)) + len(self.text.before(start).rstrip(" "))
 
-    def _without_entries(self, written: Written) -> list[_Edit]:
+    def _without_entries(self, written: Written) -> list[Edit]:
         return [self._going(place) for place in self.text.places(written)]
 
     def _lines(self, come: list[str | dict[Any, Plain] | list[Plain]], column: int) -> str:
@@ -171,22 +171,22 @@ class Changer:
 
     # --- Entries ----------------------------------------------------------------------------------------------------
 
-    def _entry(self, entry: Any, place: Place, new: Plain) -> list[_Edit]:
+    def _entry(self, entry: Any, place: Place, new: Plain) -> list[Edit]:
         if isinstance(entry, tuple):
             key, value = entry
             return [] if same(value.value, new) else self._value_of_key(key, value, new)
         return self._value(place.start + 1, entry, new, self.text.column(place.start), in_list=True)
 
-    def _value_of_key(self, key: Written, value: Written, new: Plain) -> list[_Edit]:
+    def _value_of_key(self, key: Written, value: Written, new: Plain) -> list[Edit]:
         column = self.text.column(self.text.key_start(key))
         colon = self.text.colon(key, value)
         if colon is not None:
             return self._value(colon, value, new, column)
         end = self.text.line_end(self.text.end(key))  # behind a question mark, without a value
         head, lines = self._head_and_lines(new, column, in_list=False)
-        return [_Edit(end, end, "\n" + " " * column + ":" + head + lines)]
+        return [Edit(end, end, "\n" + " " * column + ":" + head + lines)]
 
-    def _value(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool = False) -> list[_Edit]:
+    def _value(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool = False) -> list[Edit]:
         """Make the value behind a colon or dash, which ends at `after` in column `indent` of its entry, into `new`."""
         if same(written.value, new):
             return []
@@ -203,15 +203,15 @@ class Changer:
                 self._tell(written, error)
         return self._replaced(after, written, new, indent, in_list=in_list)
 
-    def _emptied(self, after: int, written: Written, empty: str) -> list[_Edit]:
+    def _emptied(self, after: int, written: Written, empty: str) -> list[Edit]:
         """Return the edits that take the entries away, and no comment that was set apart from them."""
         if written.start > self.text.line_end(after) and self.text.content(written) > written.start:
             raise NotUnderstood("its tag stands in a line of its own")
         end = self.text.properties_end(after)  # perhaps those of the first key, behind a dash
         going = self._without_entries(written)
-        return [_Edit(after, end if end <= going[0].start else after, f" {empty}"), *going]
+        return [Edit(after, end if end <= going[0].start else after, f" {empty}"), *going]
 
-    def _replaced(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool) -> list[_Edit]:
+    def _replaced(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool) -> list[Edit]:
         """Return the edits that put another value there; comments of its entry, before and behind it, stay."""
         text = self.text
         head, lines = self._head_and_lines(new, indent, in_list=in_list)
@@ -221,10 +221,10 @@ class Changer:
         if written.entries and not written.style:
             places = self._places(written)
             if not places or places[0].top <= line_end:  # the entries begin behind a dash, or nobody knows where
-                return [_Edit(after, text.line_end(end), head + lines)]
+                return [Edit(after, text.line_end(end), head + lines)]
             end = places[-1].bottom - 1
             if places[0].top == line_end + 1:
-                return [_Edit(after, end, head + (text.comment(text.properties_end(after)) or "") + lines)]
+                return [Edit(after, end, head + (text.comment(text.properties_end(after)) or "") + lines)]
             begin = places[0].top
         else:
             begin = text.line_start(start)
@@ -237,19 +237,19 @@ class Changer:
                 head = " " + flow_style.quoted_alike(written.style, new, head.strip(" "))
         if start <= line_end:
             if lines or written.start == after:
-                return [_Edit(after, end, head + told + lines)]
-            return [_Edit(written.start, end, head.lstrip(" ") + told)]
+                return [Edit(after, end, head + told + lines)]
+            return [Edit(written.start, end, head.lstrip(" ") + told)]
         # It stands in lines of its own, below comments; anchor and tag above them were those of the old value.
-        edits = [_Edit(after, text.properties_end(after), "")]
+        edits = [Edit(after, text.properties_end(after), "")]
         if line_end < written.start:
             begin = min(begin, text.line_start(written.start))
         pad = " " * max(text.column(start), indent + 1)
         if not isinstance(new, dict | list) or not lines:
-            return [*edits, _Edit(begin, end, pad + head.strip(" ") + told + lines)]
+            return [*edits, Edit(begin, end, pad + head.strip(" ") + told + lines)]
         above = pad + told.strip() if told else ""
         if head.strip(" "):  # an item that is a list
             above += "\n" * bool(told) + " " * (indent + 1 + len(head) - len(head.lstrip(" "))) + head.strip(" ")
-        return [*edits, _Edit(begin, end, above + lines if above else lines[1:])]
+        return [*edits, Edit(begin, end, above + lines if above else lines[1:])]
 
     def _places(self, written: Written) -> list[Place]:
         try:
@@ -287,8 +287,8 @@ class Changer:
         self.tell(f"what begins in line {line} is written anew, without its comments: {why}")
 
 
-def _edited(source: str, start: int, stop: int, edits: list[_Edit]) -> str:
-    """Return the text from `start` to `stop` with edits."""
+def edited(source: str, start: int, stop: int, edits: list[Edit]) -> str:
+    """Return the text from `start` to `stop` with edits, of which no two are of one place."""
     pieces = []
     for edit in sorted(edits, key=lambda edit: edit[:2]):
         if edit.start < start:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mmapstate import snapshot
-from mmapstate.block_style import Changer
+from mmapstate.block_style import Changer, Edit, edited
 from mmapstate.errors import StateFileError
 from mmapstate.snapshot import Written
 from mmapstate.values import Plain, same
@@ -75,7 +75,7 @@ def _without_what_came_in(patched: str, state: dict[Any, Plain]) -> str:
     The comments begin their lines then, where they are none of the text; the blank lines go.
     """
     root = snapshot.compose(patched)
-    edits: list[tuple[int, int, str]] = []
+    edits: list[Edit] = []
     todo: list[tuple[Written | None, Any]] = [(root, state)]
     while todo:
         written, wanted = todo.pop()
@@ -87,12 +87,11 @@ def _without_what_came_in(patched: str, state: dict[Any, Plain]) -> str:
             todo += zip(written.entries or (), wanted, strict=False)
         elif isinstance(wanted, str) and written.style in ("|", ">") and written.value != wanted:
             edits.append(_edit_of_block(patched, written, wanted))
-    for start, stop, text in sorted(edits, reverse=True):
-        patched = patched[:start] + text + patched[stop:]
-    return patched
+    return edited(patched, 0, len(patched), edits)
 
 
-def _edit_of_block(patched: str, written: Written, wanted: str) -> tuple[int, int, str]:
+def _edit_of_block(patched: str, written: Written, wanted: str) -> Edit:
+    """Return the edit that leaves in a block of text only what is wanted there."""
     stop = written.end
     while (start := patched.rfind("\n", 0, stop - 1) + 1) > written.start:
         line = patched[start:stop].strip()
@@ -101,5 +100,5 @@ def _edit_of_block(patched: str, written: Written, wanted: str) -> tuple[int, in
         stop = start
         if snapshot.parse(b"k: " + patched[written.start : stop].encode(), "")["k"] == wanted:
             lines = [line.strip(" ") for line in patched[stop : written.end].split("\n")]
-            return stop, written.end, "".join(f"{line}\n" for line in lines if line)
+            return Edit(stop, written.end, "".join(f"{line}\n" for line in lines if line))
     raise ValueError("a block of text has become another one")

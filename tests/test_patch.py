@@ -6,6 +6,7 @@ import os
 import pathlib
 import random
 import shutil
+import time
 
 import pytest
 import yaml
@@ -404,11 +405,46 @@ def test_messages_name_the_file(path, caplog):
     assert f"{path}: what begins in line 3 is written anew" in caplog.text
 
 
-def test_items_that_are_alike_take_no_time():
-    """Difflib's grows with the cube of their number."""
+ITEMS = list(range(20_000))
+MIXED = random.Random(5).sample(ITEMS, len(ITEMS))
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        ITEMS[::-1],
+        ITEMS[1:],
+        ITEMS[-1:],
+        ITEMS[::2],
+        MIXED,
+        ITEMS[10_000:] + ITEMS[:10_000],
+        [-1 - item for item in ITEMS],
+        [item % 2 for item in ITEMS],
+    ],
+    ids=["reversed", "one less", "all but one gone", "every second", "mixed", "halves", "changed", "alike"],
+)
+@pytest.mark.parametrize("lines", [True, False], ids=["block", "flow"])
+def test_long_lists_take_the_time_of_sorting(items, lines):
+    """As measured in times of reading the text, of which it takes two; what looks at each pair takes hundreds."""
+    text = "q:\n" + "".join(f"- {item} # c\n" for item in ITEMS) if lines else f"q: {ITEMS} # c\n"
+    began = time.process_time()
+    snapshot.parse(text.encode(), "")
+    read_at = time.process_time()
+    found = patch(text.encode(), {"q": items})
+    assert time.process_time() - read_at < 40 * (read_at - began)
+    assert found.count(b"# c") == (min(len(items), len(ITEMS)) if lines else 1)
+
+
+def test_items_that_are_alike_take_no_time_either():
     text = b"# c\nflags:\n" + b"- 0\n" * 3000
     state = {"flags": [number % 2 for number in range(3000)]}
     assert same(snapshot.parse(patch(text, state), ""), state)
+
+
+def test_many_keys_take_no_time():
+    text = "".join(f"k{number}: {number:#x} # c{number}\n" for number in range(20_000))
+    state = {f"k{number}": number for number in reversed(range(20_000))}
+    assert patch(text.encode(), state).decode() == "".join(reversed(text.splitlines(keepends=True)))
 
 
 def test_a_queue_that_goes_on_keeps_the_comments_with_their_items():
