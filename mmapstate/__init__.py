@@ -22,7 +22,10 @@ from mmapstate.errors import (
     StateFileError,
     UnsupportedValueError,
 )
+from mmapstate.findings import Finding
+from mmapstate.inspection import check
 from mmapstate.nodes import StateDict, StateList
+from mmapstate.repairs import Repair, repair
 from mmapstate.state import PersistedState, State
 from mmapstate.state import open_state as open
 from mmapstate.values import plain
@@ -33,17 +36,21 @@ __all__ = [
     "ClosedError",
     "DamagedStateError",
     "DetachedError",
+    "Finding",
     "LockTimeout",
     "PersistedState",
     "ReadOnlyError",
+    "Repair",
     "State",
     "StateDict",
     "StateError",
     "StateFileError",
     "StateList",
     "UnsupportedValueError",
+    "check",
     "open",
     "plain",
+    "repair",
 ]
 
 _logging.getLogger("mmapstate").addHandler(_logging.NullHandler())

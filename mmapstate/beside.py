@@ -18,6 +18,8 @@ from mmapstate.format import Position, marker
 __all__ = [
     "GROWING_REGION",
     "LARGEST_REGION",
+    "copies_of",
+    "images_of",
     "keep_copy",
     "region_size",
     "sweep",
@@ -98,12 +100,23 @@ def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
 
 def sweep(path: str) -> None:
     """Remove images that vacuums of `path` left when they were killed. Under the lock, with no vacuum under way."""
-    folder, name = os.path.split(path)
-    leftover = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{16}\.tmp\Z")
     with contextlib.suppress(PermissionError):  # of another user in a sticky folder, or one that cannot be listed
-        for found in platform.names_in(folder or "."):
-            if leftover.match(found):
-                platform.remove(os.path.join(folder, found))
+        for found in images_of(path):
+            platform.remove(found)
+
+
+def images_of(path: str) -> list[str]:
+    """Return the paths of images of `path` that are not swapped in: left by a killed vacuum, or written just now."""
+    folder, name = os.path.split(path)
+    image = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{16}\.tmp\Z")
+    return [os.path.join(folder, found) for found in sorted(platform.names_in(folder or ".")) if image.match(found)]
+
+
+def copies_of(path: str) -> list[str]:
+    """Return the paths of what was kept of `path` (see `keep_copy`)."""
+    folder, name = os.path.split(path)
+    copy = re.compile(re.escape(name) + r"\.(superseded|damaged)-[0-9A-Za-z-]+\Z")
+    return [os.path.join(folder, found) for found in sorted(platform.names_in(folder or ".")) if copy.match(found)]
 
 
 def time_stamp() -> str:

@@ -16,7 +16,10 @@ from mmapstate.errors import StateFileError, place
 from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
 from mmapstate.values import Plain, same
 
-__all__ = ["Content", "Layout", "check", "layout", "line_of", "read"]
+__all__ = ["MISFITS", "Content", "Layout", "check", "layout", "line_of", "read", "record_start"]
+
+MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+"""What `changes.apply` raises for a change that does not fit the state."""
 
 _log = logging.getLogger("mmapstate")
 
@@ -56,35 +59,73 @@ def layout(data: bytes, file: str) -> Layout:
         nothing = Scan([], marker.start, 0, marker.start, False)
         return Layout(marker.start, crc32(data[: marker.start]), marker, nothing, False, False, False)
     if marker.version != str(JOURNAL_VERSION):
-        raise StateFileError(
-            f"{file}: the journal is of version {marker.version}, this mmapstate reads version {JOURNAL_VERSION}; "
-            "open it with the mmapstate that wrote it"
-        )
+        problem = f"the journal is of version {marker.version}, this mmapstate reads version {JOURNAL_VERSION}"
+        error = StateFileError(f"{file}: {problem}; open it with the mmapstate that wrote it")
+        error.line, error.offset, error.problem = data.count(b"\n", 0, marker.start) + 1, marker.start, problem
+        raise error
     crc = crc32(data[: marker.start])
     found = scan(data, marker.end, seed(marker.generation))
     return Layout(marker.start, crc, marker, found, crc == marker.snapshot_crc, False, False)
 
 
-def read(data: bytes, parts: Layout, file: str) -> Content:
-    """Return the state in `data`, whose parts are known; raise `StateFileError` (line and column) if it is none."""
+def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect] | None = None) -> Content:
+    """Return the state in `data`, whose parts are known; raise `StateFileError` (line and column) if it is none.
+
+    Plain words such as ``yes`` are appended to `suspects`; without it they are logged, once.
+    """
     if parts.foreign:
-        return Content(predecessor.read(data, file), 0)
-    suspects: list[snapshot.Suspect] = []
-    state = snapshot.parse(data[: parts.snapshot_end], file, suspects)
-    _warn_of(suspects, file)
+        return Content(predecessor.read(data, file, suspects), 0)
+    words: list[snapshot.Suspect] = [] if suspects is None else suspects
+    state = snapshot.parse(data[: parts.snapshot_end], file, words)
+    if suspects is None:
+        _warn_of(words, file)
     if parts.scan is None:
         return Content(state, 0)
-    records = changes.decode_each(parts.scan.payloads)
+    records = _decoded(data, parts, file)
     for number, record in enumerate(records, 1):
         try:
             changes.apply(state, record)
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise StateFileError(
-                f"{file}: record {number} of the journal ({_described(record[0])}) does not apply to the edited "
-                f"snapshot ({type(error).__name__}: {error}); put back what it changes, or remove the journal: all "
-                "lines from '--- # mmapstate journal' on. The file is left as it is"
-            ) from None
+        except MISFITS as error:
+            problem = (
+                f"record {number} of the journal ({_described(record[0])}) does not apply to the edited snapshot "
+                f"({type(error).__name__}: {error})"
+            )
+            raise _refusal(data, parts, file, number, problem) from None
     return Content(state, len(records))
+
+
+def record_start(data: bytes, parts: Layout, number: int) -> int:
+    """Return the offset at which a record of the journal begins; `number` is 1 for the first."""
+    assert parts.marker is not None
+    start = parts.marker.end
+    for _ in range(number - 1):
+        start = data.index(b"\n", start) + 1
+    return start
+
+
+def _decoded(data: bytes, parts: Layout, file: str) -> list[list[changes.Change]]:
+    assert parts.scan is not None
+    try:
+        return changes.decode_each(parts.scan.payloads)
+    except StateFileError:  # the checksum is right, so another program wrote it: which record, and where?
+        for number, payload in enumerate(parts.scan.payloads, 1):
+            try:
+                changes.decode(payload)
+            except StateFileError as error:
+                problem = f"record {number} of the journal is none that this mmapstate reads ({error.problem or error})"
+                raise _refusal(data, parts, file, number, problem) from None
+        raise
+
+
+def _refusal(data: bytes, parts: Layout, file: str, number: int, problem: str) -> StateFileError:
+    start = record_start(data, parts, number)
+    line = data.count(b"\n", 0, start) + 1
+    error = StateFileError(
+        f"{file}, line {line}: {problem}; put back what it changes, or remove the journal: all lines from "
+        "'--- # mmapstate journal' on. The file is left as it is"
+    )
+    error.line, error.offset, error.problem = line, start, problem
+    return error
 
 
 def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain) -> int | None:

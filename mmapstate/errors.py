@@ -33,8 +33,14 @@ class StateError(Exception):
 class StateFileError(StateError):
     """Is raised at open, or at an access after an edit by hand, while the file is no usable state file.
 
-    The file is left as it is. The message has line and column where they are known.
+    The file is left as it is. The message has line and column where they are known; so have `line`, `column` (both from
+    1 on) and `offset` (in bytes), else None. `problem` is what is wrong, without file and place.
     """
+
+    line: int | None = None
+    column: int | None = None
+    offset: int | None = None
+    problem: str = ""
 
 
 class DamagedStateError(StateFileError):

@@ -31,6 +31,7 @@ __all__ = [
     "file_lock",
     "new_thread_lock",
     "open_sidecar",
+    "sidecar_mode",
     "sidecar_path",
 ]
 
@@ -89,14 +90,19 @@ def open_sidecar(path: str, state: os.stat_result | None) -> int:
         try:
             platform.write_in_place(path, descriptor)
             if state is not None:
-                writers = state.st_mode & 0o222
                 with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
                     platform.keep_owner(descriptor, state)
-                platform.set_mode(descriptor, writers | writers << 1 or 0o600)  # none: for who may write all the same
+                platform.set_mode(descriptor, sidecar_mode(state))
         except BaseException:
             platform.close(descriptor)
             raise
         return descriptor
+
+
+def sidecar_mode(state: os.stat_result) -> int:
+    """Return the mode that the sidecar of the state file `state` should have: for those alone who may write that."""
+    writers = state.st_mode & 0o222
+    return writers | writers << 1 or 0o600  # none: for who may write whatever the mode says
 
 
 def new_thread_lock() -> Any:

@@ -214,6 +214,13 @@ class ControlPage:
             platform.close(descriptor)
         self.words = words_of(self.bytes)
 
+    @classmethod
+    def of_bytes(cls, data: bytes) -> ControlPage:
+        """Return what `data`, the bytes of a page, say: to be looked at alone."""
+        page = cls.__new__(cls)
+        page.bytes = data
+        return page
+
     def is_usable(self, boot: bytes) -> bool:
         """Return whether the page is of this version and was written since the machine started."""
         return bool(self.bytes[: len(MAGIC)] == MAGIC and self.bytes[BOOT] == boot)

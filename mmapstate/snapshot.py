@@ -23,6 +23,7 @@ from mmapstate.errors import StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, is_storable_int, same
 
 __all__ = [
+    "Leniency",
     "Suspect",
     "Written",
     "compose",
@@ -32,6 +33,7 @@ __all__ = [
     "line_of",
     "parse",
     "parse_flow",
+    "parse_leniently",
     "represent_as_plain",
 ]
 
@@ -211,7 +213,8 @@ class _Reader:
                 return
             before = found.string[: found.start()]
             problem = f"the control character U+{ord(found[0]):04X} cannot stand there"
-        raise self.refusal(problem, yaml.Mark("", 0, before.count("\n"), len(before) - before.rfind("\n") - 1, None, 0))
+        column = len(before) - before.rfind("\n") - 1
+        raise self.refusal(problem, yaml.Mark("", len(before), before.count("\n"), column, None, 0))
 
     def _build(self, next_event: Callable[[], Any]) -> Plain:
         root: list[Any] = []
@@ -316,7 +319,142 @@ class _Reader:
 
     def refusal(self, problem: str, mark: Any) -> StateFileError:
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        return StateFileError(f"{self.file}{where}: {problem}; mend the file in an editor, it is left as it is")
+        error = StateFileError(f"{self.file}{where}: {problem}; mend the file in an editor, it is left as it is")
+        error.problem = problem
+        if mark is not None:
+            error.line, error.column = mark.line + 1, mark.column + 1
+            before = self.text.decode("utf-8", "surrogateescape")[: mark.index]
+            error.offset = len(before.encode("utf-8", "surrogateescape"))
+        return error
+
+
+class Leniency(NamedTuple):
+    """What `parse_leniently` read though `parse` refuses it."""
+
+    line: int
+    what: str
+
+
+def parse_leniently(text: bytes, told: list[Leniency]) -> dict[Any, Plain]:
+    """Return the data of a snapshot that `parse` refuses though its YAML is whole; what was unusual goes to `told`.
+
+    An alias or a merge key becomes a copy, the last of equal keys counts, a tag that is not known here is left out, a
+    date that is none (or a number) is text. Raises `StateFileError` for anything else.
+    """
+    reader = _LenientReader(text.removeprefix(b"\xef\xbb\xbf"), "", [])
+    data = reader.read()
+    told += reader.told
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise reader.refusal("the top of the document is no mapping", reader.top)
+    return data
+
+
+class _LenientReader(_Reader):
+    """Builds data from what only other programs would have written."""
+
+    def __init__(self, text: bytes, file: str, suspects: list[Suspect]) -> None:
+        super().__init__(text, file, suspects)
+        self.told: list[Leniency] = []
+        self.copied = 0
+
+    def _build(self, next_event: Callable[[], Any]) -> Plain:
+        root: list[Any] = []
+        anchors: dict[str, Any] = {}
+        container: Any = root
+        key: Any = _NO_KEY
+        merged: list[dict[Any, Any]] = []
+        around: list[tuple[Any, Any, list[dict[Any, Any]], str | None]] = []
+        while True:
+            event = next_event()
+            self.mark = event.end_mark
+            kind = event.__class__
+            anchor: str | None = getattr(event, "anchor", None)
+            if kind is yaml.ScalarEvent:
+                is_merge = event.value == "<<" and event.implicit[0] and container.__class__ is dict and key is _NO_KEY
+                value = _MERGE if is_merge else self._scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                self._check_start(event, len(around), container, key)
+                around.append((container, key, merged, anchor))
+                container, key, merged = {} if kind is yaml.MappingStartEvent else [], _NO_KEY, []
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                value = container
+                for source in merged:
+                    value.update({name: item for name, item in source.items() if name not in value})
+                container, key, merged, anchor = around.pop()
+            elif kind is yaml.AliasEvent:
+                value, anchor = self._alias(event, anchors), None
+            elif kind is yaml.StreamEndEvent:
+                result: Plain = root[0] if root else None
+                return result
+            else:
+                self._check_document(event)
+                continue
+            if anchor is not None:
+                anchors[anchor] = value
+            if container.__class__ is list:
+                container.append(value)
+            elif key is _NO_KEY:
+                if value is not _MERGE:
+                    self._check_key(value, container, event)
+                key = value
+            elif key is _MERGE:
+                merged += self._sources(value, event)
+                key = _NO_KEY
+            else:
+                container[key] = value
+                key = _NO_KEY
+
+    def _tell(self, event: Any, what: str) -> None:
+        self.told.append(Leniency(event.start_mark.line + 1, what))
+
+    def _alias(self, event: Any, anchors: dict[str, Any]) -> Any:
+        if event.anchor not in anchors:
+            raise self.refusal(f"the alias *{event.anchor} is of nothing that is whole", event.start_mark)
+        self._tell(event, f"the alias *{event.anchor} is now a copy of what it stands for")
+        return self._copy(anchors[event.anchor], event)
+
+    def _copy(self, value: Any, event: Any) -> Any:
+        self.copied += 1
+        if self.copied > _MOST_COPIES:
+            raise self.refusal("aliases of aliases without end", event.start_mark)
+        if isinstance(value, dict):
+            return {key: self._copy(item, event) for key, item in value.items()}
+        return [self._copy(item, event) for item in value] if isinstance(value, list) else value
+
+    def _sources(self, value: Any, event: Any) -> list[dict[Any, Any]]:
+        sources = value if isinstance(value, list) else [value]
+        if not all(isinstance(source, dict) for source in sources):
+            raise self.refusal("a merge key (<<) of what is no mapping", event.start_mark)
+        self._tell(event, "what the merge key (<<) stands for is now written out")
+        return [self._copy(source, event) for source in sources]
+
+    def _tagged(self, event: Any) -> Plain:
+        if event.tag in _TAGS:
+            return super()._tagged(event)
+        self._tell(event, f"the tag {event.tag} is left out, its text is kept")
+        return str(event.value)
+
+    def _convert(self, convert: Callable[[str], Plain], text: str, event: Any) -> Plain:
+        try:
+            return super()._convert(convert, text, event)
+        except StateFileError as error:
+            self._tell(event, f"{error.problem}: it is text now")
+            return text
+
+    def _check_start(self, event: Any, level: int, container: Any, key: Any) -> None:
+        if event.tag is not None and not event.tag.startswith("tag:yaml.org,2002:"):
+            self._tell(event, f"the tag {event.tag} is left out, what it stands at is kept")
+            event.tag = None
+        super()._check_start(event, level, container, key)
+
+    def _check_key(self, key: Any, container: dict[Any, Any], event: Any) -> None:
+        if key in container:
+            self._tell(event, f"the key {key!r} stands twice in one mapping, the last of them counts")
+            del container[key]
+        super()._check_key(key, container, event)
 
 
 class Written:
@@ -399,6 +537,8 @@ def compose(text: str) -> Written | None:
 
 
 _NO_KEY: Any = object()
+_MERGE: Any = object()
+_MOST_COPIES = 100_000  # of values, for aliases: their number can double with each line
 _TOO_LONG = f"it has more than {MAX_INT_DIGITS} digits"
 
 

@@ -6,6 +6,7 @@ announced last: so a position never stands for two contents.
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import NoReturn
 from zlib import crc32
@@ -92,7 +93,7 @@ class Surprises(Vacuum):
             self.refused = None
             if image == found:
                 self.refused = (image, error)
-                raise type(error)(*error.args)
+                raise copy.copy(error)  # without the traceback, which would grow
 
     def _has_state(self) -> bool:
         """Return whether this process, or the page, knows of a state that was in the file."""

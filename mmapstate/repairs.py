@@ -1,0 +1,133 @@
+"""Put the best state that a broken file's bytes allow in its place, and keep the broken file: `repair`.
+
+What is kept of it is decided in `salvage`. Here is how the file is replaced: as by a vacuum, with its steps in the same
+order, so that a kill at any of them leaves the broken file, or the mended one, and what is beside it is cleared up by
+the next program that opens the state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from typing import NamedTuple
+
+from mmapstate import beside, platform, salvage
+from mmapstate.errors import LockTimeout, StateError
+from mmapstate.findings import NOTE, Finding
+from mmapstate.format import LAYOUT, UNKNOWN, Position
+from mmapstate.lock import Presence, StoreLock, open_sidecar, sidecar_path
+from mmapstate.mapping import ControlPage
+from mmapstate.state import open_state
+from mmapstate.vacuum import new_generation
+
+__all__ = ["Repair", "repair"]
+
+
+class Repair(NamedTuple):
+    """What `repair` did.
+
+    `copy` is the path of the file as it was before, None where there was nothing to repair: then nothing was written.
+    `findings` tell what is no longer as it was: a "warning" is something that is lost, or may be, a "note" is not.
+    """
+
+    copy: str | None
+    findings: list[Finding]
+
+    @property
+    def lost_something(self) -> bool:
+        """Whether the new file lacks something that the old one had, as far as that can be told."""
+        return any(found.severity != NOTE for found in self.findings)
+
+
+def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Repair:
+    """Make a state file that cannot be opened, or not without a loss, one that can; keep it as it was beside it.
+
+    Parameters:
+        path: the state file; symbolic links are followed.
+        timeout: seconds to wait for the lock; None waits for ever, 0 tries once.
+
+    A file that can be opened is left alone: programs that open it put right what is odd about it. Else the whole file
+    is copied to ``<path>.damaged-<time>``, and replaced by its best state: of the journal all changes up to the first
+    that was damaged, of the document all entries that can be read. Nothing is invented. To be killed in it costs
+    nothing: call it again.
+
+    Raises `StateError` while other programs have the state open; `StateFileError` where nothing in the file can be read
+    as a state, or its journal is of an unknown version; `LockTimeout`; OSError, FileNotFoundError among them. The file
+    is as it was then.
+    """
+    real = platform.real_path(os.fspath(path))
+    if not isinstance(real, str):
+        raise TypeError("the path must be text, not bytes")
+    if salvage.mend(_read(real), real) is None:
+        return Repair(None, [])
+    with contextlib.ExitStack() as undo:
+        lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real), os.stat(real)), real)
+        undo.callback(lock.close)
+        lock.acquire(timeout)
+        presence = Presence()
+        undo.callback(presence.leave)
+        _refuse_in_use(real, presence)
+        data = _read(real)
+        mended = salvage.mend(data, real)
+        if mended is None:
+            return Repair(None, [])  # somebody else was faster
+        copy = _keep(real, data)
+        page = ControlPage(lock.path, lock.descriptor)
+        undo.callback(page.close)
+        _swap(real, mended.text, page)
+    with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
+        open_state(real, timeout=timeout).close()  # takes up the new file, and tells that it can be opened
+    return Repair(copy, mended.losses)
+
+
+def _read(file: str) -> bytes:
+    descriptor = platform.open_regular(file, write=False)
+    try:
+        return platform.read(descriptor, 0, platform.file_size(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_in_use(file: str, presence: Presence) -> None:
+    """Raise `StateError` while others have the file open: they may know better than its bytes what was in it."""
+    alone = not platform.is_in_use(file) if platform.REPLACE_NEEDS_UNMAPPED else presence.take(file, exclusively=True)
+    if not alone:
+        raise StateError(f"{file}: programs have the state open; stop them, then repair it")
+
+
+def _keep(file: str, data: bytes) -> str:
+    """Keep a copy of the broken file, under a name that is not taken, also when the power fails; return its path."""
+    stamp = beside.time_stamp()
+    for number in itertools.count():
+        copy = beside.keep_copy(file, f"damaged-{stamp}" + (f"-{number}" if number else ""), data)
+        if copy is not None:
+            platform.sync_folder(file)
+            return copy
+    raise AssertionError("not reached")
+
+
+def _swap(file: str, text: bytes, page: ControlPage) -> None:
+    """Put `text` in the file's place, as a vacuum does that is killed right after it: who opens the file settles it."""
+    if not page.is_usable(platform.boot_id()):
+        page.initialise(platform.boot_id())
+    generation = new_generation()
+    temporary = beside.temporary_path(file, generation)
+    page.unsettled = True
+    page.superseded = page.position  # whoever stood there, with the lock file gone, has in memory what may be lost here
+    page.pending = Position(generation, 0)
+    page.bytes[LAYOUT] = UNKNOWN
+    try:
+        descriptor = beside.write_beside(temporary, text, os.stat(file))
+        try:
+            page.pending = Position(generation, platform.image_of(descriptor).inode)
+        finally:
+            os.close(descriptor)  # first: Windows renames no file that is open
+        platform.replace(temporary, file)
+    except BaseException:
+        platform.remove(temporary)
+        found = platform.path_image(file)
+        if found is None or found.inode != page.pending.tail:  # else an interrupt came when it was done
+            page.pending = Position(0, 0)
+        raise
+    platform.sync_folder(file)
