@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m mmapstate",
         description="Small persistent state in one YAML file, shared by processes.",
-        epilog=f"example:\n  python -m mmapstate check example.state\n\n{_EXIT_CODES}\n"
+        epilog=f"example:\n  python -m mmapstate demo --keep\n\n{_EXIT_CODES}\n"
         "check and repair have some of their own: see the help of each, as of: python -m mmapstate check --help\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
