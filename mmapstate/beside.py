@@ -94,7 +94,11 @@ def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
         return None
     temporary = temporary_path(path, random.SystemRandom().getrandbits(64))
     platform.close(write_beside(temporary, data, platform.status(path), may_differ=True))
-    platform.replace(temporary, target)
+    try:
+        platform.replace(temporary, target)
+    except BaseException:
+        platform.remove(temporary)
+        raise
     return target
 
 

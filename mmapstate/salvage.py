@@ -257,7 +257,7 @@ class _Salvage:
         while bad - good > 1:
             count = (good + bad) // 2
             try:
-                head = self.data[: cuts[count]]
+                head = self.data[: cuts[count]] + b"\n---\n \n"  # so that its last document may not be torn
                 best = content.read(head, content.layout(head, self.file), self.file, []).state
                 good = count
             except StateFileError:
@@ -315,7 +315,7 @@ class _Sifter:
         head = _KEY_ALONE.match(piece)
         if head is not None and level < _DEEPEST:
             body = piece[head.end() :]
-            first = re.search(rb"^( *)(-(?=[ \r\n]))?[^ \r\n#]", body, re.M)
+            first = re.search(rb"^( *)(?:(-)[ \r\n]|[^ \r\n#])", body, re.M)
             if first is not None and (self.drops_items or first[2] is None):
                 begins = re.compile(re.escape(first[1]) + (rb"-[ \r\n]" if first[2] else rb"[^ \t\r\n#]"))
                 inside = self.sift(
@@ -387,6 +387,10 @@ def _names_like(name: bytes) -> Iterator[int]:
 def _text(before: bytes, state: dict[Any, Plain]) -> bytes:
     """Return `state` as a snapshot that is laid out as `before` is, where that can be."""
     try:
-        return patch.patch(before, state)
-    except (patch.CannotPatch, UnicodeDecodeError):
-        return snapshot.dump(state, line_end=snapshot.line_end_of(before))
+        text = patch.patch(before, state)
+        parts = content.layout(text, "")
+        if not (parts.marker or parts.unborn or parts.foreign):  # not so with what is left of another journal
+            return text
+    except (patch.CannotPatch, UnicodeDecodeError, StateFileError):
+        pass
+    return snapshot.dump(state, line_end=snapshot.line_end_of(before))

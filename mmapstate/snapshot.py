@@ -445,7 +445,8 @@ class _LenientReader(_Reader):
             return text
 
     def _check_start(self, event: Any, level: int, container: Any, key: Any) -> None:
-        if event.tag is not None and not event.tag.startswith("tag:yaml.org,2002:"):
+        kind = "map" if event.__class__ is yaml.MappingStartEvent else "seq"
+        if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
             self._tell(event, f"the tag {event.tag} is left out, what it stands at is kept")
             event.tag = None
         super()._check_start(event, level, container, key)
