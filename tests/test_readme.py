@@ -5,7 +5,8 @@ An example is a ``python`` block. It runs in a process and a folder of its own, 
 
 - ``expression    # -> text``: the expression's ``repr`` is that text;
 - ``statement    # -> SomeError: text``: it raises that error with that message;
-- a ``text`` block that follows: what the example printed. Names of journals and checksums are random, and not compared.
+- a ``text`` block that follows: what the example printed. Names of journals and checksums are random, and not compared;
+- a ``console`` block that follows: commands, behind ``$``, with what each prints, run in the example's folder.
 
 ``...`` in a claim stands for any text; a claim may have the line behind its statement to itself.
 """
@@ -69,11 +70,12 @@ class Block(NamedTuple):
 
 
 class Example(NamedTuple):
-    """Blocks that run one after the other, each with the output claimed for it."""
+    """Blocks that run one after the other, each with the output claimed for it, and commands that come then."""
 
     line: int
     source: str
     output: str
+    console: str = ""
 
 
 def blocks(text):
@@ -93,9 +95,12 @@ def examples(text):
         if block.language == "python":
             if block.comment != "continues":
                 found.append(Example(block.line, "", ""))
-            line, source, output = found[-1]
+            assert not found[-1].console, "commands come last"
+            source = found[-1].source
             source += "\n" * (block.line - 1 - source.count("\n")) + block.text
-            found[-1] = Example(line, source, output)
+            found[-1] = found[-1]._replace(source=source)
+        elif block.language == "console":
+            found[-1] = found[-1]._replace(console=found[-1].console + block.text)
         elif block.language == "text" and before is not None and before.language == "python":
             found[-1] = found[-1]._replace(output=found[-1].output + block.text)
         before = block
@@ -171,10 +176,38 @@ def run(folder, source):
     return done.stdout
 
 
+def check_console(folder, console):
+    """Run the commands of a ``console`` block in `folder`; each prints what stands below it."""
+    for command, claim in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", console, re.M):
+        python, *arguments = command.split()
+        assert python == "python"
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert done.stderr == ""
+        pattern = ".*".join(map(re.escape, claim.split("...")))
+        assert re.fullmatch(pattern, done.stdout), f"README.md: `{command}` prints\n{done.stdout}"
+
+
 @pytest.mark.parametrize("example", examples(README), ids=lambda example: f"line {example.line}")
 def test_example(tmp_path, example):
     """It runs, prints what the text behind it says, and all that it claims is so."""
     assert without_random(run(tmp_path, example.source)) == without_random(example.output)
+    check_console(tmp_path, example.console)
+
+
+def test_console_claim_that_is_not_so(tmp_path):
+    """The check of commands does fail."""
+    (tmp_path / "a.state").write_text("a: 1\n")
+    check_console(tmp_path, "$ python -m mmapstate check a.state\na.state: all is well\n")
+    with pytest.raises(AssertionError, match="all is well"):
+        check_console(tmp_path, "$ python -m mmapstate check a.state\na.state: all is ill\n")
 
 
 def test_loop_goes_on_where_it_was(tmp_path):
@@ -213,7 +246,7 @@ def test_set_up_commands():
 
 def test_every_block_has_a_language():
     """Else nobody would notice that an example is never run."""
-    assert {block.language for block in blocks(README)} <= {"python", "sh", "text", "diff"}
+    assert {block.language for block in blocks(README)} <= {"python", "sh", "text", "diff", "console"}
     assert README.count("```") == 2 * len(blocks(README))
 
 
@@ -291,7 +324,7 @@ def test_every_method_has_a_docstring(kind):
     assert [name for name in dir(kind) if not name.startswith("_") and not getattr(kind, name).__doc__] == []
 
 
-@pytest.mark.parametrize("name", ["open", "plain"])
+@pytest.mark.parametrize("name", ["check", "open", "plain", "repair"])
 def test_every_function_has_a_docstring(name):
     """So are the functions of the package."""
     assert getattr(mmapstate, name).__doc__

@@ -42,8 +42,8 @@ def mended(data):
 
 PIECES = [
     SNAPSHOT, b"a: 1\n", b"b:\n  c: [\n", b"--- # mmapstate journal 1 00000000000000aa from - 00000000 x\n", b"#",
-    b"\n", b'--- ["set", [], "last_id", 2] #1ddc1b43\n', b"---\n", b"\0", b"\xff", b"- 1\n", b"a: &x [*x]\n", b"\n---\n[",
-    b"? [a]\n: 1\n",
+    b"\n", b'--- ["set", [], "last_id", 2] #1ddc1b43\n', b"---\n", b"\0", b"\xff", b"- 1\n", b"a: &x [*x]\n",
+    b"\n---\n[", b"? [a]\n: 1\n",
 ]  # fmt: skip
 
 
