@@ -15,6 +15,31 @@ _RECORD = re.compile(rb"--- (.*) #([0-9a-f]{8})\r?\n")
 _MARKER = re.compile(rb"^--- # mmapstate journal 1 ([0-9a-f]{16}) from (?:[0-9a-f]{16}:\d+|-) ([0-9a-f]{8}) .*\n", re.M)
 
 
+def as_written(data):
+    """Return the bytes of a copy, or of a file that lost pages, as they were before: for `read_state`.
+
+    A copy that was made while a program wrote may hold a line of the journal still as comment, and the next one behind
+    it whole. It counts: the checksum of the next continues its own. Zeros behind the journal were spaces.
+    """
+    data = re.sub(rb"\0+\Z", lambda zeros: b" " * len(zeros[0]), data)
+    whole = re.sub(rb"^#(-- # mmapstate journal .*\n)(?=[#-]-- )", rb"-\1", data, flags=re.M)
+    marker = _MARKER.search(whole)
+    if marker is None:
+        return data
+    crc, end, comments = zlib.crc32(marker[1]), marker.end(), []
+    while line := re.compile(rb"([#-])-- (.*) #([0-9a-f]{8})\r?\n").match(whole, end):
+        crc = zlib.crc32(line[2], crc)
+        if int(line[3], 16) != crc:
+            break
+        comments.append(end)
+        if line[1] == b"-":
+            for start in comments:
+                whole = whole[:start] + b"-" + whole[start + 1 :]
+            comments = []
+        end = line.end()
+    return whole
+
+
 def read_state(data, *, quick=False):
     """Return the state that the bytes of a state file hold; if `quick`, by libyaml, which reads alike."""
     loader = _loader(data, quick)
