@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -24,6 +25,8 @@ _LOOK = "it is in the copy of the file: look whether it can be written again by 
 _NOTHING = "nothing: no value is lost by it"
 
 _MOST_JOINED = 20  # lines that begin at the margin, and are yet one entry: brackets and quotes let that be
+_LONGEST_MARKER = 512  # bytes, more than any has
+_MOST_TRIES = 2000  # to join some, in a file; each costs a parse
 _DEEPEST = 20  # levels of entries inside of entries that are told apart
 _HEX = b"0123456789abcdef"
 _NAME = re.compile(rb"[0-9a-f]{16}")
@@ -79,6 +82,7 @@ class _Salvage:
         self.file = file
         self.parts = parts
         self.losses: list[Finding] = []
+        self.line_starts = [0, *(end.end() for end in re.finditer(rb"\n", data))]
 
     def mend(self) -> Mended:
         if self.parts.foreign:
@@ -94,12 +98,17 @@ class _Salvage:
                 start = self.parts.marker.start
                 self._lose(start, f"the journal is dropped{self._lines_from(start)}")
         text = _text(before, state)
+        if text is None:
+            text = snapshot.dump(state, line_end=snapshot.line_end_of(before))
+            if b"#" in before:
+                what = "the document is laid out anew: comments in it are in the copy alone"
+                self._lose(0, what, "put them back if they are missed", NOTE)
         if not same(snapshot.parse(text, self.file), state):
             raise StateFileError(f"{self.file}: what is left of it cannot be written; mend it in an editor")
         return Mended(text, sorted(self.losses, key=lambda loss: loss.offset or 0))
 
     def _lose(self, offset: int, what: str, what_to_do: str = _LOOK, severity: str = WARNING) -> None:
-        line = self.data.count(b"\n", 0, offset) + 1
+        line = bisect_right(self.line_starts, offset)
         self.losses.append(Finding(severity, self.file, offset, line, what, what_to_do))
 
     def _lines_from(self, start: int) -> str:
@@ -117,24 +126,24 @@ class _Salvage:
             as_it_stands = _Journal(marker.start, marker.end, lead, found)
             if found.payloads or found.bad != found.tail:
                 return as_it_stands
-        for at in self._places_of_names():
-            line_end = self.data.find(b"\n", at)
-            starts = [begun.start() for begun in re.finditer(b"[#-]-- ", self.data[at:line_end])]
-            ends = [line_end + 1, *(at + start for start in starts)] if line_end >= 0 else []
-            for end in ends:
-                if self.data[end : end + 4] not in _RECORD_STARTS:
-                    continue
-                for generation in _names_like(self.data[at : at + 16]):
+        for at, generation in self._names():
+            line, _, _ = self.data[at : at + _LONGEST_MARKER].partition(b"\n")
+            starts = [begun.start() for begun in re.finditer(rb"[#-]-- ", line)]  # the line end before it was changed
+            for end in (at + len(line) + 1, *(at + start for start in starts)):
+                if self.data[end : end + 4] in _RECORD_STARTS:
                     found = scan(self.data, end, seed(generation))
                     if found.payloads:
                         return self._found_again(at, end, found)
         return as_it_stands
 
-    def _places_of_names(self) -> Iterator[int]:
+    def _names(self) -> Iterator[tuple[int, int]]:
+        """Yield where a journal's name may stand, and which it may be; the first record tells whether it is."""
         if self.parts.marker is not None:
-            yield self.parts.marker.start + len(MARKER_START) + 2
+            at = self.parts.marker.start + len(MARKER_START) + 2
+            for generation in _names_like(self.data[at : at + 16]):
+                yield at, generation
         for name in _NAME.finditer(self.data):
-            yield name.start()
+            yield name.start(), int(name[0], 16)
 
     def _found_again(self, name: int, end: int, found: Scan) -> _Journal:
         """Tell that the journal's first line was changed, and where it begins."""
@@ -168,7 +177,7 @@ class _Salvage:
 
     def _replay(self, state: dict[Any, Plain], journal: _Journal) -> None:
         """Apply the records to `state`; leave out, each as a whole, those that do not fit what is left of it."""
-        start = journal.end
+        misfits: list[int] = []
         for number, payload in enumerate(journal.scan.payloads, 1):
             try:
                 record = changes.decode(payload)
@@ -182,8 +191,13 @@ class _Salvage:
                 else:
                     changes.apply(state, record)
             except (*content.MISFITS, StateFileError):
-                self._lose(start, f"change {number} of the journal does not fit what is left, and is left out")
-            start = self.data.index(b"\n", start) + 1
+                misfits.append(number)
+        first_line = bisect_right(self.line_starts, journal.end)
+        for first, last in _runs(misfits):
+            what = f"change {first} of the journal does not fit what is left, and is left out"
+            if last > first:
+                what = f"changes {first} to {last} of the journal do not fit what is left, and are left out"
+            self._lose(self.line_starts[first_line + first - 2], what)
 
     # --- The snapshot -----------------------------------------------------------------------------------------------
 
@@ -212,13 +226,15 @@ class _Salvage:
     def _entries(self, text: bytes, offset: int, *, drops_items: bool) -> tuple[bytes, dict[Any, Plain]]:
         """Return the entries of the top level that can be read; `text` begins at `offset` in the file."""
         state: dict[Any, Plain] = {}
-        kept = b""
+        kept, begun = b"", False
         sifter = _Sifter(drops_items)
         pieces = _split(text, _AT_MARGIN)
         for start, piece in sifter.sift(pieces, offset, lambda piece: _is_separator(piece) or _entry_of(piece) != {}):
             if not _is_separator(piece):
                 self._take(state, piece, start)
-            elif state:
+            elif not state and not begun:
+                begun = piece.startswith(b"---")
+            else:
                 what = "a second document begins: its entries are read as those of the first"
                 self._lose(start, what, _NOTHING, NOTE)
                 continue
@@ -241,11 +257,13 @@ class _Salvage:
         self._tell_of_leniencies(told, start)
 
     def _tell_of_leniencies(self, told: list[snapshot.Leniency], start: int) -> None:
+        first = bisect_right(self.line_starts, start)
         for each in told:
-            for _ in range(each.line - 1):
-                start_of_next = self.data.find(b"\n", start) + 1
-                start = start_of_next or start
-            self._lose(start, each.what)
+            offset = self.line_starts[min(first + each.line - 1, len(self.line_starts)) - 1]
+            if each.loses:
+                self._lose(offset, each.what)
+            else:
+                self._lose(offset, each.what, _NOTHING, NOTE)
 
     # --- The predecessor --------------------------------------------------------------------------------------------
 
@@ -277,6 +295,7 @@ class _Sifter:
 
     def __init__(self, drops_items: bool) -> None:
         self.drops_items = drops_items  # else changes that come later would go to other items of the list
+        self.tries = _MOST_TRIES
         self.lost: list[tuple[int, int]] = []
 
     def sift(
@@ -302,8 +321,9 @@ class _Sifter:
         joined = pieces[at]
         if re.search(rb"[\"'\[{]", joined):
             for count in range(2, min(_MOST_JOINED, len(pieces) - at) + 1):
-                if good[at + count - 1]:
+                if good[at + count - 1] or self.tries == 0:
                     break
+                self.tries -= 1
                 joined += pieces[at + count - 1]
                 if _is(reads, joined):
                     return count
@@ -384,13 +404,21 @@ def _names_like(name: bytes) -> Iterator[int]:
                 yield int(like, 16)
 
 
-def _text(before: bytes, state: dict[Any, Plain]) -> bytes:
-    """Return `state` as a snapshot that is laid out as `before` is, where that can be."""
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and last of each run of numbers that follow each other."""
+    for place, number in enumerate(numbers):
+        if place == 0 or numbers[place - 1] != number - 1:
+            first = number
+        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
+            yield first, number
+
+
+def _text(before: bytes, state: dict[Any, Plain]) -> bytes | None:
+    """Return `state` as a snapshot that is laid out as `before` is; None where that cannot be."""
     try:
         text = patch.patch(before, state)
         parts = content.layout(text, "")
-        if not (parts.marker or parts.unborn or parts.foreign):  # not so with what is left of another journal
-            return text
     except (patch.CannotPatch, UnicodeDecodeError, StateFileError):
-        pass
-    return snapshot.dump(state, line_end=snapshot.line_end_of(before))
+        return None
+    # What is left of another journal would be taken for this one's.
+    return None if parts.marker or parts.unborn or parts.foreign else text

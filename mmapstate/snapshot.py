@@ -329,10 +329,11 @@ class _Reader:
 
 
 class Leniency(NamedTuple):
-    """What `parse_leniently` read though `parse` refuses it."""
+    """What `parse_leniently` read though `parse` refuses it, and whether something of it is lost by that."""
 
     line: int
     what: str
+    loses: bool = True
 
 
 def parse_leniently(text: bytes, told: list[Leniency]) -> dict[Any, Plain]:
@@ -407,13 +408,13 @@ class _LenientReader(_Reader):
                 container[key] = value
                 key = _NO_KEY
 
-    def _tell(self, event: Any, what: str) -> None:
-        self.told.append(Leniency(event.start_mark.line + 1, what))
+    def _tell(self, event: Any, what: str, *, loses: bool = True) -> None:
+        self.told.append(Leniency(event.start_mark.line + 1, what, loses))
 
     def _alias(self, event: Any, anchors: dict[str, Any]) -> Any:
         if event.anchor not in anchors:
             raise self.refusal(f"the alias *{event.anchor} is of nothing that is whole", event.start_mark)
-        self._tell(event, f"the alias *{event.anchor} is now a copy of what it stands for")
+        self._tell(event, f"the alias *{event.anchor} is now a copy of what it stands for", loses=False)
         return self._copy(anchors[event.anchor], event)
 
     def _copy(self, value: Any, event: Any) -> Any:
@@ -428,7 +429,7 @@ class _LenientReader(_Reader):
         sources = value if isinstance(value, list) else [value]
         if not all(isinstance(source, dict) for source in sources):
             raise self.refusal("a merge key (<<) of what is no mapping", event.start_mark)
-        self._tell(event, "what the merge key (<<) stands for is now written out")
+        self._tell(event, "what the merge key (<<) stands for is now written out", loses=False)
         return [self._copy(source, event) for source in sources]
 
     def _tagged(self, event: Any) -> Plain:

@@ -176,11 +176,13 @@ class Surprises(Vacuum):
 
     def _damaged(self, data: bytes, offset: int) -> NoReturn:
         line = data.count(b"\n", 0, offset) + 1
-        raise DamagedStateError(
+        error = DamagedStateError(
             f"{self.file}, line {line}, offset {offset}: the journal was changed there since programs wrote it, or "
-            "text was added behind it; no crash of a program does that. Nothing was overwritten. Copy the file, then "
-            "put back a good copy of it, or remove that line and all behind it"
+            "text was added behind it; no crash of a program does that. Nothing was overwritten. Stop the programs, "
+            "then put back a good copy, or run 'python -m mmapstate repair', which keeps the file as it is now"
         )
+        error.line, error.offset, error.problem = line, offset, "the journal was changed there"
+        raise error
 
     def _adopt(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
         """Take over what somebody else put at the path, once it stands still. Returns False: look again."""
