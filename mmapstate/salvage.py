@@ -307,7 +307,7 @@ class _Sifter:
         while at < len(pieces):
             count, piece = 1, pieces[at]
             if not good[at]:
-                count = self._joined(pieces, good, at, reads)
+                count = self._joined(pieces, at, reads)
                 piece = b"".join(pieces[at : at + count])
             size = len(piece)
             if not good[at] and count == 1:
@@ -316,12 +316,16 @@ class _Sifter:
             start += size
             at += count
 
-    def _joined(self, pieces: list[bytes], good: list[bool], at: int, reads: Callable[[bytes], bool]) -> int:
-        """Return how many pieces from `at` on are one entry, as brackets or quotes that are open let that be."""
+    def _joined(self, pieces: list[bytes], at: int, reads: Callable[[bytes], bool]) -> int:
+        """Return how many pieces from `at` on are one entry, as brackets or quotes that are open let that be.
+
+        Also where those behind the first could stand alone: that is what YAML makes of them. Brackets and quotes that
+        were left open by mistake find no other end that fits, but by chance.
+        """
         joined = pieces[at]
         if re.search(rb"[\"'\[{]", joined):
             for count in range(2, min(_MOST_JOINED, len(pieces) - at) + 1):
-                if good[at + count - 1] or self.tries == 0:
+                if self.tries == 0:
                     break
                 self.tries -= 1
                 joined += pieces[at + count - 1]

@@ -19,9 +19,21 @@ from processes import Child, not_on_windows
 from test_kill import Tripwire
 
 import mmapstate
-from mmapstate import PersistedState, StateError, StateFileError, beside, cli, content, platform, repairs, salvage
+from mmapstate import (
+    PersistedState,
+    StateError,
+    StateFileError,
+    beside,
+    cli,
+    content,
+    platform,
+    repairs,
+    salvage,
+    surprises,
+)
 from mmapstate.format import MARKER_START, record
 from mmapstate.lock import EXCLUSIVE, file_lock, open_sidecar
+from mmapstate.mapping import ControlPage
 
 PREDECESSORS = pathlib.Path(__file__).parent / "data" / "persistedstate"
 
@@ -76,6 +88,9 @@ class TestDocument:
         "indented items": (b"q:\n  - 1\n  - ]\n  - 3\n", b"q:\n  - 1\n  - 3\n", [3]),
         "comments": (b"# top\na: 1 # a\n# of b\nb: [\n# of c\nc: 2\n", b"# top\na: 1 # a\n# of b\n# of c\nc: 2\n", [4]),
         "entry over lines": (b"a: [1,\n2]\nb: '\n'\nc: @\n", b"a: [1,\n2]\nb: '\n'\n", [5]),
+        "entry over lines that look like others": (b"a: [1,\nb: 2,\nc]\nd: 'x\ne: y'\nf: @\n",
+                                                   b"a: [1,\nb: 2,\nc]\nd: 'x\ne: y'\n", [6]),
+        "quote left open": (b"a: 'x\nb: 'y'\nc: it's\nd: [1\ne: [2]\n", b"b: 'y'\nc: it's\ne: [2]\n", [1, 4]),
         "windows": (b"a: 1\r\nb: [\r\nc: 2\r\n", b"a: 1\r\nc: 2\r\n", [2]),
         "BOM": (b"\xef\xbb\xbfa: 1\nb: [\n", b"a: 1\n", [2]),
         "directives": (b"%YAML 1.1\n---\na: 1\nb: [\n", b"%YAML 1.1\n---\na: 1\n", [4]),
@@ -473,6 +488,28 @@ class TestFile:
         (kept,) = glob.glob(path + ".superseded-*")
         assert independent_reader.read_file(kept) == {"n": 2}
         assert independent_reader.read_file(path) == {"n": 11}
+
+    def test_at_the_swap_the_page_says_what_is_under_way(self, path, damaged, monkeypatch):
+        """So that who gets the lock next takes the file for ours, and a program that was not seen looks at once."""
+        pages = []
+
+        def replace(source, target, real=platform.replace):
+            if target == path:
+                page = ControlPage.of_bytes(read(path + "-lock")) if not platform.WINDOWS else None
+                pages.append((page, platform.path_image(source).inode, source))
+            real(source, target)
+
+        def edited(*_):
+            raise AssertionError("taken for an edit by hand")
+
+        monkeypatch.setattr(platform, "replace", replace)
+        monkeypatch.setattr(surprises.Surprises, "_adopt", edited)
+        mmapstate.repair(path)
+        ((page, inode, source),) = pages
+        if page is not None:  # who has the lock is the only one to read the page there
+            assert page.unsettled
+            assert page.pending.tail == inode
+            assert source == beside.temporary_path(path, page.pending.generation)
 
     def test_a_new_generation_stands_in_the_page(self, path):
         state = PersistedState(path, n=0)
