@@ -20,7 +20,7 @@ from families import (  # noqa: F401 - hooks of pytest, and a fixture
 )
 from spawned import be_patient
 
-from mmapstate import registry
+from mmapstate import inspection, registry
 
 be_patient()
 if "MMAPSTATE_SEEDED_BUG" in os.environ:
@@ -121,6 +121,7 @@ def path(tmp_path):
         content = state_path.read_bytes()
         independent_reader.check(content)
         independent_reader.read_state(content)
+        assert [str(found) for found in inspection.check(str(state_path)) if found.severity == "error"] == []
     leftovers = [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
     assert not leftovers, f"temporary files left: {leftovers}"
 

@@ -314,6 +314,7 @@ class TestLockFile:
         os.symlink(tmp_path / "elsewhere", rested + "-lock")
         assert only(rested).severity == "error"
         assert not (tmp_path / "elsewhere").exists()
+        os.unlink(rested + "-lock")
 
     @not_on_windows("modes are the folder's there")
     @pytest.mark.parametrize(("mode", "what"), [(0o644, "could hold its lock for ever"), (0o400, "cannot open it")])
