@@ -174,6 +174,8 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
         line = look.data.count(b"\n", 0, tail) + 1
         if tail > announced.tail:
             what = "the last change was not announced to the other programs, as its writer was killed"
+            if not look.alone:
+                what += ", or is at it"
             yield Finding(NOTE, file, tail, line, what, _BY_ITSELF)
         elif tail < announced.tail:
             yield Finding(
@@ -206,6 +208,9 @@ def _beside(file: str) -> list[Finding]:
     found += _of_sidecar(file, status)
     try:
         images, copies = beside.images_of(file), beside.copies_of(file)
+        if images:
+            time.sleep(_PAUSE)
+            images = [image for image in images if os.path.lexists(image)]  # else swapped in meanwhile
     except OSError as error:
         what = f"its folder cannot be listed ({error.strerror}), so copies beside it are not seen"
         return [*found, _whole(NOTE, file, what, "nothing, if that is as it should be")]

@@ -269,6 +269,13 @@ class TestFiles:
         assert [(each.severity, os.path.basename(each.file)) for each in found] == [("note", name) for name in names]
         os.unlink(tmp_path / names[0])
 
+    def test_an_image_that_is_swapped_in_meanwhile_is_nothing(self, path, monkeypatch):
+        put(path, b"a: 1\n")
+        image = os.path.join(os.path.dirname(path), ".example.state.0123456789abcdef.tmp")
+        put(image, b"a: 1\n")
+        monkeypatch.setattr(time, "sleep", lambda seconds: os.unlink(image))
+        assert mmapstate.check(path) == []
+
     def test_a_folder_that_cannot_be_listed(self, path, monkeypatch):
         put(path, b"a: 1\n")
 
