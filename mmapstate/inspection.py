@@ -111,9 +111,9 @@ def _read(file: str, lock: StoreLock | None) -> _Look:
     descriptor = platform.open_regular(file, write=False)
     try:
         data = platform.read(descriptor, 0, platform.file_size(descriptor))
-        return _Look(data, os.fstat(descriptor), page, lock is not None)
+        return _Look(data, platform.status_of(descriptor), page, lock is not None)
     finally:
-        os.close(descriptor)
+        platform.close(descriptor)
 
 
 def _page_of(file: str, lock: StoreLock | None) -> bytes:
@@ -125,7 +125,7 @@ def _page_of(file: str, lock: StoreLock | None) -> bytes:
         try:
             return platform.read(descriptor, 0, PAGE_SIZE)
         finally:
-            os.close(descriptor)
+            platform.close(descriptor)
     except (OSError, StateError):  # told of in `_of_sidecar`; on Windows who has the lock is the only one to read it
         return b""
 
@@ -198,8 +198,10 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
 
 def _beside(file: str) -> list[Finding]:
     try:
-        status = os.stat(file)
+        status = platform.status(file)
     except OSError:
+        status = None
+    if status is None:
         return []  # told already
     found = []
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
@@ -210,7 +212,7 @@ def _beside(file: str) -> list[Finding]:
         images, copies = beside.images_of(file), beside.copies_of(file)
         if images:
             time.sleep(_PAUSE)
-            images = [image for image in images if os.path.lexists(image)]  # else swapped in meanwhile
+            images = [image for image in images if platform.is_there(image)]  # else swapped in meanwhile
     except OSError as error:
         what = f"its folder cannot be listed ({error.strerror}), so copies beside it are not seen"
         return [*found, _whole(NOTE, file, what, "nothing, if that is as it should be")]
@@ -230,8 +232,10 @@ def _beside(file: str) -> list[Finding]:
 def _of_sidecar(file: str, state: os.stat_result) -> list[Finding]:
     path = sidecar_path(file)
     try:
-        status = os.lstat(path)
+        status = platform.status(path, follow=False)
     except OSError:
+        status = None
+    if status is None:
         return []  # none: who opens the state creates it
     if not stat.S_ISREG(status.st_mode):
         return [_whole(ERROR, path, "stands where the lock file should, and is no regular file", "remove it")]

@@ -200,10 +200,10 @@ seek = os.lseek
 """``seek(descriptor, 0, END)`` is `file_size` for those in a hurry."""
 
 
-def status(path: str) -> os.stat_result | None:
-    """Return what the system says of the file at `path`; None if there is none."""
+def status(path: str, *, follow: bool = True) -> os.stat_result | None:
+    """Return what the system says of the file at `path` (of a link itself unless `follow`); None if there is none."""
     try:
-        return os.stat(path)
+        return os.stat(path) if follow else os.lstat(path)
     except FileNotFoundError:
         return None
 
@@ -215,11 +215,7 @@ def status_of(descriptor: int) -> os.stat_result:
 
 def is_there(path: str) -> bool:
     """Return whether anything has this name, be it a link that leads nowhere."""
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return True
+    return status(path, follow=False) is not None
 
 
 def is_folder(path: str) -> bool:

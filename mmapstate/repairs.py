@@ -62,7 +62,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     if salvage.mend(_read(real), real) is None:
         return Repair(None, [])
     with contextlib.ExitStack() as undo:
-        lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real), os.stat(real)), real)
+        lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real), platform.status(real)), real)
         undo.callback(lock.close)
         lock.acquire(timeout)
         presence = Presence()
@@ -86,7 +86,7 @@ def _read(file: str) -> bytes:
     try:
         return platform.read(descriptor, 0, platform.file_size(descriptor))
     finally:
-        os.close(descriptor)
+        platform.close(descriptor)
 
 
 def _refuse_in_use(file: str, presence: Presence) -> None:
@@ -118,11 +118,11 @@ def _swap(file: str, text: bytes, page: ControlPage) -> None:
     page.pending = Position(generation, 0)
     page.bytes[LAYOUT] = UNKNOWN
     try:
-        descriptor = beside.write_beside(temporary, text, os.stat(file))
+        descriptor = beside.write_beside(temporary, text, platform.status(file))
         try:
             page.pending = Position(generation, platform.image_of(descriptor).inode)
         finally:
-            os.close(descriptor)  # first: Windows renames no file that is open
+            platform.close(descriptor)  # first: Windows renames no file that is open
         platform.replace(temporary, file)
     except BaseException:
         platform.remove(temporary)

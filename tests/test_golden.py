@@ -18,6 +18,8 @@ import mmapstate
 from mmapstate import PersistedState, content, findings, salvage
 from mmapstate.values import same
 
+pytestmark = pytest.mark.family("golden")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data" / "format1"
 NAMES = sorted(path.stem for path in DATA.glob("*.state"))

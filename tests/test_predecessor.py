@@ -75,6 +75,7 @@ def left_by_vacuum(before, text, line_end=b"\n"):
     yield over[: len(over) - 5], True, len(over) - 5
 
 
+@pytest.mark.family("golden")
 class TestGoldenFiles:
     def test_they_are_there(self):
         assert len(GOLDEN) >= 19
