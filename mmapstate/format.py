@@ -130,7 +130,7 @@ _ADVICE = b"newer changes follow; stop the programs before editing"
 _BARE = b"; the last line above had no end"
 _MARKER = re.compile(
     rb"[#-]-- # mmapstate journal (?P<version>\S+)"
-    rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]{1,19})|-) (?P<crc>[0-9a-f]{8})"
+    rb"(?: (?P<generation>[0-9a-f]{16}) from (?:(?P<origin>[0-9a-f]{16}):(?P<tail>[0-9]{1,20})|-) (?P<crc>[0-9a-f]{8})"
     rb" (?:(?!--- )[^\n])*\n)?"  # a marker that holds the beginning of a record has lost its line end
 )
 _SECTOR = 512  # bytes
@@ -362,7 +362,7 @@ def _read_marker(data: bytes, start: int) -> Marker:
     if match is None:  # the words alone, without a version
         return Marker(start, end, "?", 0, None, 0)
     version = match["version"].decode("ascii", "replace")
-    if match["generation"] is None:
+    if match["generation"] is None or int(match["tail"] or 0) >> 64:
         return Marker(start, end, version if version != "1" else DAMAGED, 0, None, 0)
     origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
     bare = data[start:end].rstrip(b"\r\n").endswith(_BARE)

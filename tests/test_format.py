@@ -404,6 +404,7 @@ class TestMarker:
             good.replace(b"aa", b"ag"),
             good.replace(b"from", b"form"),
             good.replace(b":2 ", b":x "),
+            good.replace(b":2 ", b":" + b"9" * 20 + b" "),  # more than the control page has room for
             good.replace(b":2 ", b":" + b"2" * 5000 + b" "),  # more digits than Python makes a number of
             good.replace(b"\n", b"J--- x\n"),
         ):
