@@ -275,6 +275,7 @@ MOVED = [  # what is moved takes along its comments, and how its numbers and tex
     ("q: [\n  # one\n  0x1, # 1\n  2 # 2\n]\n", {"q": [2, 1]}, "q: [\n  2, # 2\n  # one\n  0x1, # 1\n]\n"),
     ("a: |\n  x\nb: |+\n  x\n\nc: 1", {"c": 1, "b": "x\n\n", "a": "x\n"}, "c: 1\nb: |+\n  x\n\na: |\n  x"),
     ("? a # a\n: 1\n? b\n# b\n: - 2\n", {"b": [2], "a": 1}, "? b\n# b\n: - 2\n? a # a\n: 1\n"),
+    ("q:\n- 1 # m\n- 2\n- 5\n", {"q": [3, 2, 5, 1]}, "q:\n- 3\n- 2\n- 5\n- 1 # m\n"),  # no new one takes its place
 ]
 
 BELOW_BLOCKS_OF_TEXT = [  # what would become part of the text above it begins its line then; blank lines go
@@ -292,6 +293,7 @@ BELOW_BLOCKS_OF_TEXT = [  # what would become part of the text above it begins i
 ]
 
 WHOSE = [  # comments of what is removed go, others stay
+    ("a:\n  b: 1\n    # b\nc: 1\n", {"a": 5, "c": 1}, "a: 5\nc: 1\n"),
     ("a: 1 # a\n     # more\nb: 1\n", {"b": 1}, "b: 1\n"),
     ("a: 1\n# b\n    # deep\nb: 1\nc: 1\n", {"a": 1, "c": 1}, "a: 1\nc: 1\n"),
     ("a: 1\n   # a\n# b\nb: 1\nc: 1\n", {"a": 1, "c": 1}, "a: 1\n   # a\nc: 1\n"),
@@ -311,6 +313,10 @@ WHOSE = [  # comments of what is removed go, others stay
 ]
 
 FLOW = [
+    ('x: {\n  "a": 1,# a\n  "b": 2}\n', {"x": {"a": 1}}, 'x: {\n  "a": 1 # a\n }\n'),
+    ("? a # b: c\nd: 1\n", {"a": 2, "d": 1}, "? a # b: c\n: 2\nd: 1\n"),
+    ("a: !!str # a\n# b\nb: 1\n", {"a": 5, "b": 1}, "a: 5 # a\n# b\nb: 1\n"),
+    ("q:\n- &a x: 1\n", {"q": [{}]}, "q:\n- {}\n"),
     ("x: [\n  a # a\n  , b # b\n  , c # c\n]\n", {"x": ["a", "c", "d"]}, "x: [\n  a # a\n  , c # c\n  , d\n]\n"),
     ("x: [\n    a # a\n  , b # b\n  , c # c\n]\n", {"x": ["c", "b"]}, "x: [\n    c # c\n  , b # b\n]\n"),
     ("x: [\n  a # a, b\n  , # b\n  b\n]\n", {"x": ["a"]}, "x: [\n  a # a, b\n]\n"),
@@ -330,6 +336,7 @@ FLOW = [
 ]
 
 DOCUMENTS = [
+    ("b: |+\n  x\n\nc: 1", {"b": "x\n\n"}, "b: |+\n  x\n\n"),
     ("--- {} # c\n", {"a": 1, "b": 2}, "--- # c\na: 1\nb: 2\n"),
     ("--- {a: 1} # c\n", {"a": 1, "b": 2}, "--- {a: 1, b: 2} # c\n"),
     ("--- {a: 1} # c\n", {}, "--- {} # c\n"),
