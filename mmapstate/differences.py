@@ -53,7 +53,12 @@ def origins_of_items(old: Sequence[Plain], new: Sequence[Plain]) -> Origins:
     for number in range(front, len(before) - back):
         alike[before[number]].append(number)
     middle = range(front, len(after) - back)
-    _match_in_order(numbers, [(index, alike[after[index]]) for index in middle if after[index] in alike])
+    in_order = _matched_in_order([(index, alike[after[index]]) for index in middle if after[index] in alike])
+    if len(before) == len(after):
+        in_place = [(index, index) for index in middle if before[index] == after[index]]
+        in_order = max(in_place, in_order, key=len)
+    for index, number in in_order:
+        numbers[index] = number
     staying = {number for number in numbers if number >= 0}
     for places in alike.values():
         places[:] = [number for number in reversed(places) if number not in staying]
@@ -66,25 +71,22 @@ def origins_of_items(old: Sequence[Plain], new: Sequence[Plain]) -> Origins:
     return Origins(numbers, frozenset(staying))
 
 
-def _match_in_order(numbers: list[int], pairs: list[tuple[int, list[int]]]) -> None:
-    """Give as many new items as can be a number of an old one that is alike, all numbers rising.
+def _matched_in_order(pairs: list[tuple[int, list[int]]]) -> list[tuple[int, int]]:
+    """Return as many new items as can be, each with the number of an old one that is alike, all numbers rising.
 
     That is the longest rising sequence of all pairs, of which each new item has its own in falling order. Where too
     many are alike, the first is taken for the first, the second for the second.
     """
-    if sum(len(places) for _, places in pairs) > _MOST_PAIRS + 4 * len(numbers):
+    if sum(len(places) for _, places in pairs) <= _MOST_PAIRS + 4 * len(pairs):
+        singles = [(index, number) for index, places in pairs for number in reversed(places)]
+    else:
         seen: dict[int, int] = defaultdict(int)
-        single = []
+        singles = []
         for index, places in pairs:
             if seen[places[0]] < len(places):
-                single.append((index, places[seen[places[0]]]))
+                singles.append((index, places[seen[places[0]]]))
                 seen[places[0]] += 1
-        all_pairs = single
-    else:
-        all_pairs = [(index, number) for index, places in pairs for number in reversed(places)]
-    for place in _longest_rising([number for _, number in all_pairs]):
-        index, number = all_pairs[place]
-        numbers[index] = number
+    return [singles[place] for place in _longest_rising([number for _, number in singles])]
 
 
 def _longest_rising(numbers: Sequence[int]) -> list[int]:
