@@ -85,14 +85,15 @@ class MappedFile:
         return platform.read(self.descriptor, start, stop)
 
     def map(self) -> None:
-        """Map the whole file, as large as it is now; raise `EditedMeanwhile` if another program has emptied it."""
+        """Map the whole file, as large as it is now; raise `EditedMeanwhile` if another program has cut it."""
         size = platform.file_size(self.descriptor)
-        if size == 0:
-            raise EditedMeanwhile
         if platform.writes_copies(self.path, self.descriptor):
             mapped: Any = _Written(self.descriptor)
         else:
-            mapped = mmap.mmap(self.descriptor, size)
+            try:
+                mapped = mmap.mmap(self.descriptor, size)
+            except ValueError:  # empty, or shorter by now
+                raise EditedMeanwhile from None
         self.unmap()  # not before: without memory for the new one, the old one stays
         self.bytes, self.size = mapped, size
 

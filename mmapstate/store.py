@@ -74,6 +74,7 @@ class Store(Transactions):
                 self._give_up_opening()
             time.sleep(LOOK_INTERVAL)
         self._parse_pinned()
+        self.joined_at = self.journal.position
         self.fresh_page = False  # what is damaged from here on, no loss of power has damaged
 
     def _give_up_opening(self) -> NoReturn:

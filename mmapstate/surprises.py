@@ -31,6 +31,7 @@ class Surprises(Vacuum):
     """A picture that can find out what stands at the path, whatever happened, and agree with it."""
 
     refused: tuple[Image, StateFileError] | None = None
+    joined_at = Position(0, 0)  # where this process stood when it had opened the file
 
     def _settle(self, purpose: str) -> None:
         """Find out what stands at the path, whatever happened, and agree with it. Under the locks and the guard."""
@@ -234,8 +235,8 @@ class Surprises(Vacuum):
     def _supersede(self, parts: content.Layout) -> Position:
         """Keep what was committed and is not in the edit; return the old position for the others to do the same."""
         last = self.page.position
-        if self.page.start < 0:
-            return Position(0, 0)  # there was no journal: programs had changed nothing
+        if self.page.start < 0 and self.page.origin.generation == 0:
+            return Position(0, 0)  # programs had changed nothing since it was created, or edited
         if not self._has_file():
             return last  # this one has just come: the others keep it
         if not self.unsure and self.journal.generation == last.generation and self.journal.tail < last.tail:
@@ -249,6 +250,8 @@ class Surprises(Vacuum):
         """Write memory beside the file if this process stood at the last position before an edit. One of all does."""
         if self.unsure or not self._stood_at(last):
             return
+        if self.journal.start < 0 and last == self.joined_at:
+            return  # nothing was changed, and put to rest, since this process came: an edit as most are
         text = snapshot.dump(nodes.plain_root(self.root))
         target = beside.keep_copy(self.path, f"superseded-{last.generation:016x}", text)
         if target is not None:

@@ -118,8 +118,8 @@ class TestBadFiles:
 class TestEdits:
     @WRITERS
     def test_an_edit_at_rest_is_adopted(self, path, write):
-        state = PersistedState(path, a=1, d={"x": 1})
-        state.vacuum()
+        PersistedState(path, a=1, d={"x": 1}).close()
+        state = PersistedState(path)
         node = state.d
         write(path, b"a: 5\nd: {x: 2, y: 3}\nnew: [1]\n")
         look(state)
@@ -143,6 +143,29 @@ class TestEdits:
         assert "committed after" not in caplog.text
         state.a = 3
         assert on_disk(path) == {"c": 1, "a": 3}
+
+    @WRITERS
+    def test_an_edit_of_what_was_read_before_a_vacuum_to_rest_supersedes_and_keeps_what_came_between(self, path, write):
+        state = PersistedState(path, n=0)
+        state.vacuum()
+        text = read(path)
+        state.n = 7
+        state.vacuum()
+        write(path, text.replace(b"0", b"1"))
+        look(state)
+        assert state.n == 1
+        (kept,) = glob.glob(path + ".superseded-*")
+        assert on_disk(kept) == {"n": 7}
+
+    @WRITERS
+    def test_an_edit_at_rest_of_a_state_in_which_nothing_was_changed_supersedes_nothing(self, path, write):
+        PersistedState(path, n=0).close()
+        state = PersistedState(path)
+        for number in range(1, 4):
+            write(path, b"n: %d\n" % 10**number)
+            look(state)
+            assert state.n == 10**number
+        assert glob.glob(path + ".superseded-*") == []
 
     def test_an_edit_that_contains_everything_supersedes_nothing(self, path):
         state = PersistedState(path, a=1)
