@@ -636,13 +636,14 @@ def test_a_file_cut_after_the_look_at_it_ends_no_process_and_the_step_is_made_on
     assert on_disk(path)["n"] == 101
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("rest", [False, True], ids=["grows", "begins"])
-def test_a_file_cut_while_its_region_grows_or_begins_ends_no_process(path, rest):
+def test_a_file_cut_before_or_after_its_region_grows_or_begins_ends_no_process(path, rest, after):
     def work(talk):
         state = PersistedState(path, n=0)
         if rest:
             state.vacuum()
-        with cut_by(path, platform, "write_all", after=True):
+        with cut_by(path, platform, "write_all", after=after):
             update_much(state)
         return state.n
 
