@@ -15,9 +15,12 @@ from mmapstate import (
     format,
     journal,
     lock,
+    mapping,
     nodes,
     picture,
     platform,
+    repairs,
+    snapshot,
     surprises,
     transactions,
     vacuum,
@@ -25,13 +28,13 @@ from mmapstate import (
 
 __all__ = ["BUGS", "plant"]
 
-# Name: the family that catches it, as arguments of pytest.
+# Name: the variant, the family that catches it, and where that has the tests that do, as arguments of pytest.
 BUGS = {}
 
 
-def bug(*caught_by):
+def bug(family, *tests):
     def register(function):
-        BUGS[function.__name__] = (function, caught_by)
+        BUGS[function.__name__] = (function, family, tests)
         return function
 
     return register
@@ -47,7 +50,7 @@ def instead(place, name, function):
     setattr(place, name, function)
 
 
-@bug("tests/test_format.py", "-k", "TestDamage")
+@bug("every-byte", "tests/test_bytes.py")
 def crcs_are_not_checked():
     def record_at(data, start, crc):
         end = data.find(b"\n", start)
@@ -59,7 +62,7 @@ def crcs_are_not_checked():
     instead(format, "_record_at", record_at)
 
 
-@bug("tests/test_kill.py", "-k", "every_step")
+@bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def commit_byte_is_stored_first():
     def append(self, text):
         self.file.bytes[self.tail] = journal.COMMITTED
@@ -68,23 +71,23 @@ def commit_byte_is_stored_first():
     instead(journal.Journal, "append", append)
 
 
-@bug("tests/test_kill.py", "-k", "every_step")
+@bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def junk_is_left_in_the_slack():
     instead(journal.Journal, "blank", lambda self, start, stop: None)
 
 
-@bug("tests/test_surprises.py", "-k", "TestEdits")
+@bug("editors", "tests/test_editors.py")
 def inode_is_not_looked_at():
     real = platform._image
     instead(platform, "_image", lambda found: real(found)._replace(inode=1, mtime=0))
 
 
-@bug("tests/test_power_cut.py")
+@bug("power-cut", "tests/test_power_cut.py")
 def folder_is_not_synced():
     instead(platform, "sync_folder", lambda path: None)
 
 
-@bug("tests/test_power_cut.py")
+@bug("power-cut", "tests/test_power_cut.py")
 def image_is_not_synced_before_the_rename():
     real = beside.write_beside
 
@@ -98,17 +101,17 @@ def image_is_not_synced_before_the_rename():
     instead(beside, "write_beside", write)
 
 
-@bug("tests/test_power_cut.py")
+@bug("power-cut", "tests/test_power_cut.py")
 def commit_is_not_synced():
     instead(committer.Committer, "_sync_commit", lambda self, journal, text: None)
 
 
-@bug("tests/test_power_cut.py")
+@bug("power-cut", "tests/test_power_cut.py")
 def journal_is_begun_without_a_sync():
     instead(vacuum.Vacuum, "_sync_region", lambda self, file: None)
 
 
-@bug("tests/test_failing_calls.py")
+@bug("failing-calls", "tests/test_failing_calls.py")
 def failed_sync_is_taken_for_a_success():
     real = platform.sync_data
 
@@ -119,7 +122,7 @@ def failed_sync_is_taken_for_a_success():
     instead(platform, "sync_data", sync)
 
 
-@bug("tests/test_failing_calls.py")
+@bug("failing-calls", "tests/test_failing_calls.py")
 def memory_is_changed_before_the_file():
     def append(self, record, make_room, publish, *arguments):
         with self.guard:
@@ -130,12 +133,12 @@ def memory_is_changed_before_the_file():
     instead(committer.Committer, "_append", append)
 
 
-@bug("tests/test_failing_calls.py")
+@bug("failing-calls", "tests/test_failing_calls.py")
 def descriptor_is_left_open_after_an_error():
     instead(picture.Picture, "_closed_unless_used", lambda self, file: contextlib.nullcontext())
 
 
-@bug("tests/test_processes.py", "-k", "fork")
+@bug("fork", "tests/test_processes.py", "-k", "fork")
 def lock_is_released_in_the_child():
     real = lock.StoreLock.forget
 
@@ -146,13 +149,13 @@ def lock_is_released_in_the_child():
     instead(lock.StoreLock, "forget", forget)
 
 
-@bug("tests/test_history.py")
+@bug("history", "tests/test_history.py")
 def lock_is_not_taken():
     for place in (lock, committer):
         instead(place, "file_lock", lambda descriptor, operation: None)
 
 
-@bug("tests/test_values.py", "tests/test_dict_protocol.py", "tests/test_list_protocol.py", "tests/test_nodes.py")
+@bug("model", "tests/test_nodes.py", "tests/test_model.py")
 def journal_is_written_before_the_index_is_checked():
     real = changes.encode
 
@@ -162,33 +165,33 @@ def journal_is_written_before_the_index_is_checked():
     instead(changes, "encode", encode)
 
 
-@bug("tests/test_surprises.py", "-k", "TestDamage")
+@bug("editors", "tests/test_surprises.py", "-k", "TestDamage")
 def tail_is_not_looked_at_before_a_store():
     instead(journal.Journal, "is_untouched", lambda self: True)
 
 
-@bug("tests/test_surprises.py", "-k", "TestEdits")
+@bug("editors", "tests/test_editors.py")
 def objects_are_kept_after_a_foreign_image():
     instead(nodes, "reconcile", lambda root, state: None)
 
 
-@bug("tests/test_surprises.py", "-k", "TestEdits or TestSleepers")
+@bug("editors", "tests/test_editors.py", "tests/test_surprises.py")
 def generation_is_used_again_after_an_adoption():
     for place in (vacuum, surprises):
         instead(place, "new_generation", lambda: 170)
 
 
-@bug("tests/test_surprises.py", "-k", "TestEdits or TestSleepers")
+@bug("editors", "tests/test_surprises.py", "-k", "TestEdits or TestSleepers")
 def what_an_edit_supersedes_is_not_kept():
     instead(beside, "keep_copy", lambda path, suffix, data: None)
 
 
-@bug("tests/test_kill.py", "-k", "every_step")
+@bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def page_is_not_marked_unsettled():
     instead(committer, "UNSETTLED", 200)  # some other byte of it is
 
 
-@bug("tests/test_kill.py", "-k", "every_step")
+@bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def transaction_is_several_records():
     real = transactions.Transactions._append
 
@@ -200,18 +203,18 @@ def transaction_is_several_records():
     instead(transactions.Transactions, "_append", append)
 
 
-@bug("tests/test_store.py", "tests/test_kill.py", "-k", "swept or every_step")
+@bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def leftover_images_are_not_swept():
     instead(beside, "sweep", lambda path: None)
     instead(platform, "remove", lambda path: None)
 
 
-@bug("tests/test_store.py", "tests/test_surprises.py", "-k", "edit")
+@bug("editors", "tests/test_store.py", "tests/test_surprises.py", "-k", "edit")
 def no_last_look_before_the_swap():
     instead(vacuum.Vacuum, "_check_still", lambda self, expected: None)
 
 
-@bug("tests/test_surprises.py", "-k", "TestEdits")
+@bug("editors", "tests/test_surprises.py", "-k", "TestEdits")
 def crc_of_the_snapshot_is_not_checked():
     real = content.layout
 
@@ -223,7 +226,7 @@ def crc_of_the_snapshot_is_not_checked():
     instead(picture.Picture, "_is_snapshot_intact", lambda self: True)
 
 
-@bug("tests/test_history.py", "tests/test_processes.py")
+@bug("history", "tests/test_history.py")
 def reader_takes_what_does_not_check_out():
     def read_batch(data, crc):
         lines = data.split(b"\n")[:-1]
@@ -233,10 +236,83 @@ def reader_takes_what_does_not_check_out():
     instead(journal, "read_batch", read_batch)
 
 
-@bug("tests/test_patch.py", "-k", "random")
+@bug("editors", "tests/test_patch.py", "-k", "random")
 def comment_goes_to_the_neighbour():
     from mmapstate import patch
 
     real = patch.patch
     turns = itertools.count()
     instead(patch, "patch", lambda before, state: real(before, state).replace(b"# c", b"# d", next(turns) % 2))
+
+
+@bug("dirty-tail", "tests/test_bytes.py")
+def comment_counts_as_a_record():
+    real = format.scan
+
+    def scan(data, start, crc):
+        found = real(data, start, crc)
+        record = format._record_at(data, found.tail, found.crc)
+        if record is None:
+            return found
+        return found._replace(payloads=[*found.payloads, record.payload], tail=record.end, crc=record.crc)
+
+    instead(content, "scan", scan)
+
+
+@bug("fuzz", "tests/test_bytes.py")
+def error_of_the_yaml_library_is_let_out():
+    real = snapshot._Reader._convert
+
+    def convert(self, convert, text, event):
+        return convert(text) if text.endswith("=") else real(self, convert, text, event)
+
+    instead(snapshot._Reader, "_convert", convert)
+
+
+@bug("recovery", "tests/test_repair.py")
+def repair_keeps_no_copy():
+    instead(repairs, "_keep", lambda file, data: file)
+
+
+@bug("interrupts", "tests/test_committer.py", "tests/test_transactions.py")
+def lock_is_kept_after_an_interrupt():
+    instead(committer.Committer, "_leave_again", lambda self: None)
+
+
+@bug("disks", "tests/test_disks.py")
+def region_is_a_hole():
+    def append(self, data):
+        platform.truncate(self.descriptor, self.size + len(data))
+        platform.write_all(self.descriptor, data.rstrip(b" "), self.size)
+        self.size += len(data)
+
+    instead(mapping.MappedFile, "append", append)
+
+
+@bug("permissions", "tests/test_permissions.py")
+def mode_is_not_kept():
+    instead(platform, "set_mode", lambda descriptor, mode: None)
+
+
+@bug("sizes", "tests/test_sizes.py", "tests/test_store.py")
+def room_is_one_byte_more_than_there_is():
+    real = journal.Journal.room
+    instead(journal.Journal, "room", lambda self: real(self) + (self.start >= 0))
+
+
+@bug("golden", "tests/test_golden.py")
+def format_1_is_no_longer_read():
+    instead(content, "JOURNAL_VERSION", 2)
+
+
+@bug("model", "tests/test_nodes.py", "tests/test_model.py")
+def slice_is_replayed_one_item_too_short():
+    real = nodes.replay
+
+    def replay(root, changes):
+        for change in changes:
+            verb, path, start, *rest = change
+            shorter = (verb, path, start, rest[0] - 1, rest[1]) if verb == "splice" and rest[0] > start else change
+            real(root, [shorter])
+
+    instead(nodes, "replay", replay)

@@ -195,6 +195,7 @@ class TestRecords:
             assert file.found() == (0, file.first), text
 
 
+@pytest.mark.family("dirty-tail")
 class TestTornTails:
     """What a writer leaves that is killed between its stores is ignored, wherever it was killed."""
 
@@ -496,6 +497,7 @@ class TestUnbornJournals:
             assert unborn_start(data) == -1, data
 
 
+@pytest.mark.family("every-byte")
 class TestDamage:
     """A bit that changes by itself is told, or does no harm: never is another state read."""
 

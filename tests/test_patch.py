@@ -54,6 +54,7 @@ def contains(lines, block):
     return any(lines[start : start + len(block)] == block for start in range(len(lines)))
 
 
+@pytest.mark.family("editors")
 @settings(deadline=None, max_examples=scaled(2000), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.integers(1, 3))
 def test_random_changes_of_random_commented_documents(seed, changes):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from conftest import SEED, scaled
+from families import FAMILIES
 from processes import not_on_windows
 from seeded_bugs import BUGS
 
@@ -21,12 +22,17 @@ CHOSEN = random.Random(SEED).sample(sorted(BUGS), min(len(BUGS), scaled(len(BUGS
     "name", [pytest.param(n, marks=() if n in CHOSEN else pytest.mark.skip("not drawn")) for n in BUGS]
 )
 def test_each_seeded_bug_is_caught_by_its_family(name, tmp_path):
+    _, family, tests = BUGS[name]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
     run = subprocess.run(
-        [*command, f"--basetemp={tmp_path / 'inner'}", "-o", "timeout=60", *BUGS[name][1]],
+        [*command, f"--basetemp={tmp_path / 'inner'}", "-o", "timeout=60", "--family", family, *tests],
         cwd=HERE, env=os.environ | {"MMAPSTATE_TEST_COUNTS": "tenth", "MMAPSTATE_SEEDED_BUG": name},
         capture_output=True, text=True, check=False, timeout=240,
     )  # fmt: skip
     print(run.stdout[-2000:])
     assert run.returncode == 1, f"{name}: the tests say {run.returncode}\n{run.stdout[-2000:]}\n{run.stderr[-2000:]}"
     assert re.search(r"\b1 (failed|error)", run.stdout)
+
+
+def test_each_family_catches_one():
+    assert {family for _, family, _ in BUGS.values()} == {*FAMILIES} - {"seeded-bugs"}

@@ -227,6 +227,7 @@ class TestSyncs:
 
 
 class TestSwaps:
+    @pytest.mark.family("editors")
     def test_an_edit_of_a_live_file_that_cannot_be_replaced_is_an_error_that_says_what_to_do(
         self, broken_path, monkeypatch
     ):

@@ -115,6 +115,7 @@ class TestBadFiles:
         assert caplog.text.count("line 2: yes") == 1
 
 
+@pytest.mark.family("editors")
 class TestEdits:
     @WRITERS
     def test_an_edit_at_rest_is_adopted(self, path, write):
@@ -413,6 +414,7 @@ class TestEdits:
         assert yaml.safe_load(read(kept)) == {"a": 2}
 
 
+@pytest.mark.family("editors")
 class TestSleepers:
     """A process that stood somewhere long ago takes nothing but the present state for it."""
 
@@ -534,6 +536,7 @@ class TestSleepers:
         talk.receive(1000)
 
 
+@pytest.mark.family("editors")
 class TestDamage:
     def damaged(self, path):
         """Leave a live file with three records, the second of which has a flipped bit; return its offset."""
