@@ -156,11 +156,13 @@ class Picture:
             moved = self._journal_of(file, position, start)
             if (
                 moved is None
+                or file.inode != self.page.image.inode  # an edit can be a copy of it, marker and all
                 or (start < 0 and self.page.image != file.image)
                 or self.page.position.generation != (position.generation)
             ):
                 return False
             self._stand_on(file, moved)
+            self.mtime = -1  # for the next look to check the snapshot's bytes, which this has not read
             return True
         return False
 

@@ -63,6 +63,8 @@ class Vacuum(Picture):
     def _begin_journal(self, capacity: int) -> None:
         """Append marker and slack to a file at rest, as one write of real bytes, and give birth to it by one store."""
         file, before = self.mapping, self.journal
+        if platform.image_of(file.descriptor).mtime != self.mtime and not self._is_snapshot_intact():
+            raise EditedMeanwhile  # in place, since the last look, and of the same size
         generation = new_generation()
         lead = b"" if file.size == 0 or file.read(file.size - 1, file.size) == b"\n" else b"\n"
         crc = crc32(lead, before.snapshot_crc)

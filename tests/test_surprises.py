@@ -168,6 +168,43 @@ class TestEdits:
             assert state.n == 10**number
         assert glob.glob(path + ".superseded-*") == []
 
+    @WRITERS
+    @pytest.mark.parametrize("reads", [True, False], ids=["reads", "writes"])
+    def test_who_moves_over_to_a_vacuumed_file_notices_that_it_was_edited_since(self, path, write, reads):
+        """The edit is a copy with its journal, so all that tells is its inode, or its text."""
+
+        def move_over(talk):
+            talk.receive()
+            state = PersistedState(path)
+            talk.send("stands")
+            talk.receive()
+            if not reads:
+                state.n += 1
+            time.sleep(0.06)
+            return state.note, state.n
+
+        PersistedState(path, note="a", n=0).close()
+        with Child(move_over) as child:
+            state = PersistedState(path)
+            state.n = 1
+            child.send("open")
+            child.receive()
+            state.vacuum()
+            state.n = 2
+            write(path, read(path).replace(b"note: a", b"note: b"))
+            child.send("go")
+            assert child.result() == ("b", 2 + (not reads))
+        look(state)
+        assert state.note == "b"
+
+    def test_an_edit_in_place_of_the_same_size_just_before_the_first_change_is_noticed(self, path):
+        PersistedState(path, note="a", n=0).close()
+        state = PersistedState(path)
+        state._store.due = time.monotonic() + 1000
+        put(path, read(path).replace(b"note: a", b"note: b"))
+        state.n = 2
+        assert state == {"note": "b", "n": 2}
+
     def test_an_edit_that_contains_everything_supersedes_nothing(self, path):
         state = PersistedState(path, a=1)
         state.a = 2
