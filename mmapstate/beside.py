@@ -6,6 +6,7 @@ The mechanics alone. When to do it, and what is announced around it, is told in 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -21,6 +22,7 @@ __all__ = [
     "copies_of",
     "images_of",
     "keep_copy",
+    "keep_damaged",
     "region_size",
     "sweep",
     "temporary_path",
@@ -102,6 +104,19 @@ def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
     return target
 
 
+def keep_damaged(path: str, data: bytes) -> str:
+    """Keep a file that is damaged as ``<path>.damaged-<time>``, or with a number behind; return the copy's path.
+
+    Raises as `keep_copy` does.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    for number in itertools.count():
+        kept = keep_copy(path, f"damaged-{stamp}" + (f"-{number}" if number else ""), data)
+        if kept is not None:
+            return kept
+    raise AssertionError("not reached")
+
+
 def sweep(path: str) -> None:
     """Remove images that vacuums of `path` left when they were killed. Under the lock, with no vacuum under way."""
     with contextlib.suppress(PermissionError):  # of another user in a sticky folder, or one that cannot be listed
@@ -121,8 +136,3 @@ def copies_of(path: str) -> list[str]:
     folder, name = os.path.split(path)
     copy = re.compile(re.escape(name) + r"\.(superseded|damaged)-[0-9A-Za-z-]+\Z")
     return [os.path.join(folder, found) for found in sorted(platform.names_in(folder or ".")) if copy.match(found)]
-
-
-def time_stamp() -> str:
-    """Return the present second as part of a file's name."""
-    return time.strftime("%Y%m%dT%H%M%S")

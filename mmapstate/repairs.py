@@ -8,7 +8,6 @@ the next program that opens the state.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from typing import NamedTuple
 
@@ -97,14 +96,10 @@ def _refuse_in_use(file: str, presence: Presence) -> None:
 
 
 def _keep(file: str, data: bytes) -> str:
-    """Keep a copy of the broken file, under a name that is not taken, also when the power fails; return its path."""
-    stamp = beside.time_stamp()
-    for number in itertools.count():
-        copy = beside.keep_copy(file, f"damaged-{stamp}" + (f"-{number}" if number else ""), data)
-        if copy is not None:
-            platform.sync_folder(file)
-            return copy
-    raise AssertionError("not reached")
+    """Keep a copy of the broken file, also when the power fails; return its path."""
+    copy = beside.keep_damaged(file, data)
+    platform.sync_folder(file)
+    return copy
 
 
 def _swap(file: str, text: bytes, page: ControlPage) -> None:

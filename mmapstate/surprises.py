@@ -261,7 +261,7 @@ class Surprises(Vacuum):
             )  # fmt: skip
 
     def _keep_damaged(self, data: bytes, offset: int) -> None:
-        target = beside.keep_copy(self.path, f"damaged-{beside.time_stamp()}", data)
+        target = beside.keep_damaged(self.path, data)
         log.warning(
             "%s: records from offset %d on are lost (with the power?), the state before them is used; the file as it "
             "was is in %s", self.file, offset, target,

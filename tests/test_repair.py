@@ -405,7 +405,7 @@ class TestFile:
         mmapstate.repair(path)
 
     def test_two_repairs_in_a_second_keep_two_copies(self, path, monkeypatch):
-        monkeypatch.setattr(beside, "time_stamp", lambda: "20260101T101010")
+        monkeypatch.setattr(beside.time, "strftime", lambda form: "20260101T101010")
         for data in (b"a: 1\nb: [\n", b"a: 1\nc: [\n", b"a: 1\nd: [\n"):
             put(path, data)
             assert read(mmapstate.repair(path).copy) == data
