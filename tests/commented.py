@@ -8,6 +8,10 @@ What a blank line sets apart belongs to the container, and to no entry of it.
 import itertools
 import random
 
+import yaml
+
+TABS = hasattr(yaml, "CSafeLoader")  # PyYAML's own reader has none before a comment
+
 
 class Entry:
     """An entry of a container: key (None in a list), node, and the comments that are its own."""
@@ -67,7 +71,9 @@ class Writer:
         """Return perhaps a comment behind something, with the blanks before it, if it needs some; perhaps a tab."""
         if not self.by_chance(self.busy):
             return ""
-        return self.dice.choice((" ", " ", "  ", "\t" if tab else " ", "" if tight else " ")) + self.comment(owner)
+        return self.dice.choice((" ", " ", "  ", "\t" if tab and TABS else " ", "" if tight else " ")) + self.comment(
+            owner
+        )
 
     def scalar(self, unique, flow):
         """Return a value and its text; a `unique` one stands nowhere else: one can tell what became of it in a list."""
@@ -127,7 +133,7 @@ class Writer:
                 text = self.flow_text(entry.node)
                 mark = "? " if self.by_chance(0.1) else ""
                 texts.append(f"{mark}{self.key(entry)}: {text}" if text or self.by_chance(0.5) else self.key(entry))
-        inside = self.dice.choice((", ", ", ", " , ", ",\t", ",  ")).join(texts)
+        inside = self.dice.choice((", ", ", ", " , ", ",\t" if TABS else ", ", ",  ")).join(texts)
         padding = self.dice.choice(("", "", " "))
         last = "," if self.by_chance(0.1) and (node.entries[-1].node is not None) else ""
         return f"{'{' if node.kind is dict else '['}{padding}{inside}{last}{padding}{'}' if node.kind is dict else ']'}"
