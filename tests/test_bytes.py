@@ -103,10 +103,18 @@ def test_no_harm_to_any_byte_makes_a_state_that_never_was(name, cases):
     cases(count // stride)
 
 
-def mutated(dice, pool):
-    """Return bytes made of pieces of state files, cut, doubled, swapped and salted."""
+def made_up(dice, pool):
+    """Return the bytes of a file: pieces of state files; or a journal with checksums that are right, and guard junk."""
+    if dice.random() < 0.7:
+        return mutated(dice, pool, dice.randrange(1, 6))
+    payloads = [mutated(dice, PAYLOADS, dice.randrange(3)).replace(b"\n", b" ") for _ in range(dice.randrange(1, 5))]
+    return written(mutated(dice, SNAPSHOTS, dice.randrange(2)).rstrip(b"\n") + b"\n", payloads)
+
+
+def mutated(dice, pool, times):
+    """Return one of the pool, cut, doubled, swapped and salted so many times."""
     data = bytearray(dice.choice(pool))
-    for _ in range(dice.randrange(1, 6)):
+    for _ in range(times):
         kind = dice.randrange(6)
         start = dice.randrange(len(data) + 1)
         stop = min(len(data), start + dice.choice((1, 2, 8, 40, 200)))
@@ -127,6 +135,7 @@ def mutated(dice, pool):
     return bytes(data)
 
 
+SNAPSHOTS = [b"n: 1\n", b"", b"n: 1\nlist: [1, {x: 2}]\nb: {c: {d: []}}\n", b"list: text\n"]
 WORDS = [
     marker(1, None, 0),
     b"--- # mmapstate journal 2 x\n",
@@ -179,7 +188,7 @@ def test_whatever_the_bytes_are_a_file_is_read_or_refused_and_soon(cases):
     pool = [*FILES.values()]
     read_ones = 0
     for number in range(scaled(50_000)):
-        data = mutated(dice, pool)
+        data = made_up(dice, pool)
         try:
             read_ones += survives(data)
         except BaseException:
