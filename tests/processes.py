@@ -131,6 +131,8 @@ class Forked(_Child):
 
     def stop(self):
         os.kill(self.pid, signal.SIGSTOP)
+        _, status = os.waitpid(self.pid, os.WUNTRACED)  # each of its threads has to come to it
+        assert os.WIFSTOPPED(status)
 
     def resume(self):
         os.kill(self.pid, signal.SIGCONT)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from families import FAMILIES
 
 import mmapstate
 
@@ -344,3 +345,10 @@ def test_claims_that_are_so(tmp_path):
     source = 'if True:\n    "abc"  # -> \'a...c\'\n[\n    1,\n]\n# -> [1]\nint("x")\n# -> ValueError: invalid ...\n'
     run(tmp_path, source)
     assert (tmp_path / "claims.checked").read_text().split() == ["2", "6", "8"]
+
+
+def test_each_family_of_tests_is_in_the_table():
+    table = README.partition("<!-- families -->")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| ([a-z0-9-]+) \| .* \| ([\d,]+) \| [\d,]+ \|", table, re.M)
+    assert [name for name, _ in told] == [*FAMILIES]
+    assert all(cases != "0" for _, cases in told)
