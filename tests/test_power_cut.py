@@ -14,6 +14,7 @@ import pytest
 from conftest import SEED, close_all_stores, scaled
 from lives import abandon, moved
 from power import Recorder
+from processes import not_on_windows
 
 import mmapstate
 from mmapstate import StateError, content, platform
@@ -125,6 +126,7 @@ def check_for_real(folder, data, allowed, durability, monkeypatch):
 
 
 @pytest.mark.family("power-cut")
+@not_on_windows("what is recorded are the calls of POSIX; what becomes of a disk without power is the same there")
 @pytest.mark.parametrize("durability", ["power", "process"])
 def test_after_loss_of_power_there_is_a_state_that_was_and_with_power_the_last(
     tmp_path, durability, monkeypatch, cases
