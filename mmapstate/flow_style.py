@@ -7,7 +7,6 @@ line ends and comments. A gap is taken as it is where the entries on both sides 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from mmapstate import snapshot
@@ -22,28 +21,28 @@ _TO_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*,")
 _PLAIN = re.compile(r"[A-Za-z][\w ./+-]*[\w./+-]|[A-Za-z]")
 
 
-@dataclass
 class _Gap:
     """What stands between two entries, without the comma."""
 
-    begin: int
-    end: int
-    has_comma: bool = False
-    trails: bool = False  # the comma stands in the line of the entry before it
-    tail: str = ""  # the comments of the entry before it
-    apart: list[str] = field(default_factory=list)  # lines
-    above: list[str] = field(default_factory=list)  # lines: comments of the entry behind it
-    pad: str | None = None  # the blanks before the entry behind it, None if that does not begin its line
-    comma: tuple[str, str] | None = None  # the blanks before and behind a comma at the beginning of that line
-    blanks: str = ""  # between two entries in one line
+    def __init__(self, begin: int, end: int) -> None:
+        self.begin = begin
+        self.end = end
+        self.has_comma = False
+        self.trails = False  # the comma stands in the line of the entry before it
+        self.tail = ""  # the comments of the entry before it
+        self.apart: list[str] = []  # lines
+        self.above: list[str] = []  # lines: comments of the entry behind it
+        self.pad: str | None = None  # the blanks before the entry behind it, None if that does not begin its line
+        self.comma: tuple[str, str] | None = None  # the blanks before and behind a comma that begins that line
+        self.blanks = ""  # between two entries in one line
 
 
-@dataclass
 class _Manner:
     """How text is quoted: as the first key, the first text."""
 
-    key: str = ""
-    value: str = ""
+    def __init__(self, key: str = "", value: str = "") -> None:
+        self.key = key
+        self.value = value
 
 
 def changed(text: Text, written: Written, new: Plain) -> str:
