@@ -72,7 +72,7 @@ def sleep(talk, path):
     state = PersistedState(path)
     jobs = state["jobs"]
     talk.send("asleep")
-    talk.receive(1000)
+    talk.receive(86_400)  # a long run takes hours
     return state.plain(), state["jobs"] is jobs
 
 
@@ -81,7 +81,7 @@ def hold(talk, path):
     state = PersistedState(path)
     item = state["jobs"][0]
     talk.send("asleep")
-    talk.receive(1000)
+    talk.receive(86_400)  # a long run takes hours
     return state.plain(), state["jobs"][0] is item
 
 
