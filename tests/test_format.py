@@ -353,7 +353,7 @@ class TestOddBytes:
 
 class TestMarker:
     def test_says_generation_origin_and_crc_of_the_snapshot(self):
-        for origin in (None, Position(0xBB, 11), Position(2**64 - 1, 2**64 - 1)):
+        for origin in (None, Position(0xBB, 11), Position(2**64 - 1, 2**63 - 1)):
             line = marker(GENERATION, origin, 5)
             assert line.count(b"\n") == 1
             assert find_marker(b"a: 1\n" + line) == (5, 5 + len(line), "1", GENERATION, origin, 5, False)
