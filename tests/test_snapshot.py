@@ -137,7 +137,7 @@ REFUSED = [  # line and column where they are the same for both readers
 
 def import_without_libyaml():
     """Return a second copy of the module, made where PyYAML has no libyaml."""
-    spec = importlib.util.spec_from_file_location("snapshot_without_libyaml", snapshot.__file__)
+    spec = importlib.util.spec_from_file_location(snapshot.__name__, snapshot.__file__)
     module = importlib.util.module_from_spec(spec)
     with contextlib.ExitStack() as undo:
         for name in ("CSafeLoader", "CSafeDumper"):
