@@ -389,10 +389,5 @@ def _judge_slack(data: bytes, tail: int) -> tuple[int, bool]:
     """Return the offset of the first byte from `tail` on that cannot be slack (or -1), and whether it is clean."""
     if data[tail : tail + 1] == b"#" and not data[tail + 1 :].strip(b" "):
         return -1, True
-    first = data[tail : tail + 1]
-    if first == b"-":
-        return tail, False
-    stray = _STRAY_LINE.search(data, tail) if first == b"#" else _STRAY_LINE.search(b"\n" + data[tail:])
-    if stray is None:
-        return -1, False
-    return stray.start(1) + (0 if first == b"#" else tail - 1), False
+    stray = _STRAY_LINE.search(b"\n" + data[tail:])
+    return tail + stray.start(1) - 1 if stray is not None else -1, False

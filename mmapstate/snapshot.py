@@ -80,6 +80,14 @@ class Suspect(NamedTuple):
     text: str
 
 
+class _Place(NamedTuple):
+    """A place in a text, counted from 0, as PyYAML's marks tell it; `index` is that of the character."""
+
+    line: int
+    column: int
+    index: int
+
+
 def parse(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
     """Return the data of the snapshot `text` (UTF-8, a BOM is accepted): the mapping at its top, ``{}`` if it is blank.
 
@@ -182,20 +190,19 @@ class _Reader:
                 return self._build(loader.get_event)
             finally:
                 loader.dispose()
-        except yaml.YAMLError as error:
-            problem, context = getattr(error, "problem", None), getattr(error, "context", None)
-            begun = getattr(error, "context_mark", None)
-            mark = getattr(error, "problem_mark", None) or begun or self.mark
-            if context and begun and begun.line != mark.line:
-                context += f" that begins in line {begun.line + 1}, column {begun.column + 1}"
-            told = ", ".join(part for part in (context, problem) if part) or str(error)
+        except yaml.MarkedYAMLError as error:  # always with a problem and its place
+            context, begun = error.context, error.context_mark
+            mark: Any = error.problem_mark
+            if begun is not None and begun.line != mark.line:
+                context = f"{context} that begins in line {begun.line + 1}, column {begun.column + 1}"
+            told = ", ".join(part for part in (context, error.problem) if part)
             raise self.refusal(told + self._hint(told, mark), mark) from None
-        except (ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
             raise self.refusal(f"no YAML that can be read ({error})", self.mark) from error
 
     def _hint(self, problem: str, mark: Any) -> str:
         """Return what a person may have done, where YAML's own words do not tell."""
-        if "cannot start any token" not in problem or mark is None:
+        if "cannot start any token" not in problem:
             return ""
         line = "".join(self.text.decode("utf-8").split("\n")[mark.line : mark.line + 1])
         character = line[mark.column : mark.column + 1]
@@ -214,7 +221,7 @@ class _Reader:
             before = found.string[: found.start()]
             problem = f"the control character U+{ord(found[0]):04X} cannot stand there"
         column = len(before) - before.rfind("\n") - 1
-        raise self.refusal(problem, yaml.Mark("", len(before), before.count("\n"), column, None, 0))
+        raise self.refusal(problem, _Place(before.count("\n"), column, len(before)))
 
     def _build(self, next_event: Callable[[], Any]) -> Plain:
         root: list[Any] = []
@@ -533,7 +540,7 @@ def _end_of_last(container: Written) -> int:
 def compose(text: str) -> Written | None:
     """Return the root of a snapshot, without a BOM, with the places of all that is in it; None if it is blank.
 
-    Raises `StateFileError` as `parse` does.
+    `text` is one that `parse` reads: what is refused there may raise `StateFileError` here, or be composed to anything.
     """
     return _Composer((text if text.endswith("\n") else text + "\n").encode(), "", []).compose()
 
@@ -582,7 +589,7 @@ _TAGS: dict[str, Callable[[str], Plain]] = {
 }
 
 
-def _dump(data: Plain, dumper: Any, *, default_flow_style: bool, indent: int = 2) -> bytes:
+def _dump(data: Plain, dumper: Any, *, default_flow_style: bool, indent: int | None = None) -> bytes:
     text: bytes = yaml.dump(
         data,
         Dumper=dumper,
@@ -627,11 +634,11 @@ def _represent_flow_text(dumper: Any, text: str) -> Any:
 
 
 def _represent_bytes(dumper: Any, data: bytes) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode("ascii"))
+    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode())
 
 
 def _represent_flow_bytes(dumper: Any, data: bytes) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode("ascii"), style='"')
+    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode(), style='"')
 
 
 def _represent_flow_time(dumper: Any, time: date) -> Any:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from strategies import NASTY_TEXTS, json_texts_only, nested, records
 from test_snapshot import drop_long_keys, read_by_pyyaml
 
-from mmapstate.changes import apply, decode, decode_each, decode_start, encode, text_of
+from mmapstate import changes
+from mmapstate.changes import apply, decode, decode_each, decode_start, encode, encode_set, text_of
 from mmapstate.errors import StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, MAX_KEY_TEXT, normalise, same
 
@@ -149,6 +150,44 @@ class TestText:
             encode([("set", [], "k", [nested(MAX_DEPTH + 5), b""])])
 
 
+class TestTextOfASet:
+    """`encode_set` is `encode` for one set of a plain value, made of what it has kept of the last one of the key."""
+
+    KEYS = ["a", "b", "\xe9\u2028", "", "1", 1, True, None, 0.5]
+    VALUES = [0, -1, 10**20, True, False, None, 1e16, "", "text", "\x7f\u65e5"]
+
+    @pytest.fixture(autouse=True)
+    def starts(self, monkeypatch):
+        monkeypatch.setattr(changes, "SET_STARTS", starts := {})
+        return starts
+
+    def test_is_that_of_any_set_whatever_has_been_kept(self):
+        for _ in range(2):
+            for path in ([], ["a"], [], ["b", 0], [1]):
+                for key in self.KEYS:
+                    for value in self.VALUES:
+                        assert encode_set(path, key, value) == encode([("set", path, key, value)]), (path, key, value)
+
+    def test_is_none_where_the_value_is_no_json(self):
+        for value in (math.inf, math.nan, b"x", date(2001, 1, 1), datetime(2001, 1, 1)):
+            assert encode_set([], "k", value) is None
+            assert encode_set([], "k", value) is None
+
+    def test_is_kept_for_texts_at_the_root_alone(self, starts):
+        """A 1 would be found as True, too."""
+        for path, key in (([], 1), ([], True), ([], None), (["a"], "k"), ([0], "k")):
+            encode_set(path, key, 5)
+        assert starts == {}
+        encode_set([], "k", 5)
+        assert starts == {"k": b'["set", [], "k", '}
+
+    def test_is_kept_for_so_many_and_no_more(self, starts):
+        for number in range(300):
+            assert encode_set([], f"k{number}", number) == b'["set", [], "k%d", %d]' % (number, number)
+        assert list(starts) == [f"k{number}" for number in range(256)]
+        assert encode_set([], "k299", 1) == b'["set", [], "k299", 1]'
+
+
 class TestDecode:
     @given(batch=st.lists(records.map(storable), max_size=6))
     @settings(deadline=None, max_examples=scaled(100))
@@ -194,6 +233,13 @@ class TestDecode:
     def test_takes_the_constants_that_python_adds_to_json_for_no_numbers(self):
         assert decode(b'["set", [], "k", NaN]') == [("set", [], "k", "NaN")]
         assert decode(b'["set", [], "k", [Infinity, -Infinity]]') == [("set", [], "k", ["Infinity", "-Infinity"])]
+
+        assert decode_each([b'["set", [], "k", NaN]'] * 2) == [[("set", [], "k", "NaN")]] * 2
+
+    def test_tells_how_the_record_begins_and_no_more(self):
+        with pytest.raises(StateFileError) as caught:
+            decode(b'["move", [], "k", 1]')
+        assert str(caught.value) == "a record begins with \"['move', [],\": that is no change of a state"
 
     def test_tells_no_value_in_the_error(self):
         """States hold tokens, and errors get into logs."""

@@ -258,6 +258,11 @@ class TestSlack:
         for size in (1, 2, 1000):
             assert File().write(*PAYLOADS).slack(size).scan()[3:] == (-1, True)
 
+    def test_is_not_clean_with_anything_else_behind_the_number_sign(self):
+        file = File().write(*PAYLOADS)
+        for end in (b"#x", b"##", b"#\n", b"#\x00", b"#\t", b"# x", b"#" + b" " * 50 + b"x"):
+            assert file.scan(file.data[: file.tail] + end)[3:] == (-1, False), end
+
     def test_cut_short_by_an_editor_is_accepted(self):
         file = File().write(*PAYLOADS)
         for end in (b"", b"#", b"# ", b"#\n", b"#   \n", b"#\r\n", b"\n", b"\r\n", b"   "):
@@ -415,7 +420,7 @@ class TestMarker:
     def test_whose_line_end_before_it_is_gone_is_no_snapshot(self):
         """Only where no record follows; else YAML finds a second document."""
         data = bytes(File().data).replace(b"1\n---", b"1*---")
-        assert find_marker(data).version == "1, damaged"
+        assert find_marker(data) == (data.index(b"---"), len(data), "1, damaged", 0, None, 0, False)
         assert judge(data) == "damaged"
         assert find_marker(b"a: '--- # mmapstate journal 1 x'\n# end\n") is None
 
@@ -429,6 +434,12 @@ class TestMarker:
         assert judge(bytes(file.data)) == {"last_id": 2}
         file.data[file.first] = ord("#")
         assert find_marker(bytes(file.data)) is None
+
+    def test_still_as_comment_may_stand_at_offset_0_too(self):
+        file = File(b"").write(PAYLOADS[0])
+        file.data[0] = ord("#")
+        assert find_marker(bytes(file.data)) == (0, file.first, "1", GENERATION, None, crc32(b""), False)
+        assert judge(bytes(file.data)) == {"last_id": 2}
 
 
 class TestUnbornJournals:
@@ -486,6 +497,7 @@ class TestUnbornJournals:
         for data in (
             b"#-- # mmapstate journal 1 x\na: 1\n",
             b"#-- # mmapstate journal 1 x\n#   \n- 1",
+            b"#-- # mmapstate journal 1 x\nX",
             b"a: 1\n#-- # my own\n",
             b"a: 1\n#-- # mmapstate\n",
             b"a: 1 #-- # mmapstate journal 1 x",

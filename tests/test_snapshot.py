@@ -75,46 +75,50 @@ LOOKS = [  # of one state
     "'a': 1\n\"b\": [2,]\n", "a: 1\nb: [2]\n   ",
 ]  # fmt: skip
 
-REFUSED = [  # line and column where they are the same for both readers
+PYTHON = "tag:yaml.org,2002:python/"
+REFUSED = [  # with the words of this library, whole; `REFUSED_BY_YAML` has PyYAML's
     (b"a: \xff", 1, 4, "not UTF-8 (byte 3: invalid start byte); save the file as UTF-8"),
-    (b"a: 1\nb: \xc3\xa9\xc3", 2, 5, "not UTF-8 (byte 10"),
-    (b"\xef\xbb\xbfa: \xe9\n", 1, 4, "not UTF-8"),
-    (b"\xff\xfea\x00:\x00", 1, 1, "not UTF-8"),
-    ("a: 1\nb: \xe9\x00\n", 2, 5, "U+0000"),
-    ("a: 1\x07\n", 1, 5, "U+0007"),
-    ("a: '\x1b'", 1, 5, "U+001B"),
-    ("a: \x7f", 1, 4, "U+007F"),
-    ("a: \x80", 1, 4, "U+0080"),
-    ("# \ufffe", 1, 3, "U+FFFE"),
-    ("a: 1\n---\nb: 2\n", 2, 1, "a second document begins"),
-    ("a: 1\n...\n---\n", 3, 1, "a second document begins"),
-    ("---\n---\n", 2, 1, "a second document begins"),
-    ("a: 1\n--- # mmapstate journal 9\n", 2, 1, "a second document begins"),
-    ("\n- 1\n- 2\n", 2, 1, "the top of the document is a sequence; write a mapping"),
-    ("[]", 1, 1, "the top of the document is a sequence"),
-    ("x", 1, 1, "the top of the document is a scalar"),
-    ("'a: 1'", 1, 1, "the top of the document is a scalar"),
-    ("0", 1, 1, "the top of the document is a scalar"),
-    ("a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' stands twice"),
-    ("k: {a: 1, 'a': 2}", 1, 11, "the key 'a' stands twice"),
-    ("1: a\ntrue: b\n", 2, 1, "the keys 1 and True are equal"),
-    ("1: a\n1.0: b\n", 2, 1, "the keys 1 and 1.0 are equal"),
-    ("a: &x [1]\nb: *x\n", 2, 4, "aliases"),
-    ("a: *x\n", 1, 4, "aliases"),
-    ("*x : 1\n", 1, 1, "aliases"),
-    ("a: &x [*x]", 1, 8, "aliases"),
-    ("a: &x {b: 1}\nc:\n  <<: {d: 1}\n", 3, 3, "merge keys"),
-    ("a: !x 1\n", 1, 4, "the tag !x is not supported"),
-    ("a: !x [1]\n", 1, 4, "the tag !x is not supported"),
-    ("a: !!set {b}\n", 1, 4, "the tag tag:yaml.org,2002:set is not"),
-    ("a: !!omap [b: 1]\n", 1, 4, "the tag tag:yaml.org,2002:omap is not"),
-    ("!!python/object:x.Y {a: 1}\n", 1, 1, "python/object:x.Y is not supported"),
-    ("a: !!python/name:os.system ''\n", 1, 4, "python/name:os.system is not supported"),
-    ("a: !!map [1]\n", 1, 4, "the tag tag:yaml.org,2002:map is not"),
-    ("%TAG !! tag:x,1:\n---\na: !!int 1\n", 3, 4, "the tag tag:x,1:int is not"),
-    ("? [a]\n: 1\n", 1, 3, "cannot be a key"),
-    ("{a: 1}: 1\n", 1, 1, "cannot be a key"),
+    (b"a: 1\nb: \xc3\xa9\xc3", 2, 5, "not UTF-8 (byte 10: invalid continuation byte); save the file as UTF-8"),
+    (b"\xef\xbb\xbfa: \xe9\n", 1, 4, "not UTF-8 (byte 3: invalid continuation byte); save the file as UTF-8"),
+    (b"\xff\xfea\x00:\x00", 1, 1, "not UTF-8 (byte 0: invalid start byte); save the file as UTF-8"),
+    ("a: 1\nb: \xe9\x00\n", 2, 5, "the control character U+0000 cannot stand there"),
+    ("a: 1\x07\n", 1, 5, "the control character U+0007 cannot stand there"),
+    ("a: '\x1b'", 1, 5, "the control character U+001B cannot stand there"),
+    ("a: \x7f", 1, 4, "the control character U+007F cannot stand there"),
+    ("a: \x80", 1, 4, "the control character U+0080 cannot stand there"),
+    ("# \ufffe", 1, 3, "the control character U+FFFE cannot stand there"),
+    ("a: 1\n---\nb: 2\n", 2, 1, "a second document begins: a state is one YAML document"),
+    ("a: 1\n...\n---\n", 3, 1, "a second document begins: a state is one YAML document"),
+    ("---\n---\n", 2, 1, "a second document begins: a state is one YAML document"),
+    ("a: 1\n--- # mmapstate journal 9\n", 2, 1, "a second document begins: a state is one YAML document"),
+    ("\n- 1\n- 2\n", 2, 1, "the top of the document is a sequence; write a mapping, as 'key: value' lines"),
+    ("[]", 1, 1, "the top of the document is a sequence; write a mapping, as 'key: value' lines"),
+    ("x", 1, 1, "the top of the document is a scalar; write a mapping, as 'key: value' lines"),
+    ("'a: 1'", 1, 1, "the top of the document is a scalar; write a mapping, as 'key: value' lines"),
+    ("0", 1, 1, "the top of the document is a scalar; write a mapping, as 'key: value' lines"),
+    ("a: 1\nb: 2\na: 3\n", 3, 1, "the key 'a' stands twice in one mapping: remove one"),
+    ("k: {a: 1, 'a': 2}", 1, 11, "the key 'a' stands twice in one mapping: remove one"),
+    ("1: a\ntrue: b\n", 2, 1, "the keys 1 and True are equal: rename one"),
+    ("1: a\n1.0: b\n", 2, 1, "the keys 1 and 1.0 are equal: rename one"),
+    ("a: &x [1]\nb: *x\n", 2, 4, "aliases (*name) are not supported: write the value out"),
+    ("a: *x\n", 1, 4, "aliases (*name) are not supported: write the value out"),
+    ("*x : 1\n", 1, 1, "aliases (*name) are not supported: write the value out"),
+    ("a: &x [*x]", 1, 8, "aliases (*name) are not supported: write the value out"),
+    ("a: &x {b: 1}\nc:\n  <<: {d: 1}\n", 3, 3, "merge keys (<<) are not supported: write the entries out"),
+    ("a: !x 1\n", 1, 4, "the tag !x is not supported: a state holds plain data"),
+    ("a: !x [1]\n", 1, 4, "the tag !x is not supported: a state holds plain data"),
+    ("a: !!set {b}\n", 1, 4, "the tag tag:yaml.org,2002:set is not supported: a state holds plain data"),
+    ("a: !!omap [b: 1]\n", 1, 4, "the tag tag:yaml.org,2002:omap is not supported: a state holds plain data"),
+    ("!!python/object:x.Y {a: 1}\n", 1, 1, f"the tag {PYTHON}object:x.Y is not supported: a state holds plain data"),
+    ("a: !!python/name:os.a ''\n", 1, 4, f"the tag {PYTHON}name:os.a is not supported: a state holds plain data"),
+    ("a: !!map [1]\n", 1, 4, "the tag tag:yaml.org,2002:map is not supported: a state holds plain data"),
+    ("%TAG !! tag:x,1:\n---\na: !!int 1\n", 3, 4, "the tag tag:x,1:int is not supported: a state holds plain data"),
+    ("? [a]\n: 1\n", 1, 3, "a mapping or sequence cannot be a key"),
+    ("{a: 1}: 1\n", 1, 1, "a mapping or sequence cannot be a key"),
     (".nan: 1\n", 1, 1, "NaN cannot be a key"),
+]
+
+REFUSED_BY_YAML = [  # line and column where they are the same for both readers
     ("a: [1", None, None, ""),
     ("a: 'x\n", None, None, ""),
     ("a: b: c\n", 1, 5, "mapping values are not allowed"),
@@ -133,6 +137,8 @@ REFUSED = [  # line and column where they are the same for both readers
     ("%YAML 1.1\n%YAML 1.1\n---\na: 1\n", 2, 1, "duplicate"),
     ("a: !y!x 1\n", 1, 4, "tag handle"),
 ]
+
+MEND = "; mend the file in an editor, it is left as it is"
 
 
 def import_without_libyaml():
@@ -166,7 +172,7 @@ def refusal(module, text):
         read(module, text)
     file, line, column = str(caught.value).split(":")[0].split(", ")
     assert file == "example.state"
-    assert str(caught.value).endswith("; mend the file in an editor, it is left as it is")
+    assert str(caught.value).endswith(MEND)
     return int(line.removeprefix("line ")), int(column.removeprefix("column ")), str(caught.value).split(": ", 1)[1]
 
 
@@ -206,9 +212,32 @@ def test_the_package_works_where_pyyaml_was_built_without_libyaml(tmp_path):
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "x.state")], check=True, timeout=60)
 
 
-def test_what_begins_and_does_not_end_is_told_with_its_beginning():
-    _, _, problem = refusal(snapshot, 'a: 1\nb: "c\nd: 3\n')
-    assert "begins in line 2, column 4" in problem
+@pytest.mark.parametrize(
+    ("text", "where", "problem"),
+    [
+        (
+            'a: 1\nb: "c\nd: 3\n',
+            (4, 1),
+            "scanning a quoted scalar that begins in line 2, column 4, found unexpected end of",
+        ),
+        ("a: !y!x 1\n", (1, 4), "parsing a node, found undefined tag handle"),
+    ],
+)
+def test_what_yaml_was_reading_is_told_with_its_beginning_where_that_is_in_another_line(text, where, problem):
+    line, column, told = refusal(snapshot, text)
+    assert (line, column) == where
+    assert told.startswith(f"while {problem}")
+
+
+def test_what_python_says_of_a_text_that_breaks_the_reader_is_told():
+    assert refusal(PURE, 'a: "\\UFFFFFFFF"\n') == (
+        1, 2, f"no YAML that can be read (chr() arg not in range(0x110000)){MEND}"
+    )  # fmt: skip
+
+
+def test_half_of_a_surrogate_pair_is_no_text_where_libyaml_does_not_say_so():
+    for text in ('"\\ud800"', '"\\udfff"', '"\xe9\\ud83d\\ude00"'):
+        assert refusal(PURE, f"a: 1\nb: {text}\n") == (2, 4, f"half of a surrogate pair is no text{MEND}")
 
 
 @pytest.mark.parametrize(
@@ -371,6 +400,18 @@ class TestScalarsTypedByHand:
             assert (line, column) == (2, 6), text
             assert "cannot be read" in problem, text
 
+    def test_those_that_are_none_are_told_with_their_first_40_characters_and_what_is_wrong(self, module):
+        digits = f"it has more than {MAX_INT_DIGITS} digits"
+        for text, told in (
+            ("9" * 5000, f"'{'9' * 40}' cannot be read ({digits})"),
+            ("0x" + "f" * 4000, f"'0x{'f' * 38}' cannot be read ({digits})"),
+            ("2001-02-30", "'2001-02-30' cannot be read (day "),
+            ("!!int x", "'x' cannot be read (invalid literal for int() with base 10: 'x')"),
+        ):
+            line, column, problem = refusal(module, f"key: {text}\n")
+            assert (line, column) == (1, 6)
+            assert problem.startswith(told), text
+
     def test_an_integer_may_have_4300_digits(self, module):
         value = 10**MAX_INT_DIGITS - 1
         for text in (str(value), f"-{value}", f"{value:#x}"):
@@ -413,6 +454,10 @@ class TestOddFiles:
 
     def test_those_that_are_no_state_are_refused_with_line_and_column(self, module):
         for text, line, column, problem in REFUSED:
+            assert refusal(module, text) == (line, column, problem + MEND), text
+
+    def test_those_that_are_no_yaml_are_refused_in_the_words_of_the_reader(self, module):
+        for text, line, column, problem in REFUSED_BY_YAML:
             found_line, found_column, told = refusal(module, text)
             assert line in (None, found_line), text
             assert column in (None, found_column), text
@@ -520,6 +565,89 @@ class TestNothingButOurErrorsLeavesTheReader:
                 raise
 
 
+@both
+class TestHowALayoutIsKept:
+    def test_each_line_ends_as_is_asked_for(self, module):
+        data = {"a": [1], "b": "x\ny\n"}
+        assert module.dump(data) == b"a:\n- 1\nb: |\n  x\n  y\n"
+        assert module.dump(data, line_end=b"\r\n") == b"a:\r\n- 1\r\nb: |\r\n  x\r\n  y\r\n"
+
+    def test_what_is_inside_is_indented_by_as_much_as_is_asked_for(self, module):
+        assert module.dump({"a": {"b": {"c": 1}}}) == b"a:\n  b:\n    c: 1\n"
+        assert module.dump({"a": {"b": {"c": 1}}}, step=4) == b"a:\n    b:\n        c: 1\n"
+
+    def test_text_of_several_lines_is_a_block_or_in_one_line(self, module):
+        data = {"a": "x\ny\n", "b": "x"}
+        assert module.dump(data) == b"a: |\n  x\n  y\nb: x\n"
+        assert module.dump(data, literal=False) == b'a: "x\\ny\\n"\nb: x\n'
+
+    @pytest.mark.parametrize(
+        ("text", "end"),
+        [(b"", b"\n"), (b"a: 1", b"\n"), (b"a: 1\r", b"\n"), (b"a: 1\n", b"\n"), (b"a: 1\r\n", b"\r\n"),
+         (b"\r\na: 1\n", b"\r\n"), (b"a: 1\nb: 2\r\n", b"\n"), (b"a: 1\r\nb: 2\n", b"\r\n"), (b"X\r\nX\n", b"\r\n")],
+    )  # fmt: skip
+    def test_lines_end_as_the_first_one_does(self, module, text, end):
+        assert module.line_end_of(text) == end
+
+
+@both
+class TestPlaces:
+    TEXT = b"\xef\xbb\xbfa: 1\nb:\n- x\n- c: 2\n  d:\n    e: 3\n1: {f: 4,\n  g: [5,\n  6]}\n~: 7"
+
+    @pytest.mark.parametrize(
+        ("path", "line"),
+        [([], 1), (["a"], 1), (["b"], 3), (["b", 0], 3), (["b", 1], 4), (["b", 1, "c"], 4), (["b", 1, "d"], 6),
+         (["b", 1, "d", "e"], 6), ([1], 7), ([1, "f"], 7), ([1, "g"], 8), ([1, "g", 0], 8), ([1, "g", 1], 9),
+         ([None], 10)],
+    )  # fmt: skip
+    def test_a_value_stands_in_the_line_in_which_it_begins(self, module, path, line):
+        assert module.line_of(self.TEXT, path) == line
+
+    @pytest.mark.parametrize(
+        "path", [["c"], ["b", 2], ["b", -1], ["b", "c"], ["a", 0], ["b", 0, 0], ["b", 1, "c", "x"]]
+    )
+    def test_what_is_not_there_has_no_line(self, module, path):
+        assert module.line_of(self.TEXT, path) is None
+
+    def test_of_nothing_there_is_nothing_composed(self, module):
+        for text in ("", "\n", "# x", "---\n# x\n"):
+            root = module.compose(text)
+            assert root is None or (root.value is None and root.start == root.end)
+
+    def test_all_is_composed_from_where_to_where_and_how_it_is_written(self, module):
+        text = "a: 1\n'b': [2, \"x\"]  # y\nc:\n- |\n  z\n- {d: ~}\ne: >-\n  f\n  g\nh: {}"
+
+        def told(written):
+            if written.entries is None:
+                entries = None
+            elif isinstance(written.value, dict):
+                entries = {text[key.start : key.end]: told(value) for key, value in written.entries}
+                assert [key.value for key, _ in written.entries] == list(written.value)
+                assert [value.value for _, value in written.entries] == list(written.value.values())
+            else:
+                entries = [told(value) for value in written.entries]
+                assert [value.value for value in written.entries] == written.value
+            return text[written.start : written.end].rstrip("\n"), written.style, entries
+
+        root = module.compose(text)
+        assert root.value == read(module, text)
+        assert told(root) == (
+            text,
+            "",
+            {
+                "a": ("1", "", None),
+                "'b'": ('[2, "x"]', "[", [("2", "", None), ('"x"', '"', None)]),
+                "c": (
+                    "- |\n  z\n- {d: ~}",
+                    "",
+                    [("|\n  z", "|", None), ("{d: ~}", "{", {"d": ("~", "", None)})],
+                ),
+                "e": (">-\n  f\n  g", ">", None),
+                "h": ("{}", "{", {}),
+            },
+        )
+
+
 class TestOtherDumpers:
     def test_represent_as_plain_serves_every_dumper_of_pyyaml(self):
         class Live:
@@ -535,10 +663,13 @@ class TestOtherDumpers:
                 written = yaml.dump({"a": Live([1]), "b": [Sub({"c": 2})]}, Dumper=getattr(yaml, dumper))
                 assert yaml.safe_load(written) == {"a": [1], "b": [{"c": 2}]}
 
-    def test_represent_as_plain_serves_a_dumper_that_has_a_table_of_its_own(self, monkeypatch):
+    @pytest.mark.parametrize("name", ["SafeDumper", "Dumper", "CSafeDumper", "CDumper"])
+    def test_represent_as_plain_serves_a_dumper_that_has_a_table_of_its_own(self, monkeypatch, name):
         class Live:
             pass
 
-        monkeypatch.setattr(yaml.SafeDumper, "yaml_multi_representers", {}, raising=False)
+        if not hasattr(yaml, name):
+            pytest.skip("PyYAML was built without libyaml")
+        monkeypatch.setattr(getattr(yaml, name), "yaml_multi_representers", {}, raising=False)
         snapshot.represent_as_plain(Live, lambda live: "text")
-        assert yaml.safe_dump([Live()]) == "- text\n"
+        assert yaml.dump([Live()], Dumper=getattr(yaml, name)) == "- text\n"

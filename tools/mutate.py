@@ -1,6 +1,6 @@
 """Changes the code of the pure modules in small ways, and tells which changes no test notices: mutation testing.
 
-    pip install mutmut
+    pip install mutmut                                     (the extra "mutate"), beside what the tests need
     python tools/mutate.py                                 all mutants of format, changes and snapshot
     python tools/mutate.py format --jobs 2
     python tools/mutate.py --sample 300 --seed 1           so many of them, the same for the same seed
@@ -30,7 +30,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODULES = ("format", "changes", "snapshot")
 TESTS = [f"tests/test_{name}.py" for name in ("format", "changes", "snapshot", "bytes", "patch", "stream", "values")]
-SLOW = ["tests/test_format.py::TestTime", "tests/test_snapshot.py::test_everything_works_at_the_default_recursion_limit"]
+LEFT_OUT = ["test_format.py::TestTime", "test_snapshot.py::test_everything_works_at_the_default_recursion_limit"]
 NOTICED = {"killed", "timeout", "segfault"}
 
 PROFILE = """# The same examples for each mutant, and no search for a smaller one once an example has failed.
@@ -59,7 +59,7 @@ def main() -> int:
     if sys.platform == "win32" or importlib.util.find_spec("mutmut") is None:
         print("this needs mutmut, which runs on Linux and macOS: pip install mutmut", file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory(prefix="mutate-", delete=False) as folder:
+    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         copy = Path(folder)
         prepare(copy, options.modules)
         chosen = options.only or draw(copy, options.modules, options.sample, options.seed)
@@ -86,7 +86,7 @@ def prepare(copy: Path, modules: list[str]) -> None:
         "only_mutate": [f"mmapstate/{module}.py" for module in modules],
         "also_copy": ["mutation_profile.py"],
         "pytest_add_cli_args": ["-p", "mutation_profile", "-p", "no:cacheprovider", "-o", "timeout=30"],
-        "pytest_add_cli_args_test_selection": [*TESTS, *(f"--deselect={test}" for test in SLOW)],
+        "pytest_add_cli_args_test_selection": [*TESTS, *(f"--deselect=tests/{test}" for test in LEFT_OUT)],
     }
     lines = "".join(f"{name} =\n    " + "\n    ".join(values) + "\n" for name, values in settings.items())
     (copy / "setup.cfg").write_text(f"[mutmut]\n{lines}")
@@ -99,11 +99,12 @@ def draw(copy: Path, modules: list[str], count: int | None, seed: int | None) ->
     from mutmut.mutation.file_mutation import mutate_file_contents
 
     os.chdir(copy)  # where mutmut looks for its settings
-    names = [
-        f"mmapstate.{module}.{name}"
-        for module in modules
-        for name in mutate_file_contents(f"mmapstate/{module}.py", Path(f"mmapstate/{module}.py").read_text()).mutant_names
-    ]
+    names = []
+    for module in modules:
+        path = Path(f"mmapstate/{module}.py")
+        names += [
+            f"mmapstate.{module}.{name}" for name in mutate_file_contents(str(path), path.read_text()).mutant_names
+        ]
     os.chdir(CHECKOUT)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
     print(f"{count} of {len(names)} mutants, seed {seed}", flush=True)
