@@ -498,7 +498,6 @@ class _Composer(_Reader):
         key: Any = None
         while True:
             event = next_event()
-            self.mark = event.end_mark
             kind = event.__class__
             if kind is yaml.ScalarEvent:
                 found = Written(self._scalar(event), event.start_mark.index, event.style or "")
@@ -542,7 +541,7 @@ def compose(text: str) -> Written | None:
 
     `text` is one that `parse` reads: what is refused there may raise `StateFileError` here, or be composed to anything.
     """
-    return _Composer((text if text.endswith("\n") else text + "\n").encode(), "", []).compose()
+    return _Composer((text if text.endswith("\n") else text + "\n").encode(), "the snapshot", []).compose()
 
 
 _NO_KEY: Any = object()

@@ -615,7 +615,7 @@ class TestPlaces:
             assert root is None or (root.value is None and root.start == root.end)
 
     def test_all_is_composed_from_where_to_where_and_how_it_is_written(self, module):
-        text = "a: 1\n'b': [2, \"x\"]  # y\nc:\n- |\n  z\n- {d: ~}\ne: >-\n  f\n  g\nh: {}"
+        text = "a: 1\n'b': [2, \"x\"]  # y\nc:\n- |\n  z\n- {d: ~}  # z\n\n# z\ne: >-\n  f\n  g\nh: {}"
 
         def told(written):
             if written.entries is None:
@@ -647,6 +647,13 @@ class TestPlaces:
             },
         )
 
+    def test_the_last_line_is_composed_as_it_is_read_though_it_has_no_end(self, module):
+        assert module.compose("a: |\n  x").value == read(module, "a: |\n  x") == {"a": "x\n"}
+
+    def test_what_is_no_yaml_is_refused_when_it_is_composed(self, module):
+        with pytest.raises(StateFileError, match=r"^the snapshot, line 1, column 5: mapping values"):
+            module.compose("a: b: c\n")
+
 
 class TestOtherDumpers:
     def test_represent_as_plain_serves_every_dumper_of_pyyaml(self):
@@ -673,3 +680,22 @@ class TestOtherDumpers:
         monkeypatch.setattr(getattr(yaml, name), "yaml_multi_representers", {}, raising=False)
         snapshot.represent_as_plain(Live, lambda live: "text")
         assert yaml.dump([Live()], Dumper=getattr(yaml, name)) == "- text\n"
+
+    def test_represent_as_plain_gives_no_dumper_a_table_of_its_own(self):
+        """What others teach PyYAML's representers later would not get there."""
+        dumpers = [
+            getattr(yaml, name) for name in ("SafeDumper", "Dumper", "CSafeDumper", "CDumper") if hasattr(yaml, name)
+        ]
+        before = ["yaml_multi_representers" in vars(dumper) for dumper in dumpers]
+        snapshot.represent_as_plain(type("Live", (), {}), lambda live: "text")
+        assert ["yaml_multi_representers" in vars(dumper) for dumper in dumpers] == before
+        assert not all(before)
+
+    def test_represent_as_plain_works_where_pyyaml_was_built_without_libyaml(self, monkeypatch):
+        class Live:
+            pass
+
+        for name in ("CSafeDumper", "CDumper"):
+            monkeypatch.delattr(yaml, name, raising=False)
+        snapshot.represent_as_plain(Live, lambda live: "text")
+        assert yaml.safe_dump([Live()]) == "- text\n"
