@@ -80,12 +80,11 @@ class Suspect(NamedTuple):
     text: str
 
 
-class _Place(NamedTuple):
+class _Place:
     """A place in a text, counted from 0, as PyYAML's marks tell it; `index` is that of the character."""
 
-    line: int
-    column: int
-    index: int
+    def __init__(self, line: int, column: int, index: int) -> None:
+        self.line, self.column, self.index = line, column, index
 
 
 def parse(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
