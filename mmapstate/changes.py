@@ -67,7 +67,7 @@ def encode(changes: Sequence[Change]) -> bytes:
         text = _change_text(changes[0]) if len(changes) == 1 else "[" + ", ".join(map(_change_text, changes)) + "]"
     except _NotJson:
         return snapshot.flow(list(changes[0]) if len(changes) == 1 else [list(change) for change in changes])
-    return text.encode("utf-8")
+    return text.encode()
 
 
 def encode_set(path: list[Any], key: Any, value: Flat) -> bytes | None:

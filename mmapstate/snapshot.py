@@ -203,16 +203,15 @@ class _Reader:
         """Return what a person may have done, where YAML's own words do not tell."""
         if "cannot start any token" not in problem:
             return ""
-        line = "".join(self.text.decode("utf-8").split("\n")[mark.line : mark.line + 1])
-        character = line[mark.column : mark.column + 1]
+        character = self.text.decode()[mark.index]
         return ": a tab; indent with spaces" if character == "\t" else f": {character}; put the text in quotes"
 
     def _check_characters(self) -> None:
         """Refuse what is no text, which PyYAML's two readers refuse each in its own words, and without a line."""
         try:
-            found = _NOT_YAML.search(self.text.decode("utf-8"))
+            found = _NOT_YAML.search(self.text.decode())
         except UnicodeDecodeError as error:
-            before = self.text[: error.start].decode("utf-8")
+            before = self.text[: error.start].decode()
             problem = f"not UTF-8 (byte {error.start}: {error.reason}); save the file as UTF-8"
         else:
             if found is None:

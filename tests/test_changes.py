@@ -181,6 +181,11 @@ class TestTextOfASet:
         encode_set([], "k", 5)
         assert starts == {"k": b'["set", [], "k", '}
 
+    def test_begins_with_what_has_been_kept(self, starts):
+        starts["k"] = b"kept "
+        assert encode_set([], "k", 5) == b"kept 5]"
+        assert encode_set(["a"], "k", 5) == b'["set", ["a"], "k", 5]'
+
     def test_is_kept_for_so_many_and_no_more(self, starts):
         for number in range(300):
             assert encode_set([], f"k{number}", number) == b'["set", [], "k%d", %d]' % (number, number)
@@ -195,6 +200,17 @@ class TestDecode:
         payloads = [encode(record) for record in batch]
         expected = [decode(payload) for payload in payloads]
         assert same([listed(each) for each in decode_each(payloads)], [listed(each) for each in expected])
+
+    def test_of_many_is_one_parse_where_all_are_json(self, monkeypatch):
+        payloads = [
+            b'["set", [], "a", 1]',
+            b'[["delete", [], "a"], ["insert", ["b"], 0, "XX"]]',
+            b'["delete", [], "b"]',
+        ]
+        expected = [decode(payload) for payload in payloads]
+        monkeypatch.setattr(changes, "decode", None)
+        assert decode_each(payloads) == expected
+        assert decode_each([]) == []
 
     def test_of_many_does_not_take_two_broken_ones_for_a_whole_one(self):
         with pytest.raises(StateFileError):
@@ -286,6 +302,11 @@ class TestApply:
     def test_does_several_in_order(self, tree):
         apply(tree, [("set", [], "x", []), ("insert", ["x"], 0, 1), ("insert", ["x"], 0, 2), ("delete", ["x"], 1)])
         assert tree["x"] == [2]
+
+    def test_tells_what_needs_a_list(self, tree):
+        for change in (("insert", ["a"], 0, 1), ("splice", [], 0, 0, [])):
+            with pytest.raises(TypeError, match=f"^{change[0]} needs a list$"):
+                apply(tree, [change])
 
     @pytest.mark.parametrize(
         "change",

@@ -488,10 +488,34 @@ class TestUnbornJournals:
                 assert data[:found].rstrip(b"\n") == snapshot.rstrip(b"\n"), data
 
     @pytest.mark.parametrize(
-        "rest", [b"b: 1\n", b"#\n- 1", b"b: 1", b"#" + b" " * 9 + b"x", b"x\x00", b"my note; stop it\n#  "]
+        "rest",
+        [
+            b"b: 1\n",
+            b"#\n- 1",
+            b"b: 1",
+            b"#" + b" " * 9 + b"x",
+            b"x\x00",
+            b"my note; stop it\n#  ",
+            b"X",
+            b"X#",
+            b"x\x00#",
+            b"X\x00#",
+            b"note\x00\x00editing\n#",
+        ],
     )
     def test_nuls_before_anything_else_are_somebodys_lost_text(self, rest):
         assert unborn_start(SNAPSHOT + b"\x00" * 9 + rest) == -1
+
+    def test_nuls_may_be_at_several_places_and_a_line_end_of_two_bytes(self):
+        for rest in (
+            b"diting\n# \x00\x00",
+            b"diting\n# \x00  \x00 ",
+            b"  \x00 diting\n#",
+            b"\n#",
+            b"diting\r\n#",
+            b"\r\n#",
+        ):
+            assert unborn_start(SNAPSHOT + b"\x00" * 9 + rest) == len(SNAPSHOT), rest
 
     def test_what_looks_like_one_further_up_is_a_comment(self):
         for data in (

@@ -241,11 +241,22 @@ def test_half_of_a_surrogate_pair_is_no_text_where_libyaml_does_not_say_so():
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("a:\n\tb: 1\n", "a tab; indent"), ("a: @b\n", "@; put the text in quotes")]
+    ("text", "hint"),
+    [
+        ("a:\n\tb: 1\n", "a tab; indent with spaces"),
+        ("a: @b\n", "@; put the text in quotes"),
+        ("a: `b", "`; put the text in quotes"),
+        ("\ufeff\xe9: \U0001f600\r\na: %b\n", "%; put the text in quotes"),
+        ("a: 1\rb: @x\n", "@; put the text in quotes"),  # to YAML a CR alone ends a line
+    ],
 )
 def test_characters_that_yaml_keeps_for_itself_are_named(text, hint):
     _, _, problem = refusal(snapshot, text)
-    assert hint in problem
+    assert problem == f"while scanning for the next token, found character that cannot start any token: {hint}{MEND}"
+
+
+def test_where_yaml_s_own_words_tell_there_is_nothing_behind_them():
+    assert refusal(snapshot, "a: b: c\n") == (1, 5, f"mapping values are not allowed in this context{MEND}")
 
 
 def test_the_copy_without_libyaml_is_without_libyaml():
