@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m perf``. Extra ``perf``."""
+"""Benchmarks: ``python -m perf``, with the extra ``perf``."""

@@ -1,100 +1,105 @@
-"""Time mmapstate beside what people would pick instead, in one run: ``python -m perf [--rounds 7] [--count 10000]``.
+"""Time mmapstate beside what people would pick instead, in one run: ``python -m perf``. It needs the extra ``perf``.
 
-Each round runs every contender once, in turn (A B A B ...), each on a fresh file in this one process, so that a machine
-whose speed drifts is as unfair to one as to the other. Printed are medians, and the ratio to ours round by round. A
-contender is one small class; one that ends with a wrong total is disqualified, and shown as such.
+Each round runs every contender that is installed once, in turn, on a fresh file and in a process of its own. Printed
+are medians, the ratio to ours round by round, and each goal with what was found.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from importlib import metadata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmapstate import __version__
+from perf.cases import CASES
+from perf.chart import chart
+from perf.contenders import OTHERS
+from perf.contenders.ours import Ours
+from perf.machine import load, machine, versions
+from perf.report import case_lines, into_readme, summary_lines
+from perf.run import Effort, run
+
+__all__ = ["main"]
+
+_CHECK = Effort(rounds=3, seconds=1.0, quick=True)
+_PERF = Path(__file__).resolve().parent
 
 
-class Ours:
-    """This library."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; return 1 if ours failed or, with ``--check``, if less than 80 % of a goal was reached."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    effort = _CHECK if options.check else Effort(options.rounds, options.seconds, options.count)
+    cases = [case for case in CASES if not options.case or case.name in options.case]
+    if options.check:
+        cases = [case for case in cases if case.goals and case.quick]
+    if not cases:
+        parser.error(f"no such case; there are: {', '.join(case.name for case in CASES)}")
+    missing = {kind: kind.missing() for kind in OTHERS}  # imports the others, so that processes are forked with them
+    Ours.missing()
+    for kind, reason in missing.items():
+        if reason:
+            print(f"left out: {kind.name}: {reason}")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=options.folder, ignore_cleanup_errors=True) as folder:
+        results: dict[str, Any] = {
+            "machine": machine(Path(folder)),
+            "versions": versions([Ours, *(kind for kind, reason in missing.items() if not reason)]),
+            "rounds": effort.rounds,
+            "cases": [],
+        }
+        print("; ".join(f"{name}: {value}" for name, value in results["machine"].items()))
+        print("; ".join(f"{name} {version}" for name, version in results["versions"].items()))
+        for case in cases:
+            sought = {goal.of for goal in case.goals}
+            others = [
+                kind
+                for kind in case.others
+                if not kind.missing()
+                and (not options.contender or any(kind.name.startswith(name) for name in options.contender))
+                and (not options.check or kind.name in sought)
+            ]
+            results["cases"].append(run(case, others, Path(folder), effort))
+            print("", *case_lines(results["cases"][-1], effort.rounds), sep="\n", flush=True)
+    results["machine"]["load at the end"] = load()
+    print("", *summary_lines(results["cases"]), sep="\n")
+    print(f"took {time.monotonic() - began:.0f} s; load at the end: {results['machine']['load at the end']}")
+    if options.publish or options.output:
+        _write(results, _PERF if options.publish else options.output)
+        if options.publish:
+            into_readme(results, _PERF.parent / "README.md")
+    failed = [case["name"] for case in results["cases"] if case["contenders"][0]["failed"]]
+    if options.check:
+        goals = [(case["name"], goal) for case in results["cases"] for goal in case["goals"]]
+        failed += [f"{name}: {goal['says']}" for name, goal in goals if goal["nearly"] is False]
+    for failure in failed:
+        print(f"FAILED: {failure}")
+    return 1 if failed else 0
 
-    name = "mmapstate"
 
-    def version(self) -> str:
-        """Return which one it is: the one in this folder, installed or not."""
-        return __version__
-
-    def count(self, path: Path, count: int) -> int:
-        """Count to `count` in a fresh file at `path`, closing included, and return the total that is stored then."""
-        from mmapstate import PersistedState
-
-        return _count(PersistedState, path, count)
+def _write(results: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "chart.svg").write_text(chart(results), encoding="utf-8")
 
 
-class Predecessor:
-    """What this library comes from: one process only, no sync, no lock against others."""
-
-    name = "persistedstate"
-
-    def version(self) -> str:
-        """Return which one it is."""
-        return metadata.version(self.name)
-
-    def count(self, path: Path, count: int) -> int:
-        """Count as `Ours` does."""
-        from persistedstate import PersistedState
-
-        return _count(PersistedState, path, count)
-
-
-CONTENDERS = (Ours(), Predecessor())
-
-
-def _count(kind: Callable[..., Any], path: Path, count: int) -> int:
-    with kind(path, counter=0) as state:
-        for _ in range(count):
-            state.counter += 1
-    with kind(path) as state:
-        return int(state.counter)
-
-
-def main() -> int:
-    """Run the case and print its table; return 1 if a contender was disqualified."""
-    parser = argparse.ArgumentParser(prog="python -m perf", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of all contenders (default: 7)")
-    parser.add_argument("--count", type=int, default=10_000, help="what is counted to (default: 10,000)")
-    arguments = parser.parse_args()
-    seconds: dict[str, list[float]] = {contender.name: [] for contender in CONTENDERS}
-    wrong: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for number in range(arguments.rounds + 1):  # the first is a warm-up
-            for contender in CONTENDERS:
-                path = Path(folder, f"{contender.name}-{number}.state")
-                began = time.perf_counter()
-                total = contender.count(path, arguments.count)
-                took = time.perf_counter() - began
-                if number:
-                    seconds[contender.name].append(took)
-                if total != arguments.count:
-                    wrong[contender.name] = total
-    versions = ", ".join(f"{contender.name} {contender.version()}" for contender in CONTENDERS)
-    print(f"CPython {platform.python_version()} on {platform.system()} {platform.machine()}; {versions}")
-    print(f"count to {arguments.count:,} with state.counter += 1, {arguments.rounds} rounds; times in seconds")
-    print(f"{'':16}{'median':>10}{'of ours: min':>16}{'median':>10}{'max':>10}")
-    for name, times in seconds.items():
-        ratios = [theirs / ours for theirs, ours in zip(times, seconds[Ours.name], strict=True)]
-        verdict = f"  DISQUALIFIED: total {wrong[name]:,}" if name in wrong else ""
-        print(
-            f"{name:16}{statistics.median(times):10.4f}{min(ratios):16.2f}{statistics.median(ratios):10.2f}"
-            f"{max(ratios):10.2f}{verdict}"
-        )
-    return 1 if wrong else 0
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m perf", description=(__doc__ or "").splitlines()[0])
+    add = parser.add_argument
+    add("--case", action="append", metavar="NAME", help="only this case; can be given again")
+    add("--contender", action="append", metavar="NAME", help="only ours and those whose name begins so")
+    add("--rounds", type=int, default=7, help="rounds of all contenders (default: 7)")
+    add("--seconds", type=float, default=20.0, help="for a contender in a case; then fewer rounds (default: 20)")
+    add("--count", type=int, help="operations of a run (default: each case has its own)")
+    add("--check", action="store_true", help="a short version, which fails below 80 %% of a goal")
+    add("--folder", type=Path, help="where the files are (default: where temporary files are)")
+    add("--output", type=Path, metavar="FOLDER", help="write results.json and chart.svg there")
+    add("--publish", action="store_true", help="write them into perf/, and their table into README.md")
+    return parser
 
 
 if __name__ == "__main__":
