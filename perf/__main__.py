@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 kind
                 for kind in case.others
                 if not kind.missing()
-                and (not options.contender or any(kind.name.startswith(name) for name in options.contender))
+                and (not options.contender or issubclass(kind, Ours) or kind.name.startswith(tuple(options.contender)))
                 and (not options.check or kind.name in sought)
             ]
             results["cases"].append(run(case, others, Path(folder), effort))

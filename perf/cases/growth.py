@@ -105,6 +105,7 @@ CASES = (
         100_000,
         (_GOAL,),
         least=100_000,
+        quick=20_000,
     ),
     Case(
         "growth-list",
@@ -115,5 +116,6 @@ CASES = (
         100_000,
         (_GOAL,),
         least=100_000,
+        quick=20_000,
     ),
 )
