@@ -49,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results: dict[str, Any] = {
             "machine": machine(Path(folder)),
             "versions": versions([Ours, *(kind for kind, reason in missing.items() if not reason)]),
-            "rounds": effort.rounds,
             "cases": [],
         }
         print("; ".join(f"{name}: {value}" for name, value in results["machine"].items()))
@@ -64,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 and (not options.check or kind.name in sought)
             ]
             results["cases"].append(run(case, others, Path(folder), effort))
-            print("", *case_lines(results["cases"][-1], effort.rounds), sep="\n", flush=True)
+            print("", *case_lines(results["cases"][-1]), sep="\n", flush=True)
     results["machine"]["load at the end"] = load()
     print("", *summary_lines(results["cases"]), sep="\n")
     print(f"took {time.monotonic() - began:.0f} s; load at the end: {results['machine']['load at the end']}")

@@ -64,7 +64,8 @@ class Case:
     """`measure` is called as ``measure(kind, folder, count)`` in a fresh process and an empty folder.
 
     Times are in seconds an operation, shown times `scale` as `unit`. `count` is how many operations a run has, `least`
-    how many it has at least where they take long, `quick` how many with ``--check`` (0: left out there).
+    how many it has at least where they take long, `quick` how many with ``--check`` (0: left out there). What hardly
+    differs from run to run needs few `rounds`.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Case:
     goals: tuple[Goal, ...] = ()
     least: int = 1
     quick: int = 0
+    rounds: int = 1_000
     unit: str = "us"
     scale: float = 1e6
 

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- perf:begin -->\n", "<!-- perf:end -->\n"
 _VERDICTS = {True: "met", False: "MISSED", None: "not measured"}
 
 
-def case_lines(case: Mapping[str, Any], rounds: int) -> Iterator[str]:
+def case_lines(case: Mapping[str, Any]) -> Iterator[str]:
     """Yield the table of one case: medians, and the ratio to ours round by round."""
     yield f"{case['name']}: {case['title']}; {case['unit']}; times as long as ours, round by round"
     yield f"{'':34}{'median':>12}{'min':>10}{'median':>9}{'max':>9}"
@@ -30,7 +30,7 @@ def case_lines(case: Mapping[str, Any], rounds: int) -> Iterator[str]:
         else:
             text += " " * 28
         notes = [f"{name}: {_short(value)}" for name, value in line["figures"].items()]
-        if line["count"] != full or (len(line["values"]) != rounds and not line["failed"]):
+        if line["count"] != full or (len(line["values"]) != case["rounds"] and not line["failed"]):
             notes.append(f"count {line['count']:,}, rounds {len(line['values'])}")
         yield f"{text}  {'; '.join([line['failed']] * bool(line['failed']) + notes)}".rstrip()
     for goal in case["goals"]:
@@ -53,8 +53,14 @@ def summary_lines(cases: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """Return the cases as a Markdown table: ours, the others as multiples of it, and the goals."""
-    rows = ["| case | ours | the others, as multiples of ours | goals |", "| --- | --- | --- | --- |"]
+    """Return the cases as a Markdown table: ours, the others as multiples of it, the goals; and on what it ran."""
+    machine = "; ".join(f"{name}: {value}" for name, value in results["machine"].items())
+    rows = [
+        f"Run on {machine}.",
+        "",
+        "| case | ours | the others, as multiples of ours | goals |",
+        "| --- | --- | --- | --- |",
+    ]
     for case in results["cases"]:
         ours, *others = case["contenders"]
         told = [

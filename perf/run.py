@@ -62,16 +62,16 @@ class _Line:
         least = min(full, max(1, case.least))
         first = max(1, full // 20)
         sample, took = self.attempt(case, folder, first)
-        self.count, self.rounds = full, effort.rounds
+        self.count, self.rounds = full, min(effort.rounds, case.rounds)
         if sample is None or self.failed:
             return
         each = (sample.value if sample.varying is None else sample.varying) / first
         fixed = max(0.0, took - each * first)
         for divisor in (1, 2, 5, 10, 20, 50, 100):
             self.count = max(least, full // divisor)
-            if (fixed + each * self.count) * effort.rounds <= effort.seconds:
+            if (fixed + each * self.count) * self.rounds <= effort.seconds:
                 break
-        self.rounds = max(1, min(effort.rounds, int(effort.seconds / (fixed + each * self.count))))
+        self.rounds = max(1, min(self.rounds, int(effort.seconds / (fixed + each * self.count))))
 
 
 def run(case: Case, others: Sequence[type[Contender]], folder: Path, effort: Effort) -> dict[str, Any]:
@@ -93,6 +93,7 @@ def run(case: Case, others: Sequence[type[Contender]], folder: Path, effort: Eff
         "name": case.name,
         "title": case.title,
         "unit": case.unit,
+        "rounds": min(effort.rounds, case.rounds),
         "contenders": told,
         "goals": [_judged(goal, told) for goal in case.goals if goal.of in ("", *_known(told))],
     }
