@@ -195,6 +195,8 @@ class Surprises(Vacuum):
             self._keep_damaged(data, parts.scan.bad)
         elif parts.scan is not None and not parts.scan.clean and self.fresh_page:
             self._report_dropped(data, parts)
+        elif parts.unborn and b"\0" in data[parts.snapshot_end :]:  # changes may have stood there
+            self._keep_damaged(data, parts.snapshot_end)
         state = content.read(data, parts, self.file)
         content.check(data, parts, state.state, self.declared, self.file)
         superseded = self._supersede(parts)

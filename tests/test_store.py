@@ -152,6 +152,18 @@ class TestOpening:
         assert "with the power" in caplog.text
 
 
+def test_a_journal_that_went_with_the_power_is_told_of(path, caplog):
+    PersistedState(path, count=1).close()
+    with open(path, "ab") as file:
+        file.write(b"\0" * 506 + b" " * 9000)
+    os.utime(path, (1, 1))
+    with PersistedState(path) as state:
+        assert state == {"count": 1}
+    assert "records from offset 9 on are lost" in caplog.text
+    (copy,) = glob.glob(path + ".damaged-*")
+    assert os.path.getsize(copy) == 9 + 506 + 9000
+
+
 class TestSyncs:
     def fail_folder(self, monkeypatch, number=errno.EIO):
         def fail(path):
