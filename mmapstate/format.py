@@ -358,14 +358,14 @@ def _find_line(data: bytes, beginning: bytes) -> int:
 def _read_marker(data: bytes, start: int) -> Marker:
     line_end = data.find(b"\n", start)
     end = line_end + 1 if line_end >= 0 else len(data)
-    match = _MARKER.match(data, start, end)
+    match = _MARKER.match(data, start)
     if match is None:  # the words alone, without a version
         return Marker(start, end, "?", 0, None, 0)
     version = match["version"].decode("ascii", "replace")
     if match["generation"] is None or int(match["tail"] or 0) >> 64:
         return Marker(start, end, version if version != "1" else DAMAGED, 0, None, 0)
     origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
-    bare = data[start:end].rstrip(b"\r\n").endswith(_BARE)
+    bare = data[start:end].rstrip().endswith(_BARE)
     return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16), bare)
 
 

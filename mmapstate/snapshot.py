@@ -134,7 +134,7 @@ def dump(
     block of them.
     """
     text = _dump(data, _BlockDumper if literal else _LineDumper, default_flow_style=False, indent=step)
-    return text if line_end == b"\n" else text.replace(b"\n", line_end)
+    return text.replace(b"\n", line_end)
 
 
 def line_end_of(text: bytes) -> bytes:
@@ -148,7 +148,7 @@ def flow(value: list[Plain]) -> bytes:
 
     The text is read back and compared. Raises ValueError if YAML cannot carry the value.
     """
-    text = _dump(value, _FlowDumper, default_flow_style=True).rstrip(b"\n")
+    text = _dump(value, _FlowDumper, default_flow_style=True).rstrip()
     try:
         if b"\n" not in text and b"\r" not in text and same(parse_flow(text), value):
             return text

@@ -402,6 +402,27 @@ class TestMarker:
             found = find_marker(line + advice + b"\n")
             assert (found.version, found.snapshot_crc) == (("1", 5) if b"--- " not in advice else ("1, damaged", 0))
 
+    def test_whose_line_has_no_end_is_damaged_and_so_is_one_that_says_no_more_than_its_version(self):
+        line = marker(GENERATION, Position(1, 2), 5)
+        for text, version in (
+            (line[:-1], "1, damaged"),
+            (b"--- # mmapstate journal 1", "1, damaged"),
+            (b"--- # mmapstate journal 1\n", "1, damaged"),
+            (b"--- # mmapstate journal 2", "2"),
+            (b"--- # mmapstate journal 2\n", "2"),
+            (b"--- # mmapstate journal ", "?"),
+            (b"--- # mmapstate journal \n", "?"),
+            (b"--- # mmapstate journal \n#  ", "?"),
+        ):
+            end = len(SNAPSHOT) + (text + b"\n").index(b"\n") + text.count(b"\n")
+            assert find_marker(SNAPSHOT + text) == (len(SNAPSHOT), end, version, 0, None, 0, False), text
+
+    def test_says_that_the_last_line_had_no_end_though_its_own_ends_are_others(self):
+        bare, line = marker(1, None, 0, bare=True), marker(1, None, 0)
+        for end in (b"\n", b"\r\n"):
+            assert find_marker(bare[:-1] + end).bare
+            assert not find_marker(line[:-1] + end).bare
+
     def test_that_is_damaged_is_no_version_1(self):
         good = marker(GENERATION, Position(1, 2), 5)
         for end in range(len(MARKER_START), len(good)):
@@ -462,6 +483,12 @@ class TestUnbornJournals:
         for end in range(len(written) + 1):
             assert unborn_start(SNAPSHOT + written[:end]) == (len(SNAPSHOT) if end >= 5 else -1), written[:end]
             assert unborn_start(written[:end]) == (0 if end >= 5 else -1), written[:end]
+
+    def test_its_start_is_that_of_the_last_line(self):
+        several = b"a: 1\nb:\n- 2\n"
+        assert unborn_start(several + b"#-- # mmap") == len(several)
+        assert unborn_start(several + b"#-- # mmap" + b"\x00" * 9) == len(several)
+        assert unborn_start(several + b"#-- # mmap\n") == -1
 
     def test_nuls_for_all_of_it_are_ignored(self):
         assert unborn_start(SNAPSHOT + b"\x00" * 100) == len(SNAPSHOT)

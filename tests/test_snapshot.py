@@ -367,8 +367,17 @@ class TestFlow:
         assert same(module.parse_flow(module.flow(record)), record)
 
     def test_refuses_what_yaml_cannot_carry(self, module):
-        with pytest.raises(ValueError, match="cannot carry"):
+        with pytest.raises(ValueError, match=r"^YAML cannot carry this value$"):
             module.flow([nested(MAX_DEPTH + 10)])
+
+    @pytest.mark.parametrize("text", [b'["a",\n "b"]', b'["a",\r "b"]', b'["a", "c"]', b'["a", "b"'])
+    def test_refuses_what_a_dumper_writes_in_two_lines_or_as_something_else(self, module, monkeypatch, text):
+        """A line end in a record would be the end of the record."""
+        monkeypatch.setattr(module, "_dump", lambda *_, **__: b'["a", "b"]\n')
+        assert module.flow(["a", "b"]) == b'["a", "b"]'
+        monkeypatch.setattr(module, "_dump", lambda *_, **__: text + b"\n")
+        with pytest.raises(ValueError):
+            module.flow(["a", "b"])
 
     @pytest.mark.parametrize("text", [b"[1, 2", b"", b"\xff", b"[*a]", b"[!x 1]", b"'"])
     def test_that_is_broken_is_a_state_file_error(self, module, text):
@@ -466,6 +475,14 @@ class TestOddFiles:
     def test_those_that_are_no_state_are_refused_with_line_and_column(self, module):
         for text, line, column, problem in REFUSED:
             assert refusal(module, text) == (line, column, problem + MEND), text
+            with pytest.raises(StateFileError) as caught:
+                read(module, text)
+            error = caught.value
+            assert (error.line, error.column, error.problem) == (line, column, problem)
+            data = (text if isinstance(text, bytes) else text.encode()).removeprefix(b"\xef\xbb\xbf")
+            before = b"\n".join([*data.split(b"\n")[: line - 1], b""])
+            in_line = data[len(before) :].decode("utf-8", "surrogateescape")[: column - 1]
+            assert error.offset == len(before) + len(in_line.encode("utf-8", "surrogateescape")), text
 
     def test_those_that_are_no_yaml_are_refused_in_the_words_of_the_reader(self, module):
         for text, line, column, problem in REFUSED_BY_YAML:

@@ -29,8 +29,15 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODULES = ("format", "changes", "snapshot")
-TESTS = [f"tests/test_{name}.py" for name in ("format", "changes", "snapshot", "bytes", "patch", "stream", "values")]
-LEFT_OUT = ["test_format.py::TestTime", "test_snapshot.py::test_everything_works_at_the_default_recursion_limit"]
+NAMES = ("format", "changes", "snapshot", "bytes", "findings", "patch", "repair", "stream", "values")
+TESTS = [f"tests/test_{name}.py" for name in NAMES]
+LEFT_OUT = [  # slow, and of speed, recursion and kills
+    "test_format.py::TestTime",
+    "test_patch.py::test_long_lists_take_the_time_of_sorting",
+    "test_repair.py::TestDocument::test_large_ones_take_no_more_than_seconds",
+    "test_repair.py::TestInterrupted",
+    "test_snapshot.py::test_everything_works_at_the_default_recursion_limit",
+]
 NOTICED = {"killed", "timeout", "segfault"}
 
 PROFILE = """# The same examples for each mutant, and no search for a smaller one once an example has failed.
