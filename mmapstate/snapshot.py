@@ -178,7 +178,7 @@ class _Reader:
         self.suspects = suspects
         self.max_depth = max_depth
         self.top: Any = None  # where the document begins
-        self.mark: Any = None  # where the last event ended
+        self.mark: Any = _Place(0, 0, 0)  # where the last event ended
 
     def read(self) -> Plain:
         """Return the document's data, None if it is blank."""
@@ -323,13 +323,12 @@ class _Reader:
             raise self.refusal("NaN cannot be a key", event.start_mark)
 
     def refusal(self, problem: str, mark: Any) -> StateFileError:
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        error = StateFileError(f"{self.file}{where}: {problem}; mend the file in an editor, it is left as it is")
-        error.problem = problem
-        if mark is not None:
-            error.line, error.column = mark.line + 1, mark.column + 1
-            before = self.text.decode("utf-8", "surrogateescape")[: mark.index]
-            error.offset = len(before.encode("utf-8", "surrogateescape"))
+        line, column = mark.line + 1, mark.column + 1
+        where = f"{self.file}, line {line}, column {column}"
+        error = StateFileError(f"{where}: {problem}; mend the file in an editor, it is left as it is")
+        error.problem, error.line, error.column = problem, line, column
+        before = self.text.decode("utf-8", "surrogateescape")[: mark.index]
+        error.offset = len(before.encode("utf-8", "surrogateescape"))
         return error
 
 

@@ -370,6 +370,9 @@ class TestMarker:
         assert find_marker(bytes(file.data)).start == 0
         assert judge(bytes(file.data)) == {"last_id": 2}
 
+    def test_may_stand_behind_an_empty_line(self):
+        assert find_marker(b"\n" + marker(1, None, 0)).start == 1
+
     def test_is_the_first_line_that_begins_so(self):
         inner = b'--- ["set", [], "k", "\\n--- # mmapstate journal 1 x"] #12345678\n'
         data = SNAPSHOT + marker(1, None, 0) + inner + marker(2, None, 0)
@@ -443,7 +446,10 @@ class TestMarker:
         data = bytes(File().data).replace(b"1\n---", b"1*---")
         assert find_marker(data) == (data.index(b"---"), len(data), "1, damaged", 0, None, 0, False)
         assert judge(data) == "damaged"
-        assert find_marker(b"a: '--- # mmapstate journal 1 x'\n# end\n") is None
+        words = b"a: '--- # mmapstate journal 1 x'\n"
+        assert find_marker(words + data).start == len(words) + data.index(b"---")
+        assert find_marker(bytes(File().write(PAYLOADS[0]).data).replace(b"1\n---", b"1*---", 1)) is None
+        assert find_marker(words + b"# end\n") is None
 
     def test_still_as_comment_counts_when_its_first_record_is_committed(self):
         """In a copy made while the journal was born."""

@@ -58,6 +58,7 @@ TAGGED = [
     ("!!bool true", True), ("!!bool 'no'", False), ("!!null ''", None), ("!!null null", None),
     ("!!binary aGk=", b"hi"), ("!!binary |\n  aG\n  k=\n", b"hi"), ("!!binary ''", b""),
     ("!!timestamp '2001-02-03'", date(2001, 2, 3)), ("!!map {a: 1}", {"a": 1}), ("!!seq [1]", [1]),
+    ("! {a: 1}", {"a": 1}), ("! [1]", [1]),
     ("!<tag:yaml.org,2002:int> 5", 5), ("&anchor 5", 5),
 ]  # fmt: skip
 
@@ -83,6 +84,7 @@ REFUSED = [  # with the words of this library, whole; `REFUSED_BY_YAML` has PyYA
     (b"\xff\xfea\x00:\x00", 1, 1, "not UTF-8 (byte 0: invalid start byte); save the file as UTF-8"),
     ("a: 1\nb: \xe9\x00\n", 2, 5, "the control character U+0000 cannot stand there"),
     ("a: 1\x07\n", 1, 5, "the control character U+0007 cannot stand there"),
+    ("a: 1\nb: 2\nc: \x07\n", 3, 4, "the control character U+0007 cannot stand there"),
     ("a: '\x1b'", 1, 5, "the control character U+001B cannot stand there"),
     ("a: \x7f", 1, 4, "the control character U+007F cannot stand there"),
     ("a: \x80", 1, 4, "the control character U+0080 cannot stand there"),
@@ -365,6 +367,9 @@ class TestFlow:
     def test_holds_a_state_of_a_hundred_levels_in_a_transaction(self, module):
         record = [["set", [], "k", [nested(MAX_DEPTH - 2), math.inf]], ["delete", [], "k"]]
         assert same(module.parse_flow(module.flow(record)), record)
+
+    def test_words_without_quotes_are_read_as_in_a_snapshot(self, module):
+        assert module.parse_flow(b"[yes, true, 012]") == ["yes", True, 12]
 
     def test_refuses_what_yaml_cannot_carry(self, module):
         with pytest.raises(ValueError, match=r"^YAML cannot carry this value$"):
