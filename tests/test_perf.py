@@ -230,7 +230,7 @@ def test_table_goes_between_its_comments(tmp_path, judged):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}old\n{END}after\n")
     into_readme(results_of(judged), readme)
-    assert readme.read_text() == f"before\n{BEGIN}{table({'cases': [judged]})}{END}after\n"
+    assert readme.read_text() == f"before\n{BEGIN}{table(results_of(judged))}{END}after\n"
 
 
 def _fail(ready, number):

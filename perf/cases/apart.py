@@ -23,6 +23,7 @@ from perf.contenders.sqlite import Sqlite
 __all__ = ["CASES"]
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
+_CHANGES = 100  # before a live file is looked at
 _SYNCS = ("fsync", "fdatasync", "msync", "sync_file_range", "syncfs")
 
 
@@ -65,7 +66,7 @@ def _size(kind: type[Contender], folder: Path, count: int) -> Sample:
     with clock.running():
         _filled(kind, folder / "state", count)
         opened = kind(folder / "state")
-        opened.count(1_000)
+        opened.count(_CHANGES)
         live = _taken(folder)
         opened.close()
     return Sample(_taken(folder), count, figures={"live, bytes an entry": live / count}, varying=clock.seconds)
@@ -112,7 +113,7 @@ CASES = (
     ),
     Case(
         "size",
-        "file of 100,000 entries at rest; live: after 1,000 changes",
+        "file of 100,000 entries at rest; live: after 100 changes",
         _size,
         Ours,
         _FULL,
