@@ -18,13 +18,14 @@ sys.path.append(str(ROOT))  # last: what is installed comes first
 
 from perf import __main__ as program  # noqa: E402
 from perf.case import Case, Goal, Sample  # noqa: E402
-from perf.cases import CASES  # noqa: E402
+from perf.cases import CASES, opening  # noqa: E402
 from perf.cases.growth import _Tree10 as Growing  # noqa: E402
 from perf.chart import chart  # noqa: E402
 from perf.contenders import OTHERS  # noqa: E402
 from perf.contenders.lmdb import LmdbmJson  # noqa: E402
 from perf.contenders.ours import Ours  # noqa: E402
 from perf.contenders.sqlite import Sqlite  # noqa: E402
+from perf.layout import state_of  # noqa: E402
 from perf.processes import alone, killed, together  # noqa: E402
 from perf.report import BEGIN, END, case_lines, into_readme, table  # noqa: E402
 from perf.run import Effort, run  # noqa: E402
@@ -68,6 +69,7 @@ def judged(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_case(case, tmp_path, monkeypatch):
     """Ours, and whoever is installed, end it with the total they should, and tell the figures that a goal is about."""
+    monkeypatch.setattr(opening, "_ENTRIES", state_of(1_000))
     for number, kind in enumerate([case.ours, *case.others]):
         if issubclass(kind, Growing):
             monkeypatch.setattr(kind, "entries", min(kind.entries, 1_000))
@@ -122,7 +124,10 @@ def test_total_that_goes_wrong_later_disqualifies(tmp_path):
             super().count(min(times, 10))
 
     result = run(NAMED["count"], [Overflowing], tmp_path, TINY)
-    assert result["contenders"][1]["failed"] == "DISQUALIFIED: total 10 instead of 16"
+    wrong = result["contenders"][1]
+    assert wrong["failed"] == "DISQUALIFIED: total 10 instead of 16"
+    assert len(wrong["values"]) == 1
+    assert wrong["ratios"] == []
 
 
 def test_chart_has_a_bar_for_each_that_is_right(judged):
