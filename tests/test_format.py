@@ -260,7 +260,7 @@ class TestSlack:
 
     def test_is_not_clean_with_anything_else_behind_the_number_sign(self):
         file = File().write(*PAYLOADS)
-        for end in (b"#x", b"##", b"#\n", b"#\x00", b"#\t", b"# x", b"#" + b" " * 50 + b"x"):
+        for end in (b"#x", b"#X", b"##", b"#\n", b"#\x00", b"#\t", b"# x", b"#" + b" " * 50 + b"x"):
             assert file.scan(file.data[: file.tail] + end)[3:] == (-1, False), end
 
     def test_cut_short_by_an_editor_is_accepted(self):
