@@ -298,13 +298,16 @@ class _Reader:
             raise self.refusal(f"{text[:40]!r} cannot be read ({error})", event.start_mark) from None
 
     def _check_start(self, event: Any, level: int, container: Any, key: Any) -> None:
-        if level >= self.max_depth:
-            raise self.refusal(f"more than {self.max_depth} containers inside each other", event.start_mark)
+        self._check_level(level, event)
         if container.__class__ is dict and key is _NO_KEY:
             raise self.refusal("a mapping or sequence cannot be a key", event.start_mark)
         kind = "map" if event.__class__ is yaml.MappingStartEvent else "seq"
         if event.tag not in (None, "!", f"tag:yaml.org,2002:{kind}"):
             raise self.refusal(f"the tag {event.tag} is not supported: a state holds plain data", event.start_mark)
+
+    def _check_level(self, level: int, event: Any) -> None:
+        if level >= self.max_depth:
+            raise self.refusal(f"more than {self.max_depth} containers inside each other", event.start_mark)
 
     def _check_document(self, event: Any) -> None:
         if event.__class__ is yaml.DocumentStartEvent:
@@ -346,6 +349,8 @@ def parse_leniently(text: bytes, told: list[Leniency]) -> dict[Any, Plain]:
     An alias or a merge key becomes a copy, the last of equal keys counts, a tag that is not known here is left out, a
     date that is none (or a number) is text. Raises `StateFileError` for anything else.
     """
+    if not text.endswith(b"\n"):
+        text += b"\n"
     reader = _LenientReader(text.removeprefix(b"\xef\xbb\xbf"), "", [])
     data = reader.read()
     told += reader.told
@@ -390,7 +395,7 @@ class _LenientReader(_Reader):
                     value.update({name: item for name, item in source.items() if name not in value})
                 container, key, merged, anchor = around.pop()
             elif kind is yaml.AliasEvent:
-                value, anchor = self._alias(event, anchors), None
+                value, anchor = self._alias(event, anchors, len(around)), None
             elif kind is yaml.StreamEndEvent:
                 result: Plain = root[0] if root else None
                 return result
@@ -415,26 +420,29 @@ class _LenientReader(_Reader):
     def _tell(self, event: Any, what: str, *, loses: bool = True) -> None:
         self.told.append(Leniency(event.start_mark.line + 1, what, loses))
 
-    def _alias(self, event: Any, anchors: dict[str, Any]) -> Any:
+    def _alias(self, event: Any, anchors: dict[str, Any], level: int) -> Any:
         if event.anchor not in anchors:
             raise self.refusal(f"the alias *{event.anchor} is of nothing that is whole", event.start_mark)
         self._tell(event, f"the alias *{event.anchor} is now a copy of what it stands for", loses=False)
-        return self._copy(anchors[event.anchor], event)
+        return self._copy(anchors[event.anchor], event, level)
 
-    def _copy(self, value: Any, event: Any) -> Any:
+    def _copy(self, value: Any, event: Any, level: int) -> Any:
         self.copied += 1
         if self.copied > _MOST_COPIES:
             raise self.refusal("aliases of aliases without end", event.start_mark)
+        if not isinstance(value, dict | list):
+            return value
+        self._check_level(level, event)  # what stands for itself is not too deep, its copy may be
         if isinstance(value, dict):
-            return {key: self._copy(item, event) for key, item in value.items()}
-        return [self._copy(item, event) for item in value] if isinstance(value, list) else value
+            return {key: self._copy(item, event, level + 1) for key, item in value.items()}
+        return [self._copy(item, event, level + 1) for item in value]
 
     def _sources(self, value: Any, event: Any) -> list[dict[Any, Any]]:
         sources = value if isinstance(value, list) else [value]
         if not all(isinstance(source, dict) for source in sources):
             raise self.refusal("a merge key (<<) of what is no mapping", event.start_mark)
         self._tell(event, "what the merge key (<<) stands for is now written out", loses=False)
-        return [self._copy(source, event) for source in sources]
+        return sources
 
     def _tagged(self, event: Any) -> Plain:
         if event.tag in _TAGS:
@@ -457,6 +465,8 @@ class _LenientReader(_Reader):
         super()._check_start(event, level, container, key)
 
     def _check_key(self, key: Any, container: dict[Any, Any], event: Any) -> None:
+        if isinstance(key, dict | list):  # by an alias
+            raise self.refusal("a mapping or sequence cannot be a key", event.start_mark)
         if key in container:
             self._tell(event, f"the key {key!r} stands twice in one mapping, the last of them counts")
             del container[key]

@@ -119,6 +119,7 @@ class TestDocument:
         "twice, and a line that cannot be read": (b"a: 1\na: 3\nb: [\n", {"a": 3}, "the key 'a' stands twice"),
         "tag": (b"a: !secret x\nb: !!python/tuple [1]\n", {"a": "x", "b": [1]}, "is left out"),
         "no date": (b"a: 2001-13-45\n", {"a": "2001-13-45"}, "it is text now"),
+        "a block without an end": (b"a: &x 1\nb: *x\nc: |\n  x", {"a": 1, "b": 1, "c": "x\n"}, "copy of"),
     }  # fmt: skip
 
     @pytest.mark.parametrize("name", OTHERS)
@@ -162,6 +163,15 @@ class TestDocument:
         text, told = mended(b"".join(lines))
         assert state_of(text) == {"a": [1] * 10}
         assert told == [(2, "warning")]
+
+    def test_aliases_of_aliases_that_go_too_deep_are_dropped(self):
+        lines = [b"x0: &x0 [1]\n", *(b"x%d: &x%d [*x%d]\n" % (each, each, each - 1) for each in range(1, 150))]
+        text, told = mended(b"".join(lines))
+        assert state_of(text) == {"x0": [1]}
+        assert told == [(2, "warning")]
+
+    def test_a_container_that_is_a_key_by_an_alias_is_dropped(self):
+        assert mended(b"a: &x [1]\n*x : 2\nb: 3\n") == (b"a: &x [1]\nb: 3\n", [(2, "warning")])
 
     BLANK = (b"", b"# nothing\n", b"\n", b"a: 1\n", b"a: yes\n", b"a: 1", SNAPSHOT)
 

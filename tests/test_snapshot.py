@@ -598,6 +598,110 @@ class TestNothingButOurErrorsLeavesTheReader:
                 raise
 
 
+COPY = "the alias *x is now a copy of what it stands for"
+MERGED = "what the merge key (<<) stands for is now written out"
+TWICE = "the key 'a' stands twice in one mapping, the last of them counts"
+LENIENT = [  # as others have written it, what becomes of it, and what is told
+    ("a: &x [1, {b: 2}]\nb: *x\n", {"a": [1, {"b": 2}], "b": [1, {"b": 2}]}, [(2, COPY, False)]),
+    ("a: &x b\nc: {*x : 1}\n", {"a": "b", "c": {"b": 1}}, [(2, COPY, False)]),
+    ("a: &x 1\nb: &x 2\nc: *x\n", {"a": 1, "b": 2, "c": 2}, [(3, COPY, False)]),
+    (
+        "a: &x {b: 1, c: [2]}\nd:\n  b: 3\n  <<: *x\n  e: *x\n",
+        {"a": {"b": 1, "c": [2]}, "d": {"b": 3, "e": {"b": 1, "c": [2]}, "c": [2]}},
+        [(4, COPY, False), (4, MERGED, False), (5, COPY, False)],
+    ),
+    (
+        "a: {<<: [{b: 1, c: 1},\n {b: 2, d: 2}], d: 3}\n",
+        {"a": {"d": 3, "b": 1, "c": 1}},
+        [(2, MERGED, False)],
+    ),
+    ("a: {<<: {b: 1}, <<: {c: 2}}\nd: {e: 1}\n", {"a": {"b": 1, "c": 2}, "d": {"e": 1}}, [(1, MERGED, False)] * 2),
+    ("a: {'<<': 1}\nb: ['<<']\n", {"a": {"<<": 1}, "b": ["<<"]}, []),
+    ("a: 1\nb: 2\na: 3\n", {"b": 2, "a": 3}, [(3, TWICE, True)]),
+    ("a: !x 1\n", {"a": "1"}, [(1, "the tag !x is left out, its text is kept", True)]),
+    ("a: !x [1]\n", {"a": [1]}, [(1, "the tag !x is left out, what it stands at is kept", True)]),
+    ("a: !x {b: !!seq [1]}\n", {"a": {"b": [1]}}, [(1, "the tag !x is left out, what it stands at is kept", True)]),
+    ("a: !!int '5'\n", {"a": 5}, []),
+    (
+        "a: 2001-02-30\n",
+        {"a": "2001-02-30"},
+        [(1, "'2001-02-30' cannot be read (day is out of range for month): it is text now", True)],
+    ),
+    ("", {}, []),
+    ("# x\n", {}, []),
+    ("\ufeffa: |\n  x", {"a": "x\n"}, []),
+]  # fmt: skip
+NOT_EVEN_LENIENTLY = [
+    ("a: 1\nb: *x\n", 2, 4, "the alias *x is of nothing that is whole"),
+    ("a: &x [*x]\n", 1, 8, "the alias *x is of nothing that is whole"),
+    ("a: 1\n<<: 5\n", 2, 5, "a merge key (<<) of what is no mapping"),
+    ("a: 1\n<<: [{b: 1}, 5]\n", 2, 15, "a merge key (<<) of what is no mapping"),
+    ("a: &x [1]\n*x : 2\n", 2, 1, "a mapping or sequence cannot be a key"),
+    ("a: &x {b: 1}\n*x : 2\n", 2, 1, "a mapping or sequence cannot be a key"),
+    ("a: &x .nan\n*x : 2\n", 2, 1, "NaN cannot be a key"),
+    ("- a\n", 1, 1, "the top of the document is no mapping"),
+    ("a: 1\n---\n", 2, 1, "a second document begins: a state is one YAML document"),
+    ("a: [" + "[" * 99, 1, 103, "more than 100 containers inside each other"),
+]
+
+
+@both
+class TestLenientReading:
+    """What only other programs would have written is read where nothing, or little, is lost by it."""
+
+    def read(self, module, text):
+        told = []
+        return module.parse_leniently(text.encode(), told), [tuple(each) for each in told]
+
+    def test_tells_what_it_has_made_of_it(self, module):
+        for text, data, told in LENIENT:
+            found, found_told = self.read(module, text)
+            assert same(found, data), text
+            assert list(found) == list(data), text
+            if sys.version_info < (3, 14) or "day is" not in str(told):  # a later Python says more of a day
+                assert found_told == told, text
+
+    def test_of_what_is_no_state_at_all_is_refused_with_line_and_column(self, module):
+        for text, line, column, problem in NOT_EVEN_LENIENTLY:
+            with pytest.raises(StateFileError) as caught:
+                self.read(module, text)
+            assert (caught.value.line, caught.value.column, caught.value.problem) == (line, column, problem), text
+
+    def test_is_that_of_a_state_where_there_is_nothing_to_be_lenient_about(self, module):
+        for text in LOOKS:
+            assert self.read(module, text) == (read(module, text), []), text
+        for text, expected in SCALARS:
+            found, told = self.read(module, f"key: {text}\n")
+            assert same(found, {"key": expected}), text
+            assert told == [], text
+
+    def test_copies_share_nothing(self, module):
+        found, _ = self.read(module, "a: &x [[1]]\nb: *x\nc: {<<: {d: &y [2]}, e: *y}\n")
+        assert found["a"] is not found["b"]
+        assert found["a"][0] is not found["b"][0]
+        assert found["c"]["d"] is not found["c"]["e"]
+
+    def test_a_copy_is_no_deeper_than_a_state_may_be(self, module):
+        """A chain of aliases goes one level deeper with each line."""
+        lines = ["x0: &x0 []", *(f"x{number}: &x{number} [*x{number - 1}]" for number in range(1, 120))]
+        found, _ = self.read(module, "\n".join(lines[:99]))
+        assert same(found["x98"], nested(99))
+        with pytest.raises(StateFileError) as caught:
+            self.read(module, "\n".join(lines))
+        assert (caught.value.line, caught.value.problem) == (100, "more than 100 containers inside each other")
+        assert same(read(module, module.dump(found)), found)
+
+    def test_copies_are_bounded_in_number(self, module, monkeypatch):
+        """Each line of an alias bomb doubles them."""
+        monkeypatch.setattr(module, "_MOST_COPIES", 10)
+        text = "a: &x [1, {b: 2}]\nb: *x\nc: *x\n"  # four values each
+        assert len(self.read(module, text)[1]) == 2
+        assert len(self.read(module, text + "d: &y 1\ne: *y\nf: *y\n")[1]) == 4
+        with pytest.raises(StateFileError) as caught:
+            self.read(module, text + "d: &y 1\ne: *y\nf: *y\ng: *y\n")
+        assert (caught.value.line, caught.value.problem) == (7, "aliases of aliases without end")
+
+
 @both
 class TestHowALayoutIsKept:
     def test_each_line_ends_as_is_asked_for(self, module):
