@@ -139,7 +139,7 @@ def count_until_killed(talk, path, name, region):
 def test_kills_of_one_of_several_writers_lose_nothing_of_any(path, cases):
     dice = random.Random(SEED)
     kills, numbers = 0, dict.fromkeys("abcd", 0)
-    for _ in range(scaled(150)):
+    for _ in range(scaled(150 if hasattr(os, "fork") else 40)):
         region = dice.choice((0, 40_000, beside.GROWING_REGION))
         with contextlib.ExitStack() as ended:
             writers = {
@@ -292,7 +292,7 @@ def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, t
 @pytest.mark.family("recovery")
 def test_a_kill_while_a_kill_is_cleaned_up_loses_nothing_either(path, cases):
     dice = random.Random(SEED)
-    before, rounds = None, scaled(1000)
+    before, rounds = None, scaled(1000 if hasattr(os, "fork") else 150)
     for number in range(rounds):
         if number % 7 == 0:
             for name in os.listdir(os.path.dirname(path)):
