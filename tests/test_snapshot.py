@@ -232,9 +232,10 @@ def test_what_yaml_was_reading_is_told_with_its_beginning_where_that_is_in_anoth
 
 
 def test_what_python_says_of_a_text_that_breaks_the_reader_is_told():
-    assert refusal(PURE, 'a: "\\UFFFFFFFF"\n') == (
-        1, 2, f"no YAML that can be read (chr() arg not in range(0x110000)){MEND}"
-    )  # fmt: skip
+    line, column, problem = refusal(PURE, 'a: "\\UFFFFFFFF"\n')
+    assert (line, column) == (1, 2)
+    assert problem.startswith("no YAML that can be read (")  # what follows depends on Python's version
+    assert problem.endswith(f"){MEND}")
 
 
 def test_half_of_a_surrogate_pair_is_no_text_where_libyaml_does_not_say_so():
