@@ -244,7 +244,7 @@ def comment_goes_to_the_neighbour():
     instead(patch, "patch", lambda before, state: real(before, state).replace(b"# c", b"# d", next(turns) % 2))
 
 
-@bug("dirty-tail", "tests/test_bytes.py")
+@bug("dirty-tail", "tests/test_format.py", "tests/test_bytes.py")
 def comment_counts_as_a_record():
     real = format.scan
 
@@ -255,7 +255,8 @@ def comment_counts_as_a_record():
             return found
         return found._replace(payloads=[*found.payloads, record.payload], tail=record.end, crc=record.crc)
 
-    instead(content, "scan", scan)
+    for place in (format, content):
+        instead(place, "scan", scan)
 
 
 @bug("fuzz", "tests/test_bytes.py")

@@ -34,7 +34,7 @@ OPERATIONS = {
 
 
 # Disks to look at for each power cut and size of unit, by the length of the workload; if there are more, so many drawn.
-MOST = {1: scaled(2048), 2: scaled(64), 3: scaled(10)}
+MOST = {1: scaled(2048), 2: scaled(40), 3: scaled(6)}
 
 
 class Run:

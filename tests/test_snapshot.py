@@ -449,7 +449,11 @@ class TestScalarsTypedByHand:
         """The traps are a colon between digits, and a 0 in front."""
         digits = text.lstrip("+-")
         if ":" not in text and not (digits[:1] == "0" and digits[1:2] in set("0123456789_")):
-            assert same(value_of(module, f"[{text}]"), read_by_pyyaml(f"[{text}]"))
+            found = value_of(module, f"[{text}]")
+            try:
+                assert same(found, read_by_pyyaml(f"[{text}]"))
+            except ValueError:  # as of "0b_", which it takes for a number, and then finds that it is none
+                assert found == [text]
 
 
 @both
