@@ -193,6 +193,8 @@ def check_console(folder, console):
         )
         assert done.stderr == ""
         pattern = ".*".join(map(re.escape, claim.split("...")))
+        if sys.platform == "win32":  # a line of a file that an example has written is longer there, by a CR
+            pattern = re.sub(r"offset\\ \d+", r"offset\\ \\d+", pattern)
         assert re.fullmatch(pattern, done.stdout), f"README.md: `{command}` prints\n{done.stdout}"
 
 
