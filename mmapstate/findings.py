@@ -12,7 +12,7 @@ from mmapstate import content, snapshot
 from mmapstate.errors import StateFileError
 from mmapstate.format import DAMAGED
 
-__all__ = ["ERROR", "NOTE", "WARNING", "Examined", "Finding", "examine", "finding_of"]
+__all__ = ["BY_ITSELF", "ERROR", "NOTE", "WARNING", "Examined", "Finding", "examine", "finding_of"]
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -51,7 +51,7 @@ class Examined(NamedTuple):
 
 
 _REPAIR = "run 'python -m mmapstate repair FILE'"
-_BY_ITSELF = "nothing: the next program that opens the file puts it right"
+BY_ITSELF = "nothing: the next program that opens the file puts it right"
 
 
 def examine(data: bytes, file: str) -> Examined:
@@ -64,9 +64,9 @@ def examine(data: bytes, file: str) -> Examined:
     told = _Told(data, file)
     state = _of_state(told, parts)
     if parts.foreign:
-        told.note(parts.snapshot_end, "documents of persistedstate follow the snapshot, or went over it", _BY_ITSELF)
+        told.note(parts.snapshot_end, "documents of persistedstate follow the snapshot, or went over it", BY_ITSELF)
     if parts.unborn:
-        told.note(parts.snapshot_end, "a journal was about to be begun, and was not", _BY_ITSELF)
+        told.note(parts.snapshot_end, "a journal was about to be begun, and was not", BY_ITSELF)
     if parts.marker is not None:
         _of_journal(told, parts)
     return Examined(sorted(told.findings, key=lambda found: found.offset or 0), parts, state)
@@ -139,7 +139,7 @@ def _of_journal(told: _Told, parts: content.Layout) -> None:
         told.note(
             told.line_start(data.count(b"\n", 0, marker.start) + 1 + comments[0]),
             f"{len(comments)} whole lines of the journal are still comments, and count, as the one behind them "
-            "continues their checksum: the file is a copy, made while a program wrote", _BY_ITSELF,
+            "continues their checksum: the file is a copy, made while a program wrote", BY_ITSELF,
         )  # fmt: skip
     if scan.bad >= 0:
         _of_damage(told, scan.tail, scan.bad, len(scan.payloads))
@@ -162,8 +162,8 @@ def _of_damage(told: _Told, tail: int, bad: int, good: int) -> None:
 def _of_slack(slack: bytes) -> tuple[str, str]:
     """Return what a tail is like that is harmless, and not as it should be."""
     if not slack.strip(b" #\r\n"):
-        return "the room behind the last change was cut or changed by an editor", _BY_ITSELF
+        return "the room behind the last change was cut or changed by an editor", BY_ITSELF
     if not slack.strip(b" #\r\n\0"):
-        return "zeros stand behind the last change: pages lost with the power", _BY_ITSELF
+        return "zeros stand behind the last change: pages lost with the power", BY_ITSELF
     what = "a comment stands behind the last change: what a killed writer had not finished, or text added by hand"
-    return what, _BY_ITSELF
+    return what, BY_ITSELF

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from mmapstate import beside, content, findings, platform
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.findings import ERROR, NOTE, WARNING, Finding
+from mmapstate.findings import BY_ITSELF, ERROR, NOTE, WARNING, Finding
 from mmapstate.format import DOUBTFUL, MAGIC, PAGE_SIZE, Image
 from mmapstate.lock import StoreLock, sidecar_mode, sidecar_path
 from mmapstate.mapping import ControlPage
@@ -25,7 +25,6 @@ __all__ = ["check"]
 _PATIENCE = 0.5  # seconds that are waited for the lock
 _LOOKS = 5  # of a file whose lock is not to be had; what two of them agree on is so
 _PAUSE = 0.01  # seconds between two of them
-_BY_ITSELF = "nothing: the next program that opens the file puts it right"
 
 
 def check(path: str | os.PathLike[str]) -> list[Finding]:
@@ -51,7 +50,7 @@ class _Look(NamedTuple):
     """What one look at a file has read: its bytes, what the system says of it, and the control page."""
 
     data: bytes
-    status: os.stat_result
+    image: Image
     page: bytes
     alone: bool
 
@@ -111,7 +110,7 @@ def _read(file: str, lock: StoreLock | None) -> _Look:
     descriptor = platform.open_regular(file, write=False)
     try:
         data = platform.read(descriptor, 0, platform.file_size(descriptor))
-        return _Look(data, platform.status_of(descriptor), page, lock is not None)
+        return _Look(data, platform.image_of(descriptor), page, lock is not None)
     finally:
         platform.close(descriptor)
 
@@ -152,7 +151,7 @@ def _of_page(file: str, look: _Look, parts: content.Layout | None) -> list[Findi
         what = "a program ended in the middle of a change, or has found the file changed by others"
         if not look.alone:
             what = f"a program is in the middle of a change; or {what.removeprefix('a program ')}"
-        found.append(_whole(NOTE, file, what, _BY_ITSELF))
+        found.append(_whole(NOTE, file, what, BY_ITSELF))
     if look.page[DOUBTFUL]:
         what = "syncing the file failed: the disk may not have all of it"
         found.append(_whole(WARNING, file, what, "look after the disk; the next change writes a new file"))
@@ -160,11 +159,10 @@ def _of_page(file: str, look: _Look, parts: content.Layout | None) -> list[Findi
 
 
 def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layout) -> Iterator[Finding]:
-    announced, pending, status = page.position, page.pending, look.status
-    image = Image(status.st_ino & 0xFFFF_FFFF_FFFF_FFFF, status.st_size, status.st_mtime_ns)
+    announced, pending, image = page.position, page.pending, look.image
     if pending.generation:
         what = "a program ended while it compacted the file"
-        yield _whole(NOTE, file, what, _BY_ITSELF)
+        yield _whole(NOTE, file, what, BY_ITSELF)
         if pending.tail == image.inode:
             return
     if announced.generation == 0:
@@ -176,7 +174,7 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
             what = "the last change was not announced to the other programs, as its writer was killed"
             if not look.alone:
                 what += ", or is at it"
-            yield Finding(NOTE, file, tail, line, what, _BY_ITSELF)
+            yield Finding(NOTE, file, tail, line, what, BY_ITSELF)
         elif tail < announced.tail:
             yield Finding(
                 WARNING, file, tail, line,

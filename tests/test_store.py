@@ -13,7 +13,7 @@ from independent_reader import read_file as on_disk
 from processes import Child, not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, StateError, StateFileError, beside, platform, registry, surprises, vacuum
+from mmapstate import PersistedState, StateError, StateFileError, platform, registry, surprises, vacuum
 
 
 def hold_open(talk, path):
@@ -308,14 +308,3 @@ class TestSwaps:
         state = PersistedState(path, n=0)
         state.big = ["x" * 100] * 100_000
         assert len(on_disk(path)["big"]) == 100_000
-
-
-def test_two_damaged_files_of_one_second_are_both_kept(path):
-    PersistedState(path, n=0).close()
-    first, second = beside.keep_damaged(path, b"1"), beside.keep_damaged(path, b"2")
-    kept = []
-    for copy in (first, second):
-        with open(copy, "rb") as file:
-            kept.append(file.read())
-        os.unlink(copy)
-    assert kept == [b"1", b"2"]
