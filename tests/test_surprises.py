@@ -197,6 +197,29 @@ class TestEdits:
         look(state)
         assert state.note == "b"
 
+    def test_who_moves_over_does_so_to_the_file_that_was_announced_and_to_no_edited_copy_of_it(self, path):
+        """Told by its inode at once: no look at the path is due that would find the text another one."""
+
+        def move_over(talk):
+            talk.receive()
+            state = PersistedState(path)
+            talk.send("stands")
+            talk.receive()
+            state._store.due = time.monotonic() + 1000
+            return state.note
+
+        PersistedState(path, note="a", n=0).close()
+        with Child(move_over) as child:
+            with PersistedState(path) as state:
+                state.n = 1
+                child.send("open")
+                child.receive()
+                state.vacuum()
+                state.n = 2
+                put_by_rename(path, read(path).replace(b"note: a", b"note: b"))
+                child.send("go")
+                assert child.result() == "b"
+
     def test_an_edit_in_place_of_the_same_size_just_before_the_first_change_is_noticed(self, path):
         PersistedState(path, note="a", n=0).close()
         state = PersistedState(path)
