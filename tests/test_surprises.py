@@ -209,16 +209,15 @@ class TestEdits:
             return state.note
 
         PersistedState(path, note="a", n=0).close()
-        with Child(move_over) as child:
-            with PersistedState(path) as state:
-                state.n = 1
-                child.send("open")
-                child.receive()
-                state.vacuum()
-                state.n = 2
-                put_by_rename(path, read(path).replace(b"note: a", b"note: b"))
-                child.send("go")
-                assert child.result() == "b"
+        with Child(move_over) as child, PersistedState(path) as state:
+            state.n = 1
+            child.send("open")
+            child.receive()
+            state.vacuum()
+            state.n = 2
+            put_by_rename(path, read(path).replace(b"note: a", b"note: b"))
+            child.send("go")
+            assert child.result() == "b"
 
     def test_an_edit_in_place_of_the_same_size_just_before_the_first_change_is_noticed(self, path):
         PersistedState(path, note="a", n=0).close()
