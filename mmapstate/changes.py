@@ -33,6 +33,7 @@ __all__ = [
     "decode",
     "decode_each",
     "decode_start",
+    "effective",
     "encode",
     "encode_set",
     "text_of",
@@ -52,6 +53,8 @@ SET_STARTS: dict[str, bytes] = {}
 """What stands before the value in the text of a set at the root, by key: found here, a counter's is not made anew."""
 
 _MOST_STARTS = 256
+
+_SET_START = re.compile(rb'\["set", \[[^][{}]*\], "[^"\\]*", ')  # keys such as most have, and all of ours at the root
 
 
 class _NotJson(Exception):
@@ -132,6 +135,23 @@ def decode_each(payloads: Sequence[bytes]) -> list[list[Change]]:
     if len(values) != len(payloads):
         return [decode(payload) for payload in payloads]
     return [_changes_of(value) for value in values]
+
+
+def effective(payloads: Iterable[bytes]) -> list[bytes]:
+    """Return `payloads` without the sets that the next record makes void: what it sets is the same.
+
+    Who waits while others count has thousands to read, of which the last one counts: a third of the time.
+    """
+    kept: list[bytes] = []
+    start = b""
+    for payload in payloads:
+        if start and payload.startswith(start):
+            kept[-1] = payload
+        else:
+            kept.append(payload)
+            found = _SET_START.match(payload)
+            start = found[0] if found else b""
+    return kept
 
 
 def apply(root: dict[Any, Plain], changes: Iterable[Change]) -> None:

@@ -76,7 +76,7 @@ class Committer(Surprises):
             self.guard.release()
 
     def _refresh(self) -> None:
-        if self._is_inside() or (self.pending is not None and self.is_in_transaction()):
+        if (self.pending is not None and self.is_in_transaction()) or self._is_inside():
             return  # a signal handler or finaliser inside this thread's own change: as it is
         if self.forked:
             self._wake()
@@ -165,10 +165,19 @@ class Committer(Surprises):
                 self._leave_again()
 
     def _acquire(self) -> None:
-        self.lock.acquire(self.timeout)
+        self.lock.acquire(self.timeout, self._follow_meanwhile)
         if self.pending is not None:  # an interrupt cut short the end of a transaction
             self._begin_unsure()
             self.pending = None
+
+    def _follow_meanwhile(self) -> None:
+        """Follow the process that has the lock while waiting for it: what is read by then delays nobody later."""
+        if self.page_bytes[POSITION] != self.seen and self.guard.acquire(False):
+            try:
+                with contextlib.suppress(StateError, OSError):  # who has the lock is told
+                    self._follow_quietly()
+            finally:
+                self.guard.release()
 
     def _leave_again(self) -> None:
         """Release the locks, whatever of them this thread has: an interrupt may have hit the release itself."""
@@ -257,7 +266,8 @@ class Committer(Surprises):
         if self.declared and not self._fits(node, key, value):
             return self.write(node._increment if adding else node._set, key, value)
         lock = self.lock
-        if lock.held == lock.kept and lock.descriptor >= 0 and not lock.owned():  # else a signal handler may be here
+        # Not with "power", where the sync is what takes long; nor where this thread has the lock: a signal handler may.
+        if lock.held == lock.kept and lock.descriptor >= 0 and not (self.power or lock.owned()):
             try:
                 try:
                     if lock.thread.acquire(False):
@@ -268,7 +278,7 @@ class Committer(Surprises):
                         if page[POSITION] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
                             journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
                             stores, tail = file.bytes, journal.tail
-                            if journal.start >= 0 and monotonic() < self.due and not (self.copying or self.power):
+                            if journal.start >= 0 and monotonic() < self.due and not self.copying:
                                 if not adding:
                                     result = value
                                 elif (old := node._items.get(key, 0)).__class__ is value.__class__ is int and (

@@ -134,8 +134,11 @@ class StoreLock:
         self.thread = new_thread_lock()
         self.owned: Callable[[], bool] = self.thread._is_owned  # as threading.Condition asks: is it this thread's?
 
-    def acquire(self, timeout: float | None) -> None:
-        """Take both locks within `timeout` seconds (None: wait for ever); raise `LockTimeout` otherwise."""
+    def acquire(self, timeout: float | None, meanwhile: Callable[[], object] = bool) -> None:
+        """Take both locks within `timeout` seconds (None: wait for ever); raise `LockTimeout` otherwise.
+
+        While another process has the file lock `meanwhile` is called now and then.
+        """
         thread = self.thread
         if not thread.acquire(False):
             self._acquire_thread(timeout)
@@ -146,7 +149,7 @@ class StoreLock:
         self.held = True
         if not _try_lock(self.descriptor):
             try:
-                self._wait(self.descriptor, timeout)
+                self._wait(self.descriptor, timeout, meanwhile)
             except LockTimeout:
                 self.held = False
                 raise
@@ -176,7 +179,7 @@ class StoreLock:
         """Go on with another sidecar, its lock taken while the old one is held: that was deleted or replaced."""
         try:
             if not _try_lock(descriptor):
-                self._wait(descriptor, timeout)
+                self._wait(descriptor, timeout, bool)
             inode = platform.image_of(descriptor).inode
         except BaseException:
             platform.close(descriptor)
@@ -208,7 +211,7 @@ class StoreLock:
                 "shorten what it does there, or open the state with a larger timeout"
             )
 
-    def _wait(self, descriptor: int, timeout: float | None) -> None:
+    def _wait(self, descriptor: int, timeout: float | None, meanwhile: Callable[[], object]) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         wait = _FIRST_WAIT
         while True:
@@ -221,6 +224,7 @@ class StoreLock:
                     )
                 wait = min(wait, left)
             time.sleep(wait * random.uniform(0.5, 1))
+            meanwhile()
             if _try_lock(descriptor):
                 return
             wait = min(wait * 1.5, _LONGEST_WAIT)

@@ -122,7 +122,7 @@ class Picture:
         payloads = self.journal.follow(until)
         if payloads:
             try:
-                records = changes.decode_each(payloads)
+                records = changes.decode_each(changes.effective(payloads))
                 self.applying |= 1
                 for record in records:
                     nodes.replay(self.root, record)

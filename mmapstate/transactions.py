@@ -129,8 +129,11 @@ class Transactions(Committer):
             raise ClosedError(f"{self.file}: the state was closed; open it again")
 
     def _write_inside(self, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
-        self._refuse_closed()
-        self._refuse_inside()
+        if (
+            self.closed or self.busy or self.guarded() or not self.lock.whole
+        ):  # a fifth faster than to call each of them
+            self._refuse_closed()
+            self._refuse_inside()
         self.busy = True
         try:
             return decide(*args)

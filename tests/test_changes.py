@@ -13,7 +13,7 @@ from strategies import NASTY_TEXTS, json_texts_only, nested, records
 from test_snapshot import drop_long_keys, read_by_pyyaml
 
 from mmapstate import changes
-from mmapstate.changes import apply, decode, decode_each, decode_start, encode, encode_set, text_of
+from mmapstate.changes import apply, decode, decode_each, decode_start, effective, encode, encode_set, text_of
 from mmapstate.errors import StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, MAX_KEY_TEXT, normalise, same
 
@@ -191,6 +191,60 @@ class TestTextOfASet:
             assert encode_set([], f"k{number}", number) == b'["set", [], "k%d", %d]' % (number, number)
         assert list(starts) == [f"k{number}" for number in range(256)]
         assert encode_set([], "k299", 1) == b'["set", [], "k299", 1]'
+
+
+VALUES = st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.just({"d": {}, "k": 1})
+
+
+class TestEffective:
+    @given(
+        batch=st.lists(
+            st.one_of(
+                st.tuples(st.just("set"), st.sampled_from([[], ["d"], ["d", "d"]]), st.sampled_from("kd,"), VALUES),
+                st.tuples(
+                    st.just("set"), st.just([]), st.sampled_from(["k", 1, "\n", 'a", ', "[", "]"]), st.integers()
+                ),
+                st.tuples(st.just("delete"), st.just([]), st.just("k")),
+            ),
+            max_size=20,
+        )
+    )
+    @settings(deadline=None, max_examples=scaled(500))
+    def test_what_is_left_out_changes_nothing(self, batch):
+        payloads = [encode([change]) for change in batch]
+        outcomes = []
+        for each in (payloads, effective(payloads)):
+            root = {"d": {"d": {}}, "k": 0}
+            try:
+                for payload in each:
+                    apply(root, decode(payload))
+                outcomes.append(root)
+            except (LookupError, TypeError):  # then what was left out does not fit either, and all is read anew
+                outcomes.append("does not fit")
+        assert same(*outcomes)
+
+    def test_of_a_run_of_sets_of_one_key_the_last_is_left(self):
+        payloads = [encode([("set", ["d"], "k", value)]) for value in (1, "text, with a comma", {"a": [2, 3]}, 4)]
+        other = [
+            encode([("set", ["d"], "j", 1)]),
+            encode([("delete", ["d"], "k")]),
+            encode([("set", ["d"], "k", 1)] * 2),
+        ]
+        for between in other:
+            assert effective([*payloads, between, *payloads]) == [payloads[-1], between, payloads[-1]]
+
+    @pytest.mark.parametrize(
+        "payloads",
+        [
+            [b'["set", [], "k",1]', b'["set", [], "j",1]'],  # as others may write them
+            [b'["set", [], "a, 1", 1]', b'["set", [], "a, 2", 1]'],
+            [b'["set", ["a"], "k", 1]', b'["set", ["b"], "k", 1]'],
+            [b'["set", [], 1, 1]', b'["set", [], 2, 1]'],
+            [b'["insert", ["a"], 0, 1]', b'["insert", ["a"], 0, 2]'],
+        ],
+    )
+    def test_all_others_are_left(self, payloads):
+        assert effective(payloads) == payloads
 
 
 class TestDecode:

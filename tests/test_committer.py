@@ -193,6 +193,27 @@ class TestInTheWay:
         state.n = 2
         assert on_disk(path) == {"n": 2}
 
+    def test_who_waits_for_another_process_reads_what_that_commits_meanwhile(self, path):
+        def hold(talk):
+            with PersistedState(path) as state, state._thread_lock:
+                for number in range(3):
+                    state.n = number
+                talk.send("held")
+                talk.receive()
+
+        with Child(hold) as child, PersistedState(path, n=-1) as state:
+            child.receive()
+            thread = threading.Thread(target=state.increment, args=("n",))
+            thread.start()
+            deadline = monotonic() + 30
+            while state._items["n"] != 2:  # as memory has it: nobody else asks it to read
+                assert monotonic() < deadline
+                assert thread.is_alive()
+            child.send("let go")
+            thread.join()
+            assert state.n == 3
+            child.result()
+
     def test_a_thread_that_waits_in_vain_leaves_the_nesting_of_the_other_alone(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0)
         outcome = []
