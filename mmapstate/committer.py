@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar
 from zlib import crc32
 
 from mmapstate import changes, platform
 from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
-from mmapstate.format import DOUBTFUL, LET_GO, POSITION, TAIL_WORD, UNCOMMITTED, UNSETTLED, pack_position
+from mmapstate.format import DOUBTFUL, LET_GO, POSITION, TAIL_WORD, UNCOMMITTED, UNSETTLED, WAITED_FOR, pack_position
 from mmapstate.journal import COMMITTED, Journal
-from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
+from mmapstate.lock import EXCLUSIVE, LONGEST_WAIT, UNLOCK, file_lock
 from mmapstate.mapping import EditedMeanwhile
 from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, READ, WRITE
@@ -32,6 +32,9 @@ from mmapstate.tree import Node
 from mmapstate.values import SURE_INT
 
 __all__ = ["Committer"]
+
+_PATIENCE = 0.02  # seconds of waiting for the lock after which the others are asked to pause
+_PAUSE = 2 * LONGEST_WAIT  # seconds; who waits tries the lock more than once meanwhile
 
 _T = TypeVar("_T")
 
@@ -165,13 +168,19 @@ class Committer(Surprises):
                 self._leave_again()
 
     def _acquire(self) -> None:
-        self.lock.acquire(self.timeout, self._follow_meanwhile)
+        if self.page_bytes[WAITED_FOR] and self.timeout != 0:
+            sleep(_PAUSE)  # the lock is nobody's in turn: who vacuums all the time would leave it for microseconds
+        self.lock.acquire(self.timeout, self._wait_usefully)
+        if self.page_bytes[WAITED_FOR]:
+            self.page_bytes[WAITED_FOR] = 0  # whoever waits still says so again
         if self.pending is not None:  # an interrupt cut short the end of a transaction
             self._begin_unsure()
             self.pending = None
 
-    def _follow_meanwhile(self) -> None:
+    def _wait_usefully(self, waited: float) -> None:
         """Follow the process that has the lock while waiting for it: what is read by then delays nobody later."""
+        if waited > _PATIENCE and not self.closed:
+            self.page_bytes[WAITED_FOR] = 1
         if self.page_bytes[POSITION] != self.seen and self.guard.acquire(False):
             try:
                 with contextlib.suppress(StateError, OSError):  # who has the lock is told

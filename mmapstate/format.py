@@ -57,6 +57,7 @@ offset  bytes
 9       1      let go: 1 while a vacuum waits for the other processes to unmap the file (Windows)
 10      1      doubtful: 1 after a sync of the image failed; who writes next writes a new file
 11      1      layout of the snapshot: 0 unknown, 1 what a dump of the state gives, 2 written otherwise, to be kept
+12      1      waited for: 1 while somebody waits for the lock for long; who wants it again pauses before
 16      16     position: generation and tail as announced last; readers compare these bytes
 32      16     the position the present image was made from (zeros: made from none)
 48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
@@ -99,6 +100,7 @@ __all__ = [
     "UNCOMMITTED",
     "UNKNOWN",
     "UNSETTLED",
+    "WAITED_FOR",
     "WRITTEN",
     "Image",
     "Marker",
@@ -147,6 +149,7 @@ LET_GO = 9
 DOUBTFUL = 10
 LAYOUT = 11
 UNKNOWN, DUMPED, WRITTEN = 0, 1, 2  # layouts
+WAITED_FOR = 12
 POSITION = slice(16, 32)
 TAIL_WORD = 3  # the second half of the position, counted in words of 8 bytes
 FROM = slice(32, 48)

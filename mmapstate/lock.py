@@ -25,6 +25,7 @@ from mmapstate.errors import ClosedError, LockTimeout
 
 __all__ = [
     "EXCLUSIVE",
+    "LONGEST_WAIT",
     "UNLOCK",
     "Presence",
     "StoreLock",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _FIRST_WAIT = 20e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
-_LONGEST_WAIT = 2e-3
+LONGEST_WAIT = 2e-3
 
 EXCLUSIVE: Any = _portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING
 UNLOCK: Any = _portalocker.LockFlags.UNBLOCK
@@ -134,10 +135,10 @@ class StoreLock:
         self.thread = new_thread_lock()
         self.owned: Callable[[], bool] = self.thread._is_owned  # as threading.Condition asks: is it this thread's?
 
-    def acquire(self, timeout: float | None, meanwhile: Callable[[], object] = bool) -> None:
+    def acquire(self, timeout: float | None, meanwhile: Callable[[float], object] = bool) -> None:
         """Take both locks within `timeout` seconds (None: wait for ever); raise `LockTimeout` otherwise.
 
-        While another process has the file lock `meanwhile` is called now and then.
+        While another process has the file lock `meanwhile` is called now and then, with the seconds waited so far.
         """
         thread = self.thread
         if not thread.acquire(False):
@@ -211,8 +212,9 @@ class StoreLock:
                 "shorten what it does there, or open the state with a larger timeout"
             )
 
-    def _wait(self, descriptor: int, timeout: float | None, meanwhile: Callable[[], object]) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def _wait(self, descriptor: int, timeout: float | None, meanwhile: Callable[[float], object]) -> None:
+        start = time.monotonic()
+        deadline = None if timeout is None else start + timeout
         wait = _FIRST_WAIT
         while True:
             if deadline is not None:
@@ -224,10 +226,10 @@ class StoreLock:
                     )
                 wait = min(wait, left)
             time.sleep(wait * random.uniform(0.5, 1))
-            meanwhile()
+            meanwhile(time.monotonic() - start)
             if _try_lock(descriptor):
                 return
-            wait = min(wait * 1.5, _LONGEST_WAIT)
+            wait = min(wait * 1.5, LONGEST_WAIT)
 
 
 class Presence:

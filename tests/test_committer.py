@@ -22,7 +22,7 @@ from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 import mmapstate
 from mmapstate import DetachedError, LockTimeout, PersistedState, committer, platform, registry
 from mmapstate.committer import Committer
-from mmapstate.format import UNSETTLED
+from mmapstate.format import UNSETTLED, WAITED_FOR
 from mmapstate.lock import file_lock
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
@@ -213,6 +213,35 @@ class TestInTheWay:
             thread.join()
             assert state.n == 3
             child.result()
+
+    def test_who_waits_for_long_has_the_others_pause_before_they_take_the_lock_again(self, path):
+        def hold(talk):
+            with PersistedState(path) as state:
+                with state._thread_lock:
+                    talk.send("held")
+                    deadline = monotonic() + 30
+                    while not state._store.page_bytes[WAITED_FOR]:
+                        assert monotonic() < deadline
+                talk.receive()
+                pauses = []
+                state._store.page_bytes[WAITED_FOR] = 1  # as by one who still waits
+                committer.sleep = pauses.append
+                state.vacuum()
+                talk.send((pauses, state._store.page_bytes[WAITED_FOR]))
+
+        with Child(hold) as child, PersistedState(path, n=-1) as state:
+            child.receive()
+            state.n = 5
+            child.send("not waiting any more")
+            assert child.receive() == ([committer._PAUSE], 0)
+            child.result()
+
+    def test_who_tries_once_does_not_pause(self, path, monkeypatch):
+        monkeypatch.setattr(committer, "sleep", None)
+        with mmapstate.open(path, {"n": 1}, timeout=0) as state:
+            state._store.page_bytes[WAITED_FOR] = 1
+            state.vacuum()
+            assert state._store.page_bytes[WAITED_FOR] == 0
 
     def test_a_thread_that_waits_in_vain_leaves_the_nesting_of_the_other_alone(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0)

@@ -697,7 +697,14 @@ class TestSpecification:
     def test_the_table_of_the_control_page_names_the_places_of_the_constants(self):
         rows = re.findall(r"^(\d+) +(\d+) +(\S.*)$", format.__doc__, re.MULTILINE)
         told = {int(offset): int(size) for offset, size, _ in rows}
-        places = {0: len(format.MAGIC), format.UNSETTLED: 1, format.LET_GO: 1, format.DOUBTFUL: 1, format.LAYOUT: 1}
+        places = {
+            0: len(format.MAGIC),
+            format.UNSETTLED: 1,
+            format.LET_GO: 1,
+            format.DOUBTFUL: 1,
+            format.LAYOUT: 1,
+            format.WAITED_FOR: 1,
+        }
         slices = [value for name, value in vars(format).items() if isinstance(value, slice)]
         places.update((place.start, place.stop - place.start) for place in slices)
         assert told == places
