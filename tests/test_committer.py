@@ -195,13 +195,16 @@ class TestInTheWay:
 
     def test_who_waits_for_another_process_reads_what_that_commits_meanwhile(self, path):
         def hold(talk):
-            with PersistedState(path) as state, state._thread_lock:
-                for number in range(3):
-                    state.n = number
-                talk.send("held")
+            with PersistedState(path) as state:
                 talk.receive()
+                with state._thread_lock:
+                    for number in range(3):
+                        state.n = number
+                    talk.send("held")
+                    talk.receive()
 
         with Child(hold) as child, PersistedState(path, n=-1) as state:
+            child.send("open here, too")
             child.receive()
             thread = threading.Thread(target=state.increment, args=("n",))
             thread.start()
@@ -217,6 +220,7 @@ class TestInTheWay:
     def test_who_waits_for_long_has_the_others_pause_before_they_take_the_lock_again(self, path):
         def hold(talk):
             with PersistedState(path) as state:
+                talk.receive()
                 with state._thread_lock:
                     talk.send("held")
                     deadline = monotonic() + 30
@@ -230,6 +234,7 @@ class TestInTheWay:
                 talk.send((pauses, state._store.page_bytes[WAITED_FOR]))
 
         with Child(hold) as child, PersistedState(path, n=-1) as state:
+            child.send("open here, too")
             child.receive()
             state.n = 5
             child.send("not waiting any more")
