@@ -20,7 +20,7 @@ from families import (  # noqa: F401 - hooks of pytest, and a fixture
 )
 from spawned import be_patient
 
-from mmapstate import inspection, registry
+from mmapstate import idle, inspection, registry
 
 be_patient()
 if "MMAPSTATE_SEEDED_BUG" in os.environ:
@@ -97,6 +97,7 @@ def no_descriptor_leaks():
     before = open_descriptors()
     yield
     close_all_stores()
+    assert not idle._watch.stores, "a store is still watched: on Windows a thread would look at it for ever"
     if leaked_since(before):
         gc.collect()  # not after each test: with what pytest keeps, it would be most of the time
         leaked = leaked_since(before)
