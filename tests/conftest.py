@@ -29,6 +29,7 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
 
 SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
 """What all that is random begins with. The run's header tells it; to repeat a run, set MMAPSTATE_TEST_SEED."""
+os.environ["MMAPSTATE_TEST_SEED"] = str(SEED)  # for the processes of pytest-xdist, and for pytest run by a test
 
 
 def pytest_report_header():

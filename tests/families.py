@@ -1,7 +1,8 @@
 """The families of tests that show what the library promises: choose one, count its cases, tell at the end of a run.
 
 A test belongs to a family by ``@pytest.mark.family("kill9")``, and tells by the fixture `cases` how many it has run;
-without that it is one. ``pytest --family kill9`` runs that one alone; `tools/torture.py` does it for longer.
+without that it is one. ``pytest --family kill9`` runs that one alone, ``pytest --family all -n 2`` all of them on two
+cores; `tools/torture.py` runs one for longer.
 """
 
 import collections
@@ -36,7 +37,7 @@ def pytest_configure(config):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--family", choices=FAMILIES, help="run the tests of this family alone")
+    parser.addoption("--family", choices=[*FAMILIES, "all"], help="run the tests of this family alone, or of all")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(config, items):
         family = marker.args[0] if marker else None
         assert family is None or family in FAMILIES, f"{item.nodeid}: there is no family {family}"
         item.user_properties.append(("family", family))
-        if chosen and family != chosen:
+        if chosen and (family is None if chosen == "all" else family != chosen):
             left_out.append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)

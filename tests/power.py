@@ -175,7 +175,8 @@ def torn(seen):
     """Yield the versions of a unit, and what it is when one of the stores between them has been cut in half."""
     yield from seen
     for old, new in itertools.pairwise(seen):
-        changed = [index for index, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
-        middle = (changed[0] + changed[-1] + 1) // 2
+        differing = int.from_bytes(old, "little") ^ int.from_bytes(new, "little")
+        first = ((differing & -differing).bit_length() - 1) // 8
+        middle = (first + (differing.bit_length() + 7) // 8) // 2
         yield new[:middle] + old[middle:]
         yield old[:middle] + new[middle:]
