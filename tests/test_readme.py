@@ -1,5 +1,7 @@
 """README.md is true: its examples run and give what it says, its links lead somewhere, and it names all there is.
 
+The examples and links of the pages in ``mmapstate/docs`` are looked at here, too; what else they claim in `test_docs`.
+
 An example is a ``python`` block. It runs in a process and a folder of its own, or goes on with the one before where
 ``<!-- continues -->`` stands above it. What it claims is checked:
 
@@ -32,6 +34,10 @@ import mmapstate
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "mmapstate" / "docs").glob("*.md")))
+}
 
 # What the examples import to have their claims checked. It keeps a list, so that none is left out unnoticed.
 CLAIMS = r"""
@@ -43,7 +49,7 @@ def check(line, claim, found):
     with open("claims.checked", "a", encoding="utf-8") as file:
         print(line, file=file)
     pattern = ".*".join(map(re.escape, claim.split("...")))
-    assert re.fullmatch(pattern, found, re.DOTALL), f"README.md, line {line}: claims {claim!r}, but it is {found!r}"
+    assert re.fullmatch(pattern, found, re.DOTALL), f"line {line}: claims {claim!r}, but it is {found!r}"
 
 
 def equal(line, claim, value):
@@ -81,7 +87,7 @@ class Example(NamedTuple):
 
 def blocks(text):
     """Return the fenced blocks of a Markdown text."""
-    pattern = re.compile(r"(?:<!-- (.*?) -->\s*\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
+    pattern = re.compile(r"(?:<!-- ([^\n]*?) -->\s*\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
     return [
         Block(found[2], found[1] or "", text.count("\n", 0, found.start(3)) + 1, found[3])
         for found in pattern.finditer(text)
@@ -136,7 +142,7 @@ class Checked(ast.NodeTransformer):
             check = ast.parse(f"with claims.raises({line}, {claim!r}):\n    pass").body[0]
             check.body = [node]
             return check
-        assert isinstance(node, ast.Expr), f"README.md, line {line}: a claim about something that has no value"
+        assert isinstance(node, ast.Expr), f"line {line}: a claim about something that has no value"
         check = ast.parse(f"claims.equal({line}, {claim!r}, None)").body[0]
         check.value.args[2] = node.value
         return check
@@ -198,7 +204,14 @@ def check_console(folder, console):
         assert re.fullmatch(pattern, done.stdout), f"README.md: `{command}` prints\n{done.stdout}"
 
 
-@pytest.mark.parametrize("example", examples(README), ids=lambda example: f"line {example.line}")
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(example, id=f"{page}, line {example.line}")
+        for page, text in PAGES.items()
+        for example in examples(text)
+    ],
+)
 def test_example(tmp_path, example):
     """It runs, prints what the text behind it says, and all that it claims is so."""
     assert without_random(run(tmp_path, example.source)) == without_random(example.output)
@@ -247,10 +260,11 @@ def test_set_up_commands():
     assert "-m pytest" in found[1].text
 
 
-def test_every_block_has_a_language():
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_has_a_language(page):
     """Else nobody would notice that an example is never run."""
-    assert {block.language for block in blocks(README)} <= {"python", "sh", "text", "diff", "console"}
-    assert README.count("```") == 2 * len(blocks(README))
+    assert {block.language for block in blocks(PAGES[page])} <= {"python", "sh", "text", "diff", "console"}
+    assert PAGES[page].count("```") == 2 * len(blocks(PAGES[page]))
 
 
 @pytest.mark.parametrize("name", mmapstate.__all__)
@@ -310,14 +324,21 @@ def test_every_module_is_told():
     assert set(told) == modules
 
 
-def test_links_lead_somewhere():
-    """Relative links name files of the repository, or headings of the README."""
-    headings = re.findall(r"^#+ (.*)$", README, re.M)
-    anchors = {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    targets = re.findall(r"\]\(([^)\s]+)\)", README)
-    relative = [target for target in targets if "://" not in target]
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    """Relative links name files of the repository, or headings of a page."""
+
+    def anchors(text):
+        headings = re.findall(r"^#+ (.*)$", text, re.M)
+        return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+    relative = [target for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]) if "://" not in target]
     assert relative
-    assert [target for target in relative if target not in anchors and not (ROOT / target).is_file()] == []
+    for target in relative:
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.is_file(), target
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), target
 
 
 @pytest.mark.parametrize("kind", [mmapstate.state.State, mmapstate.StateDict, mmapstate.StateList])
