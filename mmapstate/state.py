@@ -37,7 +37,14 @@ _MOST_SURE_NAMES = 256
 class State(StateDict):
     """A state file mapped to live objects: a mapping whose changes are in the file when their statement ends.
 
-    Parameters and errors are those of `mmapstate.open`. What a write raises is told at `StateDict`.
+    Parameters and errors are those of `mmapstate.open`. What a write raises is told at `StateDict`. A ``with``
+    statement closes it at the end of its block.
+
+    A subclass declares what the file holds: ``last_id: int = 0`` makes an attribute of the key, with a type and with a
+    default that is stored where the file has no such key. (A container is copied for each file. Without a default the
+    attribute is an AttributeError until it is assigned.) What does not fit is a `StateFileError` at open and after an
+    edit by hand, an `UnsupportedValueError` at a write. Keys that are not declared stay in the file, and are read and
+    written in brackets: ``state["other"]``. Names with a leading underscore are attributes that are never stored.
 
     All states of one file in a process share one picture of it; `readonly` and `durability` are each state's own (a
     change through a nested container is as durable as the strictest of them asks).
@@ -128,11 +135,20 @@ class State(StateDict):
             registry.leave(self._path_text, self)
 
     def sync(self) -> None:
-        """Make everything committed so far survive loss of power; raise OSError if the system cannot."""
+        """Make everything committed so far, by whomever, survive loss of power.
+
+        With ``durability="power"`` each change does so by itself. Raises OSError if the system cannot, `LockTimeout`,
+        `ClosedError`, `ReadOnlyError`.
+        """
         self._store.sync()
 
     def vacuum(self) -> None:
-        """Compact the file to its YAML document alone. Happens by itself; raises `StateError` where refused."""
+        """Compact the file to its YAML document alone, at once: to look at it, to edit it, to copy it.
+
+        It happens by itself now and then, and when the last process lets go of the file. Raises `StateError` inside a
+        transaction, and where the system does not let the file be replaced (a mount point; on Windows a program of
+        another kind that has it open); OSError, `LockTimeout`, `ClosedError`, `ReadOnlyError`.
+        """
         self._store.vacuum()
 
     def transaction(self) -> Transaction[Self]:

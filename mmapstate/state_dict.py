@@ -158,9 +158,9 @@ class StateDict(Node, MutableMapping[Any, Any]):
             self._tree.write(self._update, checked)
 
     def increment(self, key: Any, by: Any = 1) -> Any:
-        """Add `by` to the number at `key` and return the sum; where there is no such key, store `by`.
+        """Add `by` to the number at `key` and return the sum.
 
-        (A key that a class declares begins at its default.)
+        A key that is not there begins at 0 (one that a class declares, at its default).
 
         One atomic step: no two callers, in whatever thread or process, get the same sum for the same counter. Raises
         `UnsupportedValueError` (a TypeError) where `by`, or what is there, is no int or float.

@@ -63,7 +63,8 @@ class Live:
 def plain(value: Any) -> Plain:
     """Return `value` as plain data: a deep copy in which live containers are ``dict`` and ``list``.
 
-    Serves as ``json.dumps(..., default=mmapstate.plain)``. Raises `UnsupportedValueError` for what a state cannot hold.
+    What is no container comes back as the plain type that a state would store. Serves as
+    ``json.dumps(..., default=mmapstate.plain)``. Raises `UnsupportedValueError` for what a state cannot hold.
     """
     copy = normalise(value)
     # The same object where it is plain already: else json would ask for a date's default again and again.

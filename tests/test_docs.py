@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 import re
+import runpy
 import types
 from unittest import mock
 from zlib import crc32
@@ -13,12 +14,13 @@ import pytest
 import yaml
 from processes import Child
 from test_golden import NAMES, assert_same, golden
-from test_readme import PAGES, blocks
+from test_readme import PAGES, ROOT, blocks
 
 import mmapstate
 from mmapstate import beside, content, format, snapshot, surprises, vacuum
 
 FORMAT = PAGES["mmapstate/docs/format.md"]
+REFERENCE = PAGES["mmapstate/docs/reference.md"]
 
 
 def shown(name):
@@ -289,3 +291,62 @@ def test_page_and_docstring_agree():
     page, docstring = rules(FORMAT), rules(format.__doc__)
     assert docstring.keys() - page.keys() == set()
     assert {name: page[name] for name in docstring} == docstring
+
+
+# --- The reference --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def maker():
+    """The names of the tool that makes the page."""
+    return runpy.run_path(str(ROOT / "tools" / "make_reference.py"))
+
+
+def test_the_reference_is_what_the_docstrings_say_now(maker):
+    """Else run ``python tools/make_reference.py``. Each version of Python makes the same page."""
+    assert maker["reference"]() == REFERENCE
+
+
+@pytest.mark.parametrize("name", mmapstate.__all__)
+def test_each_public_name_has_an_entry_in_the_reference(name):
+    assert re.search(rf"^### (?:mmapstate\.)?{name}$", REFERENCE, re.M)
+
+
+@pytest.mark.parametrize("kind", [mmapstate.State, mmapstate.PersistedState, mmapstate.StateDict, mmapstate.StateList])
+def test_each_method_is_in_the_reference(kind):
+    """By an entry of its own, or by name in the line of those that are as `dict` and `list` have them."""
+    same = "".join(re.findall(r"^As a `.*?\n\n", REFERENCE, re.M | re.S))
+    own = set(re.findall(r"^#### \w+\.(\w+)$", REFERENCE, re.M))
+    assert [
+        name for name in dir(kind) if not name.startswith("_") and name not in own and f"`{name}`" not in same
+    ] == []
+
+
+def test_each_option_is_in_the_reference(maker):
+    options = maker["parameters"](maker["definition"](mmapstate.open).args)
+    names = {option.partition(":")[0] for option in options} - {"*"}
+    told = REFERENCE[REFERENCE.index("### mmapstate.open") :].partition("\n### ")[0]
+    assert names == set(re.findall(r"^- `(\w+)`: ", told, re.M))
+
+
+def test_the_reference_is_refused_where_a_docstring_is_missing(maker):
+    def bare():
+        pass
+
+    class Told:
+        """It is told."""
+
+        def method(self):
+            pass
+
+    for each in (bare, Told):
+        with pytest.raises(LookupError, match=r"(bare|Told\.method) has no docstring"):
+            list(maker["entry"](each.__name__, each))
+
+
+def test_signatures_are_shown_as_they_are_written(maker):
+    def call(a, b: int = 1, /, *others: str, c, d: "list[int] | None" = None, **rest: bool) -> "int":
+        """Call."""
+
+    expected = "call(a, b: int = 1, /, *others: str, c, d: 'list[int] | None' = None, **rest: bool) -> 'int'"
+    assert expected in maker["signature"]("call", call)
