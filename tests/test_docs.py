@@ -312,6 +312,15 @@ def test_each_public_name_has_an_entry_in_the_reference(name):
     assert re.search(rf"^### (?:mmapstate\.)?{name}$", REFERENCE, re.M)
 
 
+def test_the_tree_in_the_reference_names_each_error_and_what_else_it_is():
+    for name in mmapstate.__all__:
+        error = getattr(mmapstate, name)
+        if isinstance(error, type) and issubclass(error, Exception):
+            (line,) = re.findall(rf"^[├│└─ ]*{name} .*", REFERENCE, re.M)
+            others = [base.__name__ for base in error.__bases__ if base.__module__ == "builtins"]
+            assert all(f"(also {other})" in line for other in others if other != "Exception")
+
+
 @pytest.mark.parametrize("kind", [mmapstate.State, mmapstate.PersistedState, mmapstate.StateDict, mmapstate.StateList])
 def test_each_method_is_in_the_reference(kind):
     """By an entry of its own, or by name in the line of those that are as `dict` and `list` have them."""
