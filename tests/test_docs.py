@@ -162,6 +162,15 @@ def test_the_reader_reads_what_a_killed_writer_left_of_a_journal(reader):
         assert reader.state_in(b"a: 1\n#" + line[1:end]) == {"a": 1}
 
 
+def test_the_reader_takes_zeros_for_slack(reader):
+    """Pages that were lost with the power: the slack's `#` can be on one of them."""
+    tail = EXAMPLE.index(b"#-- [")
+    for kept in (tail, tail + 1, tail + 30):
+        data = EXAMPLE[:kept] + bytes(len(EXAMPLE) - kept)
+        assert_same(reader.state_in(data), STATE)
+        assert_same(content.read(data, content.layout(data, ""), "").state, STATE)
+
+
 def test_the_reader_refuses_damage(reader):
     """Any bit of a committed record, each marker of another version."""
     start, stop = EXAMPLE.index(b"--- ["), EXAMPLE.index(b"#-- [")
