@@ -1,5 +1,7 @@
 """Every constant and byte of the state file and of the control page. Pure: no I/O.
 
+The same, at greater length and without the page, is told in ``docs/format.md`` for readers in other languages.
+
 The state file
 ==============
 

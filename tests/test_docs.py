@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import runpy
+import sys
 import types
 from unittest import mock
 from zlib import crc32
@@ -302,13 +303,34 @@ def test_page_and_docstring_agree():
     assert {name: page[name] for name in docstring} == docstring
 
 
+# --- The notes ------------------------------------------------------------------------------------------------------
+
+NOTES = PAGES["mmapstate/docs/notes.md"]
+
+
+def test_the_notes_are_short_and_tell_of_each_tool():
+    """Files and modules that they name are there."""
+    assert len(NOTES.splitlines()) < 150
+    assert [tool.name for tool in (ROOT / "tools").glob("*.py") if f"tools/{tool.name}" not in NOTES] == []
+    named = re.findall(r"\b(?:tests|tools)/[\w/]+(?:\.py)?", NOTES)
+    assert [name for name in named if not (ROOT / name).exists() and name != "tests/test_x.py"] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([A-Z]\w+\.\w+)`", NOTES))))
+def test_the_methods_that_the_notes_name_are_there(name):
+    kind, method = name.split(".")
+    modules = (getattr(mmapstate, part.stem, None) for part in (ROOT / "mmapstate").glob("*.py"))
+    assert any(hasattr(getattr(module, kind, None), method) for module in modules)
+
+
 # --- The reference --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def maker():
     """The names of the tool that makes the page."""
-    return runpy.run_path(str(ROOT / "tools" / "make_reference.py"))
+    with mock.patch.object(sys, "path", [*sys.path]):
+        return runpy.run_path(str(ROOT / "tools" / "make_reference.py"))
 
 
 def test_the_reference_is_what_the_docstrings_say_now(maker):

@@ -173,4 +173,4 @@ def fenced(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(reference(), encoding="utf-8")
+    PAGE.write_text(reference(), encoding="utf-8", newline="\n")
