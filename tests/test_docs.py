@@ -1,5 +1,6 @@
 """The pages in ``mmapstate/docs`` are true: the format's worked example and reader, its tables, and the reference."""
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -18,7 +19,7 @@ from test_golden import NAMES, assert_same, golden
 from test_readme import PAGES, ROOT, blocks
 
 import mmapstate
-from mmapstate import beside, content, format, snapshot, surprises, vacuum
+from mmapstate import StateError, beside, content, format, snapshot, surprises, vacuum
 
 FORMAT = PAGES["mmapstate/docs/format.md"]
 REFERENCE = PAGES["mmapstate/docs/reference.md"]
@@ -225,7 +226,8 @@ def test_the_reader_follows_a_live_file(reader, path):
                     if len(state["last"]) > 20:
                         del state["last"][:10]
                 if number % 100 == 0:
-                    state.vacuum()
+                    with contextlib.suppress(StateError):  # on Windows, where the reader has the file open
+                        state.vacuum()
                 if number == 0:
                     talk.send("at work")
 
@@ -236,7 +238,12 @@ def test_the_reader_follows_a_live_file(reader, path):
             assert child.receive() == "at work"
         seen, reads = 2, 0
         while seen < 3000:
-            state = reader.read(path)
+            try:
+                state = reader.read(path)
+            except PermissionError:
+                if sys.platform != "win32":
+                    raise
+                continue  # in the moment of a vacuum, which can be longer than the reader's patience
             assert state["last"][-1] == state["count"] >= seen
             seen = state["count"]
             reads += 1
