@@ -77,15 +77,15 @@ def entry(name: str, each: Any) -> Iterator[str]:
         yield filled(f"As a `{like.__name__}` has them: {', '.join(same)}; {OPERATORS[like]}.")
     elif issubclass(each, mmapstate.State):
         yield f"It has all that a `{base.__name__}` has.\n"
+    learned: set[str] = getattr(each, "_sure_names", set())  # keys that a program of this process has used
     for method in dir(each):
-        found = inspect.getattr_static(each, method)
-        if (
-            not method.startswith("_")
-            and not hasattr(like, method)
-            and (callable(found) or isinstance(found, property))
-        ):
-            text = markdown(docstring(found, f"{name}.{method}"))
-            yield f"#### {name}.{method}\n\n{signature(method, found)}{text}"
+        if not method.startswith("_") and not hasattr(like, method) and method not in learned:
+            found = inspect.getattr_static(each, method)
+            if callable(found) or isinstance(
+                found, property
+            ):  # not the fields of a tuple, of which its docstring tells
+                text = markdown(docstring(found, f"{name}.{method}"))
+                yield f"#### {name}.{method}\n\n{signature(method, found)}{text}"
 
 
 def signature(name: str, each: Any) -> str:
