@@ -65,7 +65,7 @@ def start(folder, *arguments):
 def run(folder, *arguments):
     """Run Python in `folder`; return exit code, stdout and stderr, when no worker of it holds these any more."""
     with start(folder, *arguments) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=240)
     return process.returncode, output, errors
 
 
@@ -127,7 +127,7 @@ def test_interrupt(tmp_path, interrupts, to_all):
         while "at work" not in process.stdout.readline():
             assert process.poll() is None
         (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=30)  # ends when no worker is left that could write there
+        _, errors = process.communicate(timeout=120)  # ends when no worker is left that could write there
     assert process.returncode == 130
     assert errors == "\ninterrupted\n"
     assert temporary_files(tmp_path) == []
@@ -139,7 +139,7 @@ def test_parent_killed(tmp_path):
         while "at work" not in process.stdout.readline():
             assert process.poll() is None
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
     assert process.returncode != 0
 
 

@@ -125,7 +125,7 @@ class TestGoldenFiles:
     def test_persistedstate_makes_the_same_ones(self):
         pytest.importorskip("persistedstate")
         tool = DATA.parents[2] / "tools" / "make_predecessor_files.py"
-        done = subprocess.run([sys.executable, str(tool)], check=False, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, str(tool)], check=False, capture_output=True, text=True, timeout=240)
         assert (done.returncode, done.stderr) == (0, "")
 
     def test_persistedstate_opens_what_we_leave(self, path):
@@ -565,7 +565,7 @@ def run(program, folder, *arguments):
         env=os.environ | {"PYTHONPATH": os.path.dirname(os.path.dirname(mmapstate.__file__))},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

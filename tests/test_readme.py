@@ -176,7 +176,7 @@ def run(folder, source):
         env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -197,7 +197,7 @@ def check_console(folder, console):
             env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONIOENCODING": "utf-8"},
             capture_output=True,
             encoding="utf-8",
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.stderr == ""

@@ -42,7 +42,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 DEFAULT_FOLDER = Path("~/.cache/mmapstate-windows")
 DEFAULT_TIMEOUT = 900.0
 
-WHOLE_SUITE = ("-m", "pytest")
+WHOLE_SUITE = ("-m", "pytest", "--durations=15")
 
 CANNOT_PREPARE = 77
 TIMED_OUT = 124
