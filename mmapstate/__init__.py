@@ -8,27 +8,32 @@
     for current_id in range(STATE.last_id + 1, 100_001):
         ...
         STATE.last_id = current_id  # in the file when the statement ends
+
+Names are imported when they are first asked for: `mmapstate get` reads a value without all that writes one.
 """
 
-import logging as _logging
+import atexit as _atexit
+import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from mmapstate.errors import (
-    ClosedError,
-    DamagedStateError,
-    DetachedError,
-    LockTimeout,
-    ReadOnlyError,
-    StateError,
-    StateFileError,
-    UnsupportedValueError,
-)
-from mmapstate.findings import Finding
-from mmapstate.inspection import check
-from mmapstate.nodes import StateDict, StateList
-from mmapstate.repairs import Repair, repair
-from mmapstate.state import PersistedState, State
-from mmapstate.state import open_state as open
-from mmapstate.values import plain
+if _TYPE_CHECKING:
+    from mmapstate.errors import (
+        ClosedError,
+        DamagedStateError,
+        DetachedError,
+        LockTimeout,
+        ReadOnlyError,
+        StateError,
+        StateFileError,
+        UnsupportedValueError,
+    )
+    from mmapstate.findings import Finding
+    from mmapstate.inspection import check
+    from mmapstate.nodes import StateDict, StateList
+    from mmapstate.repairs import Repair, repair
+    from mmapstate.state import PersistedState, State
+    from mmapstate.state import open_state as open
+    from mmapstate.values import plain
 
 __version__ = "0.1.0"
 
@@ -53,4 +58,39 @@ __all__ = [
     "repair",
 ]
 
-_logging.getLogger("mmapstate").addHandler(_logging.NullHandler())
+# The module of each public name that is no error, and what it is called there if not so.
+_ORIGINS = {
+    "Finding": "findings",
+    "PersistedState": "state",
+    "Repair": "repairs",
+    "State": "state",
+    "StateDict": "nodes",
+    "StateList": "nodes",
+    "check": "inspection",
+    "open": "state",
+    "plain": "values",
+    "repair": "repairs",
+}
+
+if not _TYPE_CHECKING:  # checkers would take it for a promise that there is any such name
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        origin = import_module(f"{__name__}.{_ORIGINS.get(name, 'errors')}")
+        value = globals()[name] = getattr(origin, "open_state" if name == "open" else name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+@_atexit.register
+def _rest_all() -> None:
+    """At exit, after all that was registered since this import: put to rest what this process was the last to use."""
+    registry = _sys.modules.get("mmapstate.registry")
+    if registry is not None:
+        registry.rest_all()

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmapstate.cli import main
+from mmapstate.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

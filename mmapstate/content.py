@@ -5,7 +5,6 @@ Open, recovery and adoption all go through `read`: there is one parser.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -20,8 +19,6 @@ __all__ = ["MISFITS", "Content", "Layout", "check", "layout", "line_of", "read",
 
 MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What `changes.apply` raises for a change that does not fit the state."""
-
-_log = logging.getLogger("mmapstate")
 
 
 class Layout(NamedTuple):
@@ -170,7 +167,9 @@ def _warn_of(suspects: list[snapshot.Suspect], file: str) -> None:
     for suspect in suspects:
         if (file, *suspect) not in _warned:
             _warned.add((file, *suspect))
-            _log.warning(
+            from mmapstate.logger import log  # seldom needed, and what it imports takes a while
+
+            log.warning(
                 "%s, line %d: %s is read as text, not as a boolean; write true or false, or put it in quotes",
                 file, suspect.line, suspect.text,
             )  # fmt: skip

@@ -50,7 +50,7 @@ class Examined(NamedTuple):
         return any(found.severity == ERROR for found in self.findings)
 
 
-_REPAIR = "run 'python -m mmapstate repair FILE'"
+_REPAIR = "run 'mmapstate repair FILE'"
 BY_ITSELF = "nothing: the next program that opens the file puts it right"
 
 

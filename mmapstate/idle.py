@@ -12,7 +12,7 @@ import threading
 from typing import Protocol
 
 from mmapstate import platform
-from mmapstate.picture import log
+from mmapstate.logger import log
 
 __all__ = ["unwatch", "watch"]
 

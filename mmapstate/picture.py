@@ -7,7 +7,6 @@ else can happen to a file is told in `surprises`.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,9 +20,7 @@ from mmapstate.journal import Journal
 from mmapstate.lock import Presence, StoreLock, new_thread_lock
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
 
-__all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "WRITE", "Picture", "log"]
-
-log = logging.getLogger("mmapstate")
+__all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "WRITE", "Picture"]
 
 LOOK_INTERVAL = 0.05  # seconds between two looks at the path; what is edited meanwhile is superseded at most so long
 READ, WRITE, OPEN, CLOSE = "read", "write", "open", "close"  # what a look at the file is for

@@ -22,7 +22,6 @@ So until the third has begun the old front and journal hold all, and once it has
 from __future__ import annotations
 
 import itertools
-import logging
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -32,8 +31,6 @@ from mmapstate.errors import StateFileError, UnsupportedValueError
 from mmapstate.values import Plain, normalise, same
 
 __all__ = ["find_journal", "read"]
-
-_log = logging.getLogger("mmapstate")
 
 _BOUNDARY = re.compile(rb"\r?\n---\r?\n")
 _MARK = re.compile(rb"### LAST VALID STATE ###(\r?\n)")
@@ -209,7 +206,7 @@ class _File:
         return self._front(before)  # an empty front has nothing before its padding
 
     def _last_valid(self, text: bytes) -> dict[Any, Plain]:
-        _log.warning("%s: persistedstate was killed in its vacuum; using its last valid state", self.file)
+        _warn("%s: persistedstate was killed in its vacuum; using its last valid state", self.file)
         return self._front(text)  # it may have been killed again, with nothing changed
 
     def _front_and_journal(self, data: bytes) -> dict[Any, Plain]:
@@ -222,7 +219,7 @@ class _File:
         front = _padded_front(text)
         if front is None:
             return self._parsed(text)
-        _log.warning("%s: persistedstate was killed in its vacuum, before it changed anything", self.file)
+        _warn("%s: persistedstate was killed in its vacuum, before it changed anything", self.file)
         return self._parsed(front)
 
     def _parsed(self, text: bytes) -> dict[Any, Plain]:
@@ -237,10 +234,10 @@ class _File:
             try:
                 replay.apply(*change)
             except (LookupError, TypeError, AttributeError, OverflowError):
-                _log.warning("%s: change %d of persistedstate was refused there, and is left out", self.file, number)
+                _warn("%s: change %d of persistedstate was refused there, and is left out", self.file, number)
             if replay.in_doubt:
                 replay.in_doubt = False
-                _log.warning(
+                _warn(
                     "%s: change %d of persistedstate can belong to either of two containers of its list, as it took "
                     "note of both at one place; look whether it is right (under %s)", self.file, number, change[1],
                 )  # fmt: skip
@@ -266,7 +263,7 @@ class _File:
         except (ValueError, RecursionError) as error:
             if not last or type(error) in (ValueError, RecursionError) or not _is_torn(text):
                 raise refusal from None
-            _log.warning("%s: the last change of persistedstate is torn, and left out", self.file)
+            _warn("%s: the last change of persistedstate is torn, and left out", self.file)
             return None
         if text[end:] and (not last or text[end].isspace()):
             raise refusal
@@ -409,3 +406,9 @@ def _shift(places: list[int], start: int, by: int) -> None:
             places[index] += by
     except IndexError:
         pass
+
+
+def _warn(text: str, *arguments: Any) -> None:
+    from mmapstate.logger import log  # seldom needed, and what it imports takes a while
+
+    log.warning(text, *arguments)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
@@ -10,10 +9,10 @@ from typing import Any, Protocol
 
 from mmapstate.declared import Declared
 from mmapstate.errors import StateError
-from mmapstate.picture import log
+from mmapstate.logger import log
 from mmapstate.store import Store
 
-__all__ = ["Handle", "enter", "leave"]
+__all__ = ["Handle", "enter", "leave", "rest_all"]
 
 
 class Handle(Protocol):
@@ -97,8 +96,8 @@ def leave(path: str, handle: Handle) -> None:
                 place.store = None
 
 
-def _rest_all() -> None:
-    """At exit: the last process with a journal vacuums it. Later writes (other exit handlers) still work."""
+def rest_all() -> None:
+    """At exit (see the package): the last process with a journal vacuums it. Later writes still work."""
     for place in list(_places.values()):
         if place.store is not None:
             place.store.rest()
@@ -136,6 +135,5 @@ def _forget_all() -> None:
                 log.warning("%s: a descriptor may stay open in a forked child: %s", place.store.file, error)
 
 
-atexit.register(_rest_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_stop_all, after_in_parent=_go_on_all, after_in_child=_forget_all)

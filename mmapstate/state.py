@@ -14,8 +14,8 @@ from mmapstate.blocks import Hold, Transaction
 from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
 from mmapstate.format import POSITION
+from mmapstate.logger import log
 from mmapstate.nodes import StateDict
-from mmapstate.picture import log
 from mmapstate.store import Store
 from mmapstate.values import SURE_INT, SURE_KEY, normalise, normalise_key
 from mmapstate.view import View

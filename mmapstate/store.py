@@ -18,9 +18,10 @@ from mmapstate.declared import Declared
 from mmapstate.errors import LockTimeout, StateError
 from mmapstate.format import BEFORE, LET_GO, NO_POSITION, UNSETTLED, pack_position
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
+from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, MappedFile
 from mmapstate.pending import Pending
-from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, log
+from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN
 from mmapstate.transactions import Transactions
 
 __all__ = ["Store"]

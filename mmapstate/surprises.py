@@ -16,8 +16,9 @@ from mmapstate.errors import DamagedStateError, StateError, StateFileError
 from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position
 from mmapstate.journal import Journal
 from mmapstate.lock import open_sidecar
+from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
-from mmapstate.picture import OPEN, WRITE, log
+from mmapstate.picture import OPEN, WRITE
 from mmapstate.vacuum import NOTHING_THERE, Vacuum, new_generation
 
 __all__ = ["Surprises"]
@@ -180,7 +181,7 @@ class Surprises(Vacuum):
         error = DamagedStateError(
             f"{self.file}, line {line}, offset {offset}: the journal was changed there since programs wrote it, or "
             "text was added behind it; no crash of a program does that. Nothing was overwritten. Stop the programs, "
-            "then put back a good copy, or run 'python -m mmapstate repair', which keeps the file as it is now"
+            "then put back a good copy, or run 'mmapstate repair', which keeps the file as it is now"
         )
         error.line, error.offset, error.problem = line, offset, "the journal was changed there"
         raise error

@@ -20,8 +20,9 @@ from mmapstate.format import (
     marker,
 )
 from mmapstate.journal import Journal
+from mmapstate.logger import log
 from mmapstate.mapping import EditedMeanwhile, MappedFile
-from mmapstate.picture import Picture, log
+from mmapstate.picture import Picture
 
 __all__ = ["NOTHING_THERE", "Vacuum", "new_generation"]
 

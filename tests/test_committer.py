@@ -499,7 +499,7 @@ class TestClosing:
         state = PersistedState(path, n=0)
 
         def end(talk):
-            registry._rest_all()  # what the interpreter does at its exit
+            registry.rest_all()  # what the interpreter does at its exit
             return state._store.forked
 
         with Child.share(end) as child:

@@ -13,7 +13,8 @@ import independent_reader
 import pytest
 
 import mmapstate
-from mmapstate import cli, demo
+from mmapstate import command
+from mmapstate.command import demo
 
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 
@@ -23,7 +24,7 @@ import multiprocessing
 import os
 import sys
 
-from mmapstate import cli
+from mmapstate import command
 from mmapstate.journal import Journal
 
 appends = 0
@@ -42,7 +43,7 @@ def faulty(self, *arguments):
 Journal.append = faulty
 
 if __name__ == "__main__":
-    sys.exit(cli.main(["demo", "--seconds", "0.6"]))
+    sys.exit(command.main(["demo", "--seconds", "0.6"]))
 """
 
 
@@ -166,11 +167,11 @@ def test_reader_of_the_output_leaves(tmp_path):
 def test_wrong_call(capsys, arguments, message):
     """A wrong call gets the help and what was wrong, on stderr, and exit code 2."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
+        command.main(arguments)
     output, errors = capsys.readouterr()
     assert (ended.value.code, output) == (2, "")
-    assert errors.startswith("usage: python -m mmapstate")
-    assert "\nexample:\n  python -m mmapstate demo" in errors
+    assert errors.startswith("usage: mmapstate")
+    assert "\nexample:\n  mmapstate demo" in errors
     assert message in errors.splitlines()[-1]
 
 
@@ -178,10 +179,10 @@ def test_wrong_call(capsys, arguments, message):
 def test_help(capsys, arguments):
     """Help tells example and exit codes."""
     with pytest.raises(SystemExit) as ended:
-        cli.main(arguments)
+        command.main(arguments)
     output, _ = capsys.readouterr()
     assert ended.value.code == 0
-    assert "\nexample:\n  python -m mmapstate demo" in output
+    assert "\nexample:\n  mmapstate demo" in output
     assert "\nexit codes:" in output
 
 
@@ -189,7 +190,7 @@ def test_module_without_arguments(tmp_path):
     """``python -m mmapstate`` itself goes there."""
     code, output, errors = run(tmp_path, "-m", "mmapstate")
     assert (code, output) == (2, "")
-    assert "usage: python -m mmapstate" in errors
+    assert "usage: mmapstate" in errors
 
 
 def compare(counter, **items):

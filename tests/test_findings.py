@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from processes import Child, held_by_a_thread, not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, cli, content, findings, platform
+from mmapstate import PersistedState, command, content, findings, platform
 from mmapstate.errors import StateFileError
 from mmapstate.format import DOUBTFUL, MARKER_START, POSITION, UNSETTLED, Position, pack_position, record
 from mmapstate.lock import EXCLUSIVE, file_lock
@@ -519,7 +519,7 @@ def compact(talk, path):
 
 class TestCommand:
     def run(self, capsys, *arguments):
-        code = cli.main(arguments)
+        code = command.main(arguments)
         output, errors = capsys.readouterr()
         assert errors == ""
         return code, output
@@ -543,19 +543,19 @@ class TestCommand:
         code, output = self.run(capsys, "check", str(tmp_path / "none"))
         assert (code, "none: error: is not there" in output) == (1, True)
 
-    @pytest.mark.parametrize("command", ["check", "repair"])
-    def test_help_tells_an_example_and_all_exit_codes(self, capsys, command):
+    @pytest.mark.parametrize("name", ["check", "repair"])
+    def test_help_tells_an_example_and_all_exit_codes(self, capsys, name):
         with pytest.raises(SystemExit) as ended:
-            cli.main([command, "--help"])
+            command.main([name, "--help"])
         output, _ = capsys.readouterr()
         assert ended.value.code == 0
-        assert f"\nexample:\n  python -m mmapstate {command} example.state" in output
+        assert f"\nexample:\n  mmapstate {name} example.state" in output
         assert "\nexit codes: 0 " in output
 
     @pytest.mark.parametrize("arguments", [["check"], ["repair"], ["check", "a", "b"], ["repair", "a", "b"]])
     def test_a_wrong_call_is_2(self, capsys, arguments):
         with pytest.raises(SystemExit) as ended:
-            cli.main(arguments)
+            command.main(arguments)
         output, errors = capsys.readouterr()
         assert (ended.value.code, output) == (2, "")
         assert "exit codes" in errors

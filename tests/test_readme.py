@@ -20,6 +20,7 @@ import io
 import multiprocessing
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -189,10 +190,9 @@ def run(folder, source):
 def check_console(folder, console):
     """Run the commands of a ``console`` block in `folder`; each prints what stands below it."""
     for command, claim in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", console, re.M):
-        python, *arguments = command.split()
-        assert python == "python"
+        program, *arguments = shlex.split(command)
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [sys.executable, *{"python": (), "mmapstate": ("-m", "mmapstate")}[program], *arguments],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONIOENCODING": "utf-8"},
             capture_output=True,
@@ -226,9 +226,9 @@ def test_example(tmp_path, example):
 def test_console_claim_that_is_not_so(tmp_path):
     """The check of commands does fail."""
     (tmp_path / "a.state").write_text("a: 1\n")
-    check_console(tmp_path, "$ python -m mmapstate check a.state\na.state: all is well\n")
+    check_console(tmp_path, "$ mmapstate check a.state\na.state: all is well\n")
     with pytest.raises(AssertionError, match="all is well"):
-        check_console(tmp_path, "$ python -m mmapstate check a.state\na.state: all is ill\n")
+        check_console(tmp_path, "$ mmapstate check a.state\na.state: all is ill\n")
 
 
 def test_loop_goes_on_where_it_was(tmp_path):
@@ -315,8 +315,10 @@ def test_every_method_is_told():
 
 def test_every_module_is_told():
     """The tour of the source passes each module."""
-    told = re.findall(r"\[(\w+)\]\(mmapstate/\1\.py\)", README[README.index("## Reading the source") :])
-    modules = {path.stem for path in (ROOT / "mmapstate").glob("*.py")} - {"__init__", "__main__"}
+    told = re.findall(r"\[([\w/]+)\]\(mmapstate/\1\.py\)", README[README.index("## Reading the source") :])
+    folder = ROOT / "mmapstate"
+    modules = {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.py")}
+    modules -= {"__init__", "__main__", "command/__init__"}
     assert set(told) == modules
 
 

@@ -25,7 +25,7 @@ from mmapstate import (
     StateError,
     StateFileError,
     beside,
-    cli,
+    command,
     content,
     platform,
     repairs,
@@ -625,27 +625,27 @@ class TestInterrupted:
 class TestCommand:
     def test_nothing_to_repair_is_0(self, path, capsys):
         put(path, b"a: 1\n")
-        assert cli.main(["repair", path]) == 0
+        assert command.main(["repair", path]) == 0
         assert capsys.readouterr().out == f"{path}: there is nothing to repair\n"
 
     def test_a_repair_without_a_loss_is_0(self, path, capsys):
         put(path, b"a: 1\n---\nb: 2\n")
-        assert cli.main(["repair", path]) == 0
+        assert command.main(["repair", path]) == 0
         output = capsys.readouterr().out.splitlines()
         assert "note: a second document begins" in output[0]
         assert output[1] == f"{path}: repaired; as it was before it is in {copies(path)[0]}"
 
     def test_a_repair_with_a_loss_is_3(self, path, capsys):
         put(path, b"a: 1\nb: [\n")
-        assert cli.main(["repair", path]) == 3
+        assert command.main(["repair", path]) == 3
         assert "line 2, offset 5: warning: this line cannot be read" in capsys.readouterr().out
 
     @pytest.mark.parametrize("data", [b"- 1\n", None], ids=["no state", "not there"])
     def test_one_that_cannot_be_is_1(self, broken_path, capsys, data):
         if data is not None:
             put(broken_path, data)
-        assert cli.main(["repair", broken_path]) == 1
+        assert command.main(["repair", broken_path]) == 1
         output, errors = capsys.readouterr()
         assert output.strip() == ""
-        assert errors.startswith("python -m mmapstate: ")
+        assert errors.startswith("mmapstate: ")
         assert "example.state" in errors

@@ -29,7 +29,7 @@ from typing import Any
 from mmapstate.errors import StateError
 from mmapstate.state import PersistedState, open_state
 
-__all__ = ["run"]
+__all__ = ["demo", "run"]
 
 WORKERS = ("ada", "bob", "cleo", "dan")
 KILLED = "bob"
@@ -47,6 +47,11 @@ while STATE.running:                         # until this process says otherwise
 
 # What a worker sends, behind which comes a message or nothing.
 _READY, _COUNTED, _APPENDED, _FAILED = b"r", b"c", b"a", b"f"
+
+
+def demo(options: Any) -> int:
+    """The subcommand."""
+    return run(options.seconds, options.file, options.keep)
 
 
 def run(seconds: float, path: str | None = None, keep: bool = False) -> int:

@@ -1,0 +1,72 @@
+"""The command: ``mmapstate``, and ``python -m mmapstate``. What it does is told by ``--help``.
+
+Here is what all subcommands share: streams, errors, exit codes (see `outcome`). Each subcommand is a function of a
+module beside this one, which is imported when the subcommand runs: a shell that asks for one value should not wait for
+the rest. It takes the parsed arguments, prints to stdout, and returns the exit code.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from mmapstate.command.outcome import FAILED, INTERRUPTED, Failure
+from mmapstate.errors import StateError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with `arguments` (default: those of the process); return its exit code.
+
+    Raises SystemExit where it was called wrongly, or asked for help.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, or a code page of Windows, would have
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (Failure, StateError, OSError) as error:
+        if _is_read():  # else nobody waits for the rest, as in `... | head`
+            print(f"mmapstate: {_told(error)}", file=sys.stderr)
+        return error.code if isinstance(error, Failure) else FAILED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from mmapstate.command import parser
+
+    try:
+        options = parser.parse(arguments)
+        module, _, name = options.run.partition(":")
+        function: Callable[[Any], int] = getattr(import_module(f"{__name__}.{module}"), name)
+        return function(options)
+    finally:  # after --help, too
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _is_read() -> bool:
+    """Return whether somebody still reads stdout, or there is nothing left to read; if not, the rest goes nowhere.
+
+    Else Python would complain at exit that it cannot write it.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # a broken pipe, on Windows an invalid argument
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

@@ -1,0 +1,57 @@
+"""A value as text: YAML as in the file, JSON for other programs, a scalar alone for a shell."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from datetime import date
+from typing import Any
+
+from mmapstate import snapshot
+from mmapstate.command.outcome import Failure
+
+__all__ = ["as_json", "as_scalar", "as_yaml"]
+
+
+def as_yaml(value: Any) -> str:
+    """Return plain data as YAML, with its line end."""
+    if isinstance(value, dict | list):
+        return snapshot.dump(value).decode()
+    return snapshot.dump([value]).decode().removeprefix("- ")  # a scalar is dumped in no other way
+
+
+def as_scalar(value: Any) -> str:
+    """Return a scalar as text without quotes or line end: dates as in ISO 8601, bytes in base64."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, date):
+        return value.isoformat()
+    return as_yaml(value).removesuffix("\n")
+
+
+def as_json(value: Any, *, indent: int | None = 2) -> str:
+    """Return plain data as JSON; with `indent` over several lines. What JSON lacks is text, NaN and infinity are null.
+
+    Raises `Failure` where two keys of a mapping would be the same.
+    """
+    return json.dumps(_for_json(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        found = {_key(key): _for_json(item) for key, item in value.items()}
+        if len(found) != len(value):
+            raise Failure("two keys of a mapping are the same in JSON, a number and its text: look at it as YAML")
+        return found
+    if isinstance(value, list):
+        return [_for_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return as_scalar(value) if isinstance(value, date | bytes) else value
+
+
+def _key(key: Any) -> str:
+    return as_scalar(key)
