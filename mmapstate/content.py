@@ -6,14 +6,16 @@ Open, recovery and adoption all go through `read`: there is one parser.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 from mmapstate import changes, predecessor, snapshot
-from mmapstate.declared import Declared
 from mmapstate.errors import StateFileError, place
 from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
 from mmapstate.values import Plain, same
+
+if TYPE_CHECKING:
+    from mmapstate.declared import Declared  # who has no class of states need not wait for it
 
 __all__ = ["MISFITS", "Content", "Layout", "check", "layout", "line_of", "read", "record_start"]
 

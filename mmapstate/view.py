@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
-from mmapstate import changes, content, nodes, platform
+from mmapstate import changes, content, nodes, platform, reading
 from mmapstate.declared import Declared
-from mmapstate.errors import ClosedError, DamagedStateError, ReadOnlyError, StateError, StateFileError
+from mmapstate.errors import ClosedError, ReadOnlyError, StateError, StateFileError
 from mmapstate.format import Image, scan
 from mmapstate.mapping import MappedFile
 
@@ -26,8 +26,6 @@ __all__ = ["View"]
 _T = TypeVar("_T")
 
 LOOK_INTERVAL = 0.05  # seconds between two looks at the path
-_TRIES = 40  # of a file that changes under the read; 10 ms apart
-
 
 _views: weakref.WeakSet[View] = weakref.WeakSet()
 
@@ -209,7 +207,7 @@ class View:
 
     def _load(self) -> None:
         """Read the whole file. What is caught half-way through an edit is read again, until it stands still."""
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(reading.TRIES)):
             file = MappedFile.open(self.path, write=False)
             try:
                 data = file.read(0)
@@ -218,18 +216,12 @@ class View:
                 file.close()
                 if left == 0 or platform.path_image(self.path) == file.image:
                     raise
-                time.sleep(0.01)
+                time.sleep(reading.PAUSE)
             else:
                 return
 
     def _accept(self, file: MappedFile, data: bytes) -> None:
-        parts = content.layout(data, self.file)
-        if parts.scan is not None and parts.scan.bad >= 0:
-            raise DamagedStateError(
-                f"{self.file}, offset {parts.scan.bad}: the journal was changed there since programs wrote it, or text "
-                "was added behind it; open it once without readonly=True to have it repaired or explained"
-            )
-        state = content.read(data, parts, self.file).state
+        parts, state = reading.parsed(data, self.file)
         content.check(data, parts, state, (self.declared,), self.file)
         for key, value in self.defaults.items():
             state.setdefault(key, value)

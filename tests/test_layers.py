@@ -49,6 +49,7 @@ LAYERS = (
     "idle",
     "store",
     "registry",
+    "reading",
     "view",
     "blocks",
     "waiting",

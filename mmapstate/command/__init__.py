@@ -7,6 +7,7 @@ the rest. It takes the parsed arguments, prints to stdout, and returns the exit 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return INTERRUPTED
     except (Failure, StateError, OSError) as error:
-        if _is_read():  # else nobody waits for the rest, as in `... | head`
+        if not _is_unread(error):
             print(f"mmapstate: {_told(error)}", file=sys.stderr)
         return error.code if isinstance(error, Failure) else FAILED
 
@@ -58,15 +59,16 @@ def _told(error: Exception) -> str:
     return str(error)
 
 
-def _is_read() -> bool:
-    """Return whether somebody still reads stdout, or there is nothing left to read; if not, the rest goes nowhere.
+def _is_unread(error: Exception) -> bool:
+    """Return whether it is that nobody reads stdout any more, as in `... | head`. What is still to come goes nowhere.
 
     Else Python would complain at exit that it cannot write it.
     """
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:  # a broken pipe, on Windows an invalid argument
+    from mmapstate.platform import WINDOWS
+
+    closed = isinstance(error, BrokenPipeError)
+    if WINDOWS:  # an invalid argument there
+        closed |= isinstance(error, OSError) and error.errno == errno.EINVAL and error.filename is None
+    if closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+    return closed

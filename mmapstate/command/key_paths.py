@@ -3,7 +3,7 @@ r"""PATH, the text that leads to a value: to keys and back.
 Segments are split at dots. A segment in double quotes is taken as it is, dots and digits included; in it ``\"`` and
 ``\\`` stand for ``"`` and ``\``, ``\n``, ``\t`` and ``\uXXXX`` for what they stand for in JSON. In a list, a segment is
 an index, negative ones counting from the end. In a mapping, it is the text key of that name; where there is none, the
-key that YAML writes so, a number, a date, ``true`` or ``null``. So where a mapping has 80 and "80" as keys, a path
+key that `get` would print so, a number, a date, ``true`` or ``null``. So where a mapping has 80 and "80" as keys, a path
 leads to the latter.
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
 from typing import Any, NamedTuple
 
 from mmapstate.command.outcome import MISUSED, Failure
@@ -40,8 +39,8 @@ def parse(text: str) -> tuple[Segment, ...]:
     while True:
         found = _SEGMENT.match(text, at)
         if found is None:
-            what = "a quote is not closed" if text[at : at + 1] == '"' else "there is no key"
-            raise _misuse(text, at, f'{what}; write "" for a key that is the empty text')
+            quote = text[at : at + 1] == '"'
+            raise _misuse(text, at, "the quote is not closed" if quote else 'there is no key (the empty text is "")')
         quoted = found[1] is not None
         segments.append(Segment(_unescaped(text, found) if quoted else found[2], quoted))
         at = found.end()
@@ -88,7 +87,7 @@ def key_in(data: Any, segment: Segment, keys: Sequence[Any]) -> Any:
     if isinstance(data, Mapping):
         if text in data:
             return text
-        return next((key for key in data if not isinstance(key, str) and written([key]) == text), text)
+        return next((key for key in data if not isinstance(key, str) and _text_of(key) == text), text)
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         count = len(data)
         if segment.quoted or not _INDEX.match(text):
@@ -107,15 +106,15 @@ def missing(data: Mapping[Any, Any], segment: Segment, keys: Sequence[Any]) -> F
     """Return the error that there is no such key in the mapping `data`, which stands at `keys`; it names others."""
     import difflib
 
-    names = [written([key]) for key in data]
-    near = difflib.get_close_matches(written([segment.text]), names)
+    names = [_written(key) for key in data]
+    near = difflib.get_close_matches(_written(segment.text), names)
     if near:
         hint = f"did you mean {' or '.join(near)}?"
     elif names:
         hint = f"it has {', '.join(names[:_MOST_NAMES])}{' ...' if len(names) > _MOST_NAMES else ''}"
     else:
         hint = "it is empty"
-    return Failure(f"{_place(keys)} has no key {written([segment.text])}: {hint}")
+    return Failure(f"{_place(keys)} has no key {_written(segment.text)}: {hint}")
 
 
 def _place(keys: Sequence[Any]) -> str:
@@ -128,23 +127,23 @@ def written(keys: Iterable[Any]) -> str:
 
 
 def _written(key: Any) -> str:
-    if isinstance(key, str):
-        if key.isprintable() and key and key[0] != '"' and "." not in key and not _INDEX.match(key):
-            return key
-        return '"' + "".join(map(_escaped, key)) + '"'
-    if key is None or isinstance(key, bool):
-        return {None: "null", True: "true", False: "false"}[key]
-    if isinstance(key, int):
-        return str(key)
-    if isinstance(key, date):
-        return key.isoformat(" ") if hasattr(key, "hour") else key.isoformat()  # type: ignore[call-arg]
-    from mmapstate import snapshot
-
-    text = snapshot.flow([key])[1:-1].decode()  # a float; bytes with their tag
-    return text if isinstance(key, float) and "." not in text else f'"{"".join(map(_escaped, text))}"'
+    text = _text_of(key)
+    plain = text and text.isprintable() and text[0] != '"' and "." not in text
+    if plain and not (isinstance(key, str) and _INDEX.match(text)):
+        return text
+    return '"' + "".join(map(_escaped, text)) + '"'
 
 
 def _escaped(character: str) -> str:
     if character in '"\\':
         return "\\" + character
     return character if character.isprintable() or character > "\uffff" else f"\\u{ord(character):04x}"
+
+
+def _text_of(key: Any) -> str:
+    """Return how YAML writes a key."""
+    if isinstance(key, str):
+        return key
+    from mmapstate.command import output
+
+    return output.as_scalar(key)

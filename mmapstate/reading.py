@@ -1,0 +1,48 @@
+"""A state file read once, as plain data: no lock, no sidecar, nothing that is created, written or kept open."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mmapstate import content, platform
+from mmapstate.errors import DamagedStateError, StateFileError
+from mmapstate.values import Plain
+
+__all__ = ["PAUSE", "TRIES", "parsed", "read"]
+
+TRIES = 40  # of a file that changes under the read
+PAUSE = 0.01  # seconds between two
+
+
+def read(path: str) -> dict[Any, Plain]:
+    """Return the state in the file at `path`. What is caught half-way through an edit is read again until it stands.
+
+    Raises OSError, `StateFileError`, `DamagedStateError`.
+    """
+    for left in reversed(range(TRIES)):
+        descriptor = platform.open_regular(path, write=False)
+        try:
+            image = platform.image_of(descriptor)
+            data = platform.read(descriptor, 0, platform.file_size(descriptor))
+        finally:
+            platform.close(descriptor)
+        try:
+            if data or left == 0 or time.time_ns() - image.mtime > TRIES * PAUSE * 1e9:  # else an editor may be at work
+                return parsed(data, path)[1]
+        except StateFileError:
+            if left == 0 or platform.path_image(path) == image:
+                raise
+        time.sleep(PAUSE)
+    raise AssertionError("not reached")
+
+
+def parsed(data: bytes, file: str) -> tuple[content.Layout, dict[Any, Plain]]:
+    """Return the parts of a file with the bytes `data`, and the state it holds; for who cannot mend it."""
+    parts = content.layout(data, file)
+    if parts.scan is not None and parts.scan.bad >= 0:
+        raise DamagedStateError(
+            f"{file}, offset {parts.scan.bad}: the journal was changed there since programs wrote it, or text "
+            "was added behind it; open it once without readonly=True to have it repaired or explained"
+        )
+    return parts, content.read(data, parts, file).state
