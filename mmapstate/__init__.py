@@ -30,6 +30,7 @@ if _TYPE_CHECKING:
     from mmapstate.findings import Finding
     from mmapstate.inspection import check
     from mmapstate.nodes import StateDict, StateList
+    from mmapstate.overview import Info, Process, info
     from mmapstate.repairs import Repair, repair
     from mmapstate.state import PersistedState, State
     from mmapstate.state import open_state as open
@@ -42,8 +43,10 @@ __all__ = [
     "DamagedStateError",
     "DetachedError",
     "Finding",
+    "Info",
     "LockTimeout",
     "PersistedState",
+    "Process",
     "ReadOnlyError",
     "Repair",
     "State",
@@ -53,6 +56,7 @@ __all__ = [
     "StateList",
     "UnsupportedValueError",
     "check",
+    "info",
     "open",
     "plain",
     "repair",
@@ -61,12 +65,15 @@ __all__ = [
 # The module of each public name that is no error, and what it is called there if not so.
 _ORIGINS = {
     "Finding": "findings",
+    "Info": "overview",
     "PersistedState": "state",
+    "Process": "overview",
     "Repair": "repairs",
     "State": "state",
     "StateDict": "nodes",
     "StateList": "nodes",
     "check": "inspection",
+    "info": "overview",
     "open": "state",
     "plain": "values",
     "repair": "repairs",

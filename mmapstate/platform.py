@@ -22,14 +22,18 @@ from mmapstate.errors import StateError
 from mmapstate.format import Image
 
 __all__ = [
+    "COPY_ON_WRITE",
     "END",
     "REPLACE_NEEDS_UNMAPPED",
     "WINDOWS",
     "boot_id",
     "close",
+    "command_line",
     "create",
     "duplicate",
     "file_size",
+    "filesystem",
+    "flocks",
     "foreign_filesystem",
     "image_of",
     "is_folder",
@@ -79,7 +83,7 @@ _LONGEST_PAUSE = 0.02
 
 _LONGEST_PLAIN_PATH = 200  # characters; what is written beside the file has a longer name, and 260 is the limit
 
-_COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
+COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
 _NO_COPIES = 0x0080_0000  # FS_NOCOW_FL
 
 # Other machines may have these mounted too, or a host has it beside its guests; and so may what a FUSE program shows.
@@ -357,12 +361,52 @@ def boot_id() -> bytes:
         return bytes(16)
 
 
+def flocks(file: os.stat_result) -> list[tuple[int, bool]] | None:
+    """Return who has a flock on a file, as Linux tells it: process, and whether exclusively; elsewhere None.
+
+    A process of another container has the number 0. With some filesystems (btrfs, overlays) the device is not the one
+    that `stat` tells: there the inode must do, and a look at what the process has open.
+    """
+    try:
+        with open("/proc/locks", encoding="ascii") as listed:
+            lines = [line.split() for line in listed]
+    except OSError:
+        return None
+    device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
+    found = []
+    for fields in lines:
+        if "->" in fields or fields[1] != "FLOCK":  # "->": waits for it
+            continue
+        where, _, inode = fields[5].rpartition(":")
+        pid = int(fields[4])
+        if int(inode) == file.st_ino and (where == device or _has_open(pid, file)):
+            found.append((max(pid, 0), fields[3] == "WRITE"))
+    return found
+
+
+def _has_open(pid: int, file: os.stat_result) -> bool:
+    folder = f"/proc/{pid}/fd"
+    try:
+        return any(os.path.samestat(os.stat(f"{folder}/{name}"), file) for name in os.listdir(folder))
+    except OSError:  # it is gone, or another user's
+        return False
+
+
+def command_line(pid: int) -> str:
+    """Return the command line of a process; "" where nobody tells."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            return " ".join(file.read().split("\0")).strip()
+    except OSError:
+        return ""
+
+
 def writes_copies(path: str, descriptor: int) -> bool:
     """Return whether the open file's filesystem writes to new places only: a store into a map can find no room there.
 
     `path` tells which filesystem, the descriptor whether that is known already.
     """
-    return _kind_of_filesystem(path, os.fstat(descriptor).st_dev) in _COPY_ON_WRITE
+    return _kind_of_filesystem(path, os.fstat(descriptor).st_dev) in COPY_ON_WRITE
 
 
 def foreign_filesystem(path: str) -> tuple[int, str]:
@@ -395,6 +439,11 @@ def write_in_place(path: str, descriptor: int) -> None:
         with contextlib.suppress(OSError):  # bcachefs has no such flag, nor have old kernels
             (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, get, bytes(size)))
             fcntl.ioctl(descriptor, put, struct.pack("l", flags | _NO_COPIES))
+
+
+def filesystem(path: str) -> str:
+    """Return what Linux calls the kind of filesystem at `path`, a folder or file; "" where nobody tells."""
+    return "" if WINDOWS else _kind_of_filesystem(path, os.stat(path).st_dev)
 
 
 _kinds: dict[int, str] = {}  # of filesystems, by device

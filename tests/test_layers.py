@@ -55,6 +55,7 @@ LAYERS = (
     "waiting",
     "state",
     "inspection",
+    "overview",
     "repairs",
     "__init__",
     "command.outcome",

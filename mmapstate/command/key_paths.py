@@ -3,8 +3,8 @@ r"""PATH, the text that leads to a value: to keys and back.
 Segments are split at dots. A segment in double quotes is taken as it is, dots and digits included; in it ``\"`` and
 ``\\`` stand for ``"`` and ``\``, ``\n``, ``\t`` and ``\uXXXX`` for what they stand for in JSON. In a list, a segment is
 an index, negative ones counting from the end. In a mapping, it is the text key of that name; where there is none, the
-key that `get` would print so, a number, a date, ``true`` or ``null``. So where a mapping has 80 and "80" as keys, a path
-leads to the latter.
+key that `get` would print so, a number, a date, ``true`` or ``null``. So where a mapping has 80 and "80"
+as keys, a path leads to the latter.
 """
 
 from __future__ import annotations

@@ -1,19 +1,63 @@
-"""The subcommands that tell how a file is, and those that put it right: check, repair."""
+"""The subcommands that tell how a file is, and those that put it right: info, check, repair, vacuum."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mmapstate import inspection, repairs
 from mmapstate.command.outcome import FAILED, LOST, WELL
-from mmapstate.findings import NOTE
+from mmapstate.overview import Info, Process
 
-__all__ = ["check", "repair"]
+__all__ = ["check", "info", "repair", "vacuum"]
+
+
+def info(options: Any) -> int:
+    """Print sizes, and who uses the file."""
+    from mmapstate.overview import info as look
+
+    found = look(options.file)
+    if options.json:
+        from mmapstate.command.output import as_json
+
+        print(as_json(_for_json(found)))
+        return WELL
+    print(found.file)
+    parts = f"snapshot {found.snapshot:,}, journal {found.journal:,}, slack {found.slack:,}"
+    print(f"size        {found.size:,} bytes: {parts}")
+    if found.generation is None:
+        print("journal     none: the file is at rest")
+    else:
+        print(f"journal     {found.records:,} records since the last vacuum; generation {found.generation}")
+    if found.users is None:
+        print("used by     this system does not tell")
+        return WELL
+    print(f"lock        {f'held by {_named(found.holder)}' if found.holder else 'free'}")
+    for number, user in enumerate(found.users):
+        print(f"{'' if number else 'used by':10}  {_named(user)}")
+    if not found.users:
+        print("used by     nobody, or by programs that only read")
+    return WELL
+
+
+def _named(process: Process) -> str:
+    if not process.pid:
+        return "a process that cannot be seen from here"
+    return f"{process.pid}  {process.command}".rstrip()
+
+
+def _for_json(found: Info) -> dict[str, Any]:
+    told = found._asdict()
+    told["at_rest"] = found.at_rest
+    told["holder"] = found.holder and found.holder._asdict()
+    told["users"] = None if found.users is None else [user._asdict() for user in found.users]
+    return told
 
 
 def check(options: Any) -> int:
     """Print what is odd about a file."""
-    found = inspection.check(options.file)
+    from mmapstate.findings import NOTE
+    from mmapstate.inspection import check as look
+
+    found = look(options.file)
     for finding in found:
         print(finding)
     if not found:
@@ -23,7 +67,9 @@ def check(options: Any) -> int:
 
 def repair(options: Any) -> int:
     """Make a broken file one that can be opened."""
-    done = repairs.repair(options.file)
+    from mmapstate.repairs import repair as mend
+
+    done = mend(options.file)
     for finding in done.findings:
         print(finding)
     if done.copy is None:
@@ -31,3 +77,16 @@ def repair(options: Any) -> int:
     else:
         print(f"{options.file}: repaired; as it was before it is in {done.copy}")
     return LOST if done.lost_something else WELL
+
+
+def vacuum(options: Any) -> int:
+    """Compact a file."""
+    from mmapstate.command.access import opened
+    from mmapstate.overview import info as look
+
+    before = look(options.file).size
+    with opened(options) as state:
+        state.vacuum()
+        after = look(options.file).size
+    print(f"{options.file}: {before:,} bytes before, {after:,} bytes after")
+    return WELL

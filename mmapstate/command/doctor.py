@@ -1,0 +1,200 @@
+"""The subcommand that tries whether a folder is a good place for a state, with temporary files of its own: doctor.
+
+What is tried is what the library does, by its own functions; the part of another process is played by one (`_second`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from mmapstate import platform
+from mmapstate.command.outcome import FAILED, WELL
+from mmapstate.lock import EXCLUSIVE, file_lock
+from mmapstate.mapping import MappedFile
+
+__all__ = ["doctor"]
+
+_SIZE = 4096  # bytes of a file
+_SYNCS = 5  # of which the median is told
+_PATIENCE = 30.0  # seconds for the other process
+
+
+class _Failed(Exception):
+    """Something does not work; says what, and what follows from it."""
+
+
+def doctor(options: Any) -> int:
+    """Try a folder, and print what was found."""
+    path = str(platform.real_path(options.path))
+    folder = path if platform.is_folder(path) else os.path.dirname(path)
+    print(f"{folder}: {_described(folder)}")
+    code = WELL
+    for name, attempt in _ATTEMPTS.items():
+        try:
+            told, mark = attempt(folder), "ok"
+        except (_Failed, OSError, subprocess.TimeoutExpired) as error:
+            told, mark, code = str(error), "FAILED", FAILED
+        print(f"{mark:7} {name:7} {told}")
+        if attempt is _try_to_write and code is FAILED:
+            break  # nor would the others have their files
+    for advice in _advice(folder):
+        print(f"advice  {advice}")
+    return code
+
+
+def _described(folder: str) -> str:
+    kind = platform.filesystem(folder)
+    return f"a folder on {kind}" if kind else "a folder"
+
+
+def _advice(folder: str) -> Iterator[str]:
+    _, foreign = platform.foreign_filesystem(folder)
+    if foreign.startswith("fuse"):
+        yield f"{foreign} is a program that shows files; what it does with locks and syncs is its own: prefer a disk"
+    elif foreign:
+        yield f"{foreign} may be shared with other machines, whose changes would be lost: use a disk of this machine"
+    kind = platform.filesystem(folder)
+    if kind in ("tmpfs", "ramfs"):
+        yield f"{kind} is memory: what is here is gone when the machine starts anew, whatever is synced"
+    if kind in platform.COPY_ON_WRITE:
+        yield f"{kind} writes to new places: changes are written by calls, not stored in a map, and take longer"
+
+
+@contextmanager
+def _file(folder: str) -> Iterator[str]:
+    """Give the path of a temporary file of `_SIZE` bytes, which is removed."""
+    descriptor, path = tempfile.mkstemp(prefix=".mmapstate-doctor-", suffix=".tmp", dir=folder)
+    try:
+        try:
+            platform.write_all(descriptor, bytes(_SIZE), 0)
+        finally:
+            platform.close(descriptor)
+        yield path
+    finally:
+        platform.remove(path)
+
+
+def _try_to_write(folder: str) -> str:
+    with _file(folder):
+        return "files can be made, written and removed"
+
+
+def _try_locks(folder: str) -> str:
+    with _file(folder) as path:
+        descriptor = platform.open_regular(path, write=True)
+        try:
+            file_lock(descriptor, EXCLUSIVE)
+            if _second(path, "lock") != "refused":
+                raise _Failed("two processes have the same lock at once: changes would be lost")
+        finally:
+            platform.close(descriptor)
+        if _second(path, "lock") != "taken":
+            raise _Failed("a lock is still held when its file is closed: programs would wait for ever")
+    return "a lock keeps another process out, and is free again when its holder ends"
+
+
+def _try_maps(folder: str) -> str:
+    with _file(folder) as path:
+        file = MappedFile.open(path)
+        try:
+            file.map()
+            file.bytes[:5] = b"first"
+            if _second(path, "map") != "first":
+                raise _Failed("another process does not see what is stored in a map: changes would be lost")
+            if bytes(file.bytes[:6]) != b"second":
+                raise _Failed("what another process stores in a map is not seen: changes would be lost")
+            file.sync()
+        finally:
+            file.unmap()
+            file.close()
+        with open(path, "rb") as again:
+            if again.read(6) != b"second":
+                raise _Failed("what was stored in a map is not in the file")
+    return "what one process stores in a map another one sees, and is in the file"
+
+
+def _try_rename(folder: str) -> str:
+    with _file(folder) as path, _file(folder) as image:
+        with open(image, "wb") as file:
+            file.write(b"image")
+        before = MappedFile.open(path)
+        try:
+            if platform.REPLACE_NEEDS_UNMAPPED:
+                before.close()
+            else:
+                before.map()
+            platform.replace(image, path)
+            with open(path, "rb") as file:
+                if file.read() != b"image":
+                    raise _Failed("a file that was renamed over another one is not there")
+            if not platform.REPLACE_NEEDS_UNMAPPED and before.read() != bytes(_SIZE):
+                raise _Failed("who has the old file open does not read it any more: programs could not follow")
+        finally:
+            before.unmap()
+            before.close()
+    return "a file can be put in the place of another one that is in use"
+
+
+def _try_syncs(folder: str) -> str:
+    with _file(folder) as path:
+        descriptor = platform.open_regular(path, write=True)
+        try:
+            times = []
+            for number in range(_SYNCS):
+                platform.write_all(descriptor, b"%d" % number, 0)
+                begin = time.perf_counter()
+                platform.sync_data(descriptor)
+                times.append(time.perf_counter() - begin)
+            platform.sync_file(descriptor)
+        finally:
+            platform.close(descriptor)
+        platform.sync_folder(path)
+    return (
+        f"file and folder can be synced; a change with durability 'power' takes about {sorted(times)[2] * 1e3:.2g} ms"
+    )
+
+
+_ATTEMPTS: dict[str, Callable[[str], str]] = {
+    "write": _try_to_write,
+    "locks": _try_locks,
+    "maps": _try_maps,
+    "rename": _try_rename,
+    "syncs": _try_syncs,
+}
+
+
+def _second(path: str, task: str) -> str:
+    """Return what another process says that has been given a task with a file."""
+    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import be_second; be_second()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, path, task],
+        capture_output=True, encoding="utf-8", errors="replace", timeout=_PATIENCE, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise _Failed(f"another process could not do its part: {done.stderr.strip().splitlines()[-1:]}")
+    return done.stdout
+
+
+def be_second() -> None:
+    """Be the other process: do the task that the arguments name, and print what was found."""
+    path, task = sys.argv[1:]
+    if task == "lock":
+        descriptor = platform.open_regular(path, write=True)
+        try:
+            file_lock(descriptor, EXCLUSIVE)
+        except BlockingIOError:
+            sys.stdout.write("refused")
+        else:
+            sys.stdout.write("taken")
+        return
+    file = MappedFile.open(path)
+    file.map()
+    sys.stdout.write(bytes(file.bytes[:5]).decode("ascii", "replace"))
+    file.bytes[:6] = b"second"
