@@ -60,11 +60,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Small persistent state in one YAML file, shared by processes.",
         epilog=f"example:\n  mmapstate demo --keep\n\n{_EXIT_CODES}\n"
         "check, repair, doctor and demo say more in the help of each, as of: mmapstate check --help\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Unmeasured,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"mmapstate {__version__}")
-    # With a program's name given, argparse has no need of its formatter, nor that of `shutil`.
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="mmapstate")
     known = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     for name in known:  # to set up all of them takes longer than to answer one
@@ -72,8 +71,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+class _Unmeasured(argparse.RawDescriptionHelpFormatter):
+    """Formats without asking for the terminal's width: argparse checks each argument with one, and imports `shutil`."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"width": 80} | options)
+
+
 class _Parser(argparse.ArgumentParser):
     """Answers a wrong call with the help and what was wrong, on stderr."""
+
+    def format_help(self) -> str:
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         self.print_help(sys.stderr)
@@ -86,7 +96,7 @@ def _command(
     epilog = "\n".join((f"example:\n  {example}\n", *(notes or (_EXIT_CODES,))))
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=help, description=description, epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+        formatter_class=_Unmeasured, allow_abbrev=False,
     )  # fmt: skip
     parser.set_defaults(run=run)
     return parser
