@@ -62,17 +62,17 @@ def info(path: str | os.PathLike[str]) -> Info:
     finally:
         platform.close(descriptor)
     parts = content.layout(data, real)
-    end, generation, records = len(data), None, 0
+    start = len(data) if parts.foreign else parts.snapshot_end
+    end, generation, records = start if parts.marker is None else len(data), None, 0
     if parts.marker is not None and parts.scan is not None and parts.marker.version != DAMAGED:
         generation, records = f"{parts.marker.generation:016x}", len(parts.scan.payloads)
         if parts.scan.bad < 0:  # else there is no telling where the slack begins
             end = parts.scan.tail
-    start = len(data) if parts.foreign else parts.snapshot_end
     sidecar = platform.status(sidecar_path(real), follow=False)
     locks = platform.flocks(sidecar) if sidecar is not None else None
     holders = [_process(pid) for pid, exclusive in locks or () if exclusive]
     return Info(
-        real, len(data), start, max(end - start, 0), len(data) - max(end, start), generation, records,
+        real, len(data), start, end - start, len(data) - end, generation, records,
         holders[0] if holders else None,
         None if presences is None else [_process(pid) for pid in sorted({pid for pid, _ in presences})],
     )  # fmt: skip

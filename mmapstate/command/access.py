@@ -104,7 +104,7 @@ def _yaml(text: str, name: str) -> Any:
 
 @contextmanager
 def _place(options: Any, *, there: bool = False) -> Iterator[tuple[Any, Any]]:
-    """Give, inside a transaction, the live container in which PATH ends, and the key there, which must exist if `there`."""
+    """Give, inside a transaction, the live container in which PATH ends, and its last key, be it `there` or not."""
     *way, last = parse(options.path)
     create = getattr(options, "create", False)
     with opened(options, create=create) as state, state.transaction():

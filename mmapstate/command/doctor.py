@@ -105,10 +105,10 @@ def _try_maps(folder: str) -> str:
         file = MappedFile.open(path)
         try:
             file.map()
-            file.bytes[:5] = b"first"
+            file.bytes[0:5] = b"first"
             if _second(path, "map") != "first":
                 raise _Failed("another process does not see what is stored in a map: changes would be lost")
-            if bytes(file.bytes[:6]) != b"second":
+            if bytes(file.bytes[0:6]) != b"second":
                 raise _Failed("what another process stores in a map is not seen: changes would be lost")
             file.sync()
         finally:
@@ -196,5 +196,5 @@ def be_second() -> None:
         return
     file = MappedFile.open(path)
     file.map()
-    sys.stdout.write(bytes(file.bytes[:5]).decode("ascii", "replace"))
-    file.bytes[:6] = b"second"
+    sys.stdout.write(bytes(file.bytes[0:5]).decode("ascii", "replace"))
+    file.bytes[0:6] = b"second"
