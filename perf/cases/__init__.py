@@ -1,6 +1,6 @@
 """The cases: a small file for each row of what is promised, some with variants."""
 
-from perf.cases import apart, count, cron, growth, opening, power, read, readers, workers
+from perf.cases import apart, count, cron, growth, opening, power, read, readers, shell, workers
 
 __all__ = ["CASES"]
 
@@ -14,4 +14,5 @@ CASES = (
     *growth.CASES,
     *power.CASES,
     *apart.CASES,
+    *shell.CASES,
 )
