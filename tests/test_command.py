@@ -237,8 +237,9 @@ class TestChanging:
         for arguments in (("increment", path, "hits"), ("set", path, "a", "1"), ("append", path, "a", "1")):
             code, output, errors = call(*arguments)
             assert (code, output) == (1, "")
-            assert errors.startswith(f"mmapstate: {path}: there is no such file")
+            assert errors == f"mmapstate: {path}: there is no such file (--create makes it)\n"
             assert os.listdir(os.path.dirname(path)) == []
+        assert call("delete", path, "a") == (1, "", f"mmapstate: {path}: there is no such file\n")
         assert call("increment", path, "a.hits", "--create") == (0, "1\n", "")
         assert call("append", path, "a.queue", "x", "--create") == (0, "", "")
         assert Path(path).read_text() == "a:\n  hits: 1\n  queue:\n  - x\n"
@@ -311,7 +312,9 @@ class TestMistakes:
             (("append", "hits", "1"), 1, "hits is no list: nothing can be appended to it"),
             (("increment", "name"), 1, "increment needs an int or a float to add to, not str"),
             (("increment", "hits", "x"), 1, "increment needs an int or a float to add, not str"),
-            (("set", "a.b", "1"), 1, "the state has no key a"),
+            (("set", "a.b", "1"), 1, "the state has no key a: it has last_id, hits, hosts, queue, name, nothing"),
+            (("set", "hosts.mil.x", "1"), 1, "hosts has no key mil: did you mean mill? (--create makes it)"),
+            (("delete", "hosts.mil.x"), 1, "hosts has no key mil: did you mean mill?"),
             (("set", "a", "1", "2"), 2, "unrecognized arguments: 2"),
             (("set", "a"), 2, "the following arguments are required: VALUE"),
             (("set", "a", "1", "--timeout", "-1"), 2, "-1 is no number of seconds"),

@@ -6,6 +6,7 @@ nowhere, or a value that cannot be stored, changes nothing.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -107,14 +108,15 @@ def _place(options: Any, *, there: bool = False) -> Iterator[tuple[Any, Any]]:
     """Give, inside a transaction, the live container in which PATH ends, and its last key, be it `there` or not."""
     *way, last = parse(options.path)
     create = getattr(options, "create", False)
-    with opened(options, create=create) as state, state.transaction():
+    with opened(options) as state, state.transaction():
         container: Any = state
         keys: list[Any] = []
         for segment in way:
             key = key_in(container, segment, keys)
             if _lacks(container, key):
                 if not create:
-                    raise missing(container, segment, keys)
+                    hint = " (--create makes it)" if hasattr(options, "create") else ""
+                    raise Failure(f"{missing(container, segment, keys)}{hint}")
                 container[key] = {}
             container = container[key]
             keys.append(key)
@@ -129,15 +131,19 @@ def _lacks(container: Any, key: Any) -> bool:
 
 
 @contextmanager
-def opened(options: Any, *, create: bool = False) -> Iterator[PersistedState]:
-    """Give the state, opened for writing; what the library warns of goes to stderr. Raises FileNotFoundError."""
+def opened(options: Any) -> Iterator[PersistedState]:
+    """Give the state, opened for writing; what the library warns of goes to stderr.
+
+    Raises FileNotFoundError where there is none, and the command has no --create, or was not given it.
+    """
     from mmapstate.logger import show_warnings
     from mmapstate.state import open_state
 
     show_warnings("mmapstate: warning: ")
     path = str(platform.real_path(options.file))
-    if not create and platform.status(path) is None:
-        raise FileNotFoundError(2, "there is no such file; a program that uses it makes it, or --create", options.file)
+    if not getattr(options, "create", False) and platform.status(path) is None:
+        hint = " (--create makes it)" if hasattr(options, "create") else ""
+        raise FileNotFoundError(errno.ENOENT, f"there is no such file{hint}", options.file)
     durability = "power" if options.power else "process"
     with open_state(path, timeout=options.timeout, durability=durability) as state:
         yield state
