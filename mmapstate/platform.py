@@ -375,7 +375,7 @@ def flocks(file: os.stat_result) -> list[tuple[int, bool]] | None:
     device = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}"
     found = []
     for fields in lines:
-        if "->" in fields or fields[1] != "FLOCK":  # "->": waits for it
+        if fields[1] != "FLOCK":  # of another kind, or "->": it waits
             continue
         where, _, inode = fields[5].rpartition(":")
         pid = int(fields[4])

@@ -7,13 +7,15 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from processes import Child
 
 import mmapstate
-from mmapstate import command
+from mmapstate import command, platform, reading
 from mmapstate.command.parser import COMMANDS
 
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
@@ -140,14 +142,32 @@ class TestReading:
             child.send("go on")
             child.result()
 
-    def test_an_empty_file_is_read_again_as_an_editor_may_be_at_work(self, state, call):
-        """Many editors empty a file before they write it."""
-        Path(state).write_bytes(b"")
-        with Child(write_later, state, STATE) as child:
-            child.receive()
-            child.send("go on")
-            assert call("get", state, "last_id") == (0, "5\n", "")
-            child.result()
+    @pytest.mark.parametrize("first", [b"", b"hosts: {mill: {po"])
+    def test_a_file_that_an_editor_is_writing_is_read_again(self, state, call, monkeypatch, first):
+        """Many editors empty a file before they write it. The editor is played by what happens in the pause."""
+        pauses = []
+
+        def edit(seconds):
+            pauses.append(seconds)
+            if len(pauses) == 2:
+                Path(state).write_text(STATE, encoding="utf-8")
+            elif first:
+                Path(state).write_bytes(first)  # goes on: its mtime is a new one
+
+        Path(state).write_bytes(first)
+        clock = SimpleNamespace(sleep=edit, time_ns=time.time_ns)
+        monkeypatch.setattr(reading, "time", clock)
+        if first:
+            image = platform.path_image
+            monkeypatch.setattr(platform, "path_image", lambda path: image(path)._replace(mtime=len(pauses)))
+        assert call("get", state, "last_id") == (0, "5\n", "")
+        assert len(pauses) == 2
+
+    def test_a_file_that_stays_empty_is_an_empty_state(self, path, call):
+        Path(path).write_bytes(b"")
+        os.utime(path, (1, 1))
+        assert call("show", path) == (0, "{}\n", "")
+        assert call("get", path, "a") == (1, "", "mmapstate: the state has no key a: it is empty\n")
 
     def test_what_a_program_has_just_committed_is_seen(self, state, call):
         with mmapstate.open(state) as opened:
@@ -168,12 +188,6 @@ def hold_the_lock(talk, path):
         state.last_id = 6
         talk.send("held")
         talk.receive()
-
-
-def write_later(talk, path, text):
-    talk.send("ready")
-    talk.receive()
-    Path(path).write_text(text, encoding="utf-8")
 
 
 class TestChanging:
@@ -261,8 +275,6 @@ class TestChanging:
         assert Path(state).read_bytes() == before
 
     def test_power_syncs_and_timeout_is_told(self, state, call, monkeypatch):
-        from mmapstate import platform
-
         synced = []
         sync = platform.sync_data
         monkeypatch.setattr(platform, "sync_data", lambda descriptor: synced.append(sync(descriptor)))

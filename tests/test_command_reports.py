@@ -198,6 +198,26 @@ class TestDoctor:
         assert code == 1
         assert "\nFAILED  maps    another process does not see what is stored in a map" in output
 
+    def test_a_map_that_does_not_see_others_is_found(self, tmp_path, call, monkeypatch):  # noqa: F811
+        class Deaf:
+            """Stores go to the file, reads come from a copy of one's own."""
+
+            def __init__(self, descriptor):
+                self.descriptor, self.own = descriptor, bytearray(4096)
+
+            def __getitem__(self, key):
+                return self.own[key]
+
+            def __setitem__(self, key, value):
+                self.own[key] = value
+                platform.write_all(self.descriptor, value, key.start)
+
+        monkeypatch.setattr(doctor.MappedFile, "map", lambda self: setattr(self, "bytes", Deaf(self.descriptor)))
+        monkeypatch.setattr(doctor.MappedFile, "unmap", lambda _: None)
+        code, output, _ = call("doctor", str(tmp_path))
+        assert code == 1
+        assert "\nFAILED  maps    what another process stores in a map is not seen" in output
+
     def test_a_rename_that_is_refused_and_a_sync_that_fails_are_found(self, tmp_path, call, monkeypatch):  # noqa: F811
         def refuse(*_):
             raise OSError(5, "Input/output error")
