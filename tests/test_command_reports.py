@@ -144,7 +144,7 @@ class TestInfo:
         assert lines[1] == (
             f"size        {found['size']:,} bytes: snapshot 5, journal {found['journal']:,}, slack {found['slack']:,}"
         )
-        assert lines[2] == f"journal     1 records since the last vacuum; generation {found['generation']}"
+        assert lines[2] == f"journal     1 record since the last vacuum; generation {found['generation']}"
         if found["users"] is not None:
             assert lines[3] == "lock        free"
             assert lines[4].startswith(f"used by     {os.getpid()}  ")

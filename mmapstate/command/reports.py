@@ -26,7 +26,8 @@ def info(options: Any) -> int:
     if found.generation is None:
         print("journal     none: the file is at rest")
     else:
-        print(f"journal     {found.records:,} records since the last vacuum; generation {found.generation}")
+        records = f"{found.records:,} record{'s' if found.records != 1 else ''}"
+        print(f"journal     {records} since the last vacuum; generation {found.generation}")
     if found.users is None:
         print("used by     this system does not tell")
         return WELL
