@@ -17,7 +17,7 @@ from mmapstate.values import Plain, same
 if TYPE_CHECKING:
     from mmapstate.declared import Declared  # who has no class of states need not wait for it
 
-__all__ = ["MISFITS", "Content", "Layout", "check", "layout", "line_of", "read", "record_start"]
+__all__ = ["MISFITS", "Content", "Layout", "check", "layout", "line_of", "read", "read_alone", "record_start"]
 
 MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What `changes.apply` raises for a change that does not fit the state."""
@@ -91,6 +91,21 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
             )
             raise _refusal(data, parts, file, number, problem) from None
     return Content(state, len(records))
+
+
+def read_alone(text: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
+    """Return the state in `text`, which is to be a snapshot alone; raise `StateFileError` (line, column) if it is not.
+
+    `suspects` is that of `read`. So it is read as at the next open: neither the marker of a journal nor records of the predecessor may stand in it.
+    """
+    parts = layout(text, file)
+    if parts.marker is not None or parts.unborn or parts.foreign:
+        start = text.find(b"\n---") + 1 if parts.foreign else parts.snapshot_end
+        line, problem = text.count(b"\n", 0, start) + 1, "a journal begins there: remove that line and what follows"
+        error = StateFileError(f"{file}, line {line}, column 1: {problem}")
+        error.line, error.column, error.problem = line, 1, problem
+        raise error
+    return read(text, parts, file, suspects).state
 
 
 def record_start(data: bytes, parts: Layout, number: int) -> int:

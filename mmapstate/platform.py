@@ -16,7 +16,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from mmapstate.errors import StateError
 from mmapstate.format import Image
@@ -30,6 +30,7 @@ __all__ = [
     "close",
     "command_line",
     "create",
+    "default_editor",
     "duplicate",
     "file_size",
     "filesystem",
@@ -42,6 +43,7 @@ __all__ = [
     "is_there",
     "keep_owner",
     "names_in",
+    "obeys_escapes",
     "open_regular",
     "path_image",
     "patiently",
@@ -51,6 +53,7 @@ __all__ = [
     "replace",
     "seek",
     "set_mode",
+    "split_command",
     "status",
     "status_of",
     "sync_data",
@@ -91,6 +94,9 @@ _FOREIGN = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
     | {"nfs", "nfs4", "ocfs2", "orangefs", "prl_fs", "pvfs2", "smb3", "smbfs", "vboxsf", "virtiofs", "vmhgfs"}
 )
+_EDITORS = ("notepad",) if WINDOWS else ("sensible-editor", "editor", "nano", "vi")
+_VIRTUAL_TERMINAL = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
+
 _MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -469,3 +475,37 @@ def _mounts() -> list[str]:
             return file.readlines()
     except OSError:
         return []
+
+
+# --- The terminal, and the programs of who sits there -----------------------------------------------------------------
+
+
+def split_command(text: str) -> list[str]:
+    """Return a command and its arguments, as a variable such as EDITOR holds them."""
+    import shlex  # here, as below: only the command asks for these, and each takes milliseconds to import
+
+    if not WINDOWS:
+        return shlex.split(text)
+    return [part.strip('"') for part in shlex.split(text, posix=False)]  # a backslash is part of a path there
+
+
+def default_editor() -> str:
+    """Return the name of an editor that is here, for who has set none."""
+    import shutil
+
+    return next(filter(shutil.which, _EDITORS), _EDITORS[-1])
+
+
+def obeys_escapes(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that moves its cursor as ANSI says; have Windows' console do so."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    if sys.platform != "win32":
+        return True
+    import ctypes
+    import msvcrt
+
+    kernel, mode = ctypes.windll.kernel32, ctypes.c_uint32()
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(stream.fileno()))
+    is_console = kernel.GetConsoleMode(handle, ctypes.byref(mode))
+    return bool(is_console and kernel.SetConsoleMode(handle, mode.value | _VIRTUAL_TERMINAL))

@@ -10,7 +10,8 @@ import errno
 import os
 import threading
 import time
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from mmapstate import beside, content, idle, nodes, platform
 from mmapstate.committer import nothing
@@ -23,6 +24,7 @@ from mmapstate.mapping import ControlPage, MappedFile
 from mmapstate.pending import Pending
 from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN
 from mmapstate.transactions import Transactions
+from mmapstate.values import Plain
 
 __all__ = ["Store"]
 
@@ -54,6 +56,17 @@ class Store(Transactions):
             raise StateError(
                 f"{self.file}: the system refused to replace the file (in use elsewhere?); try again later"
             )
+
+    def rewrite(self, edit: Callable[[bytes, dict[Any, Plain]], bytes]) -> bool:
+        """Have the file become the text that ``edit(snapshot, state)`` makes of the present one: as one step, synced.
+
+        `edit` is called under the locks, again if somebody edits the file by hand meanwhile; with what it raises
+        nothing has changed. Returns False where the system refuses to replace the file: nothing has changed either.
+        Raises `StateFileError` where the text is no snapshot, `StateError` inside a transaction, OSError.
+        """
+        if self.is_in_transaction():
+            raise StateError(f"{self.file}: a transaction is open in this thread; edit the file when it has ended")
+        return self.write(self._rewrite, edit)
 
     pending_of_parent: Pending | None = None
 

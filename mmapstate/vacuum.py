@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 from zlib import crc32
 
-from mmapstate import beside, nodes, patch, platform, snapshot
+from mmapstate import beside, content, nodes, patch, platform, snapshot
 from mmapstate.format import (
     DOUBTFUL,
     DUMPED,
@@ -23,6 +25,7 @@ from mmapstate.journal import Journal
 from mmapstate.logger import log
 from mmapstate.mapping import EditedMeanwhile, MappedFile
 from mmapstate.picture import Picture
+from mmapstate.values import Plain
 
 __all__ = ["NOTHING_THERE", "Vacuum", "new_generation"]
 
@@ -111,6 +114,24 @@ class Vacuum(Picture):
     def _vacuum_to_rest(self) -> bool:
         with self.guard:
             return self.journal.start < 0 or self._vacuum(0)
+
+    def _rewrite(self, edit: Callable[[bytes, dict[Any, Plain]], bytes]) -> bool:
+        """Put ``edit(snapshot, state)``, a text, in the snapshot's place, and what it holds in the state's; at rest.
+
+        Under the locks, memory up to date. Returns False where the system refuses the swap: nothing has changed then.
+        """
+        with self.guard:
+            text = edit(self._snapshot(), nodes.plain_root(self.root))
+            state = content.read_alone(text, self.file)
+            parts = content.layout(text, self.file)
+            content.check(text, parts, state, self.declared, self.file)
+            self.page_bytes[LAYOUT] = UNKNOWN
+            # If it does not come to the swap, memory is rebuilt from the file before anybody reads it.
+            self._begin_unsure()
+            self.applying |= 1
+            nodes.reconcile(self.root, state)
+            self.applying += 1
+            return self._vacuum(0, origin_known=False, before=text)
 
     def _vacuum(
         self, capacity: int, *, origin_known: bool = True, expected: Image | None = None, before: bytes | None = None

@@ -1,0 +1,310 @@
+"""The subcommand `edit`: a state in somebody's editor, while programs go on changing it.
+
+What is edited is a copy, in a private file. The state is not locked, nor open, meanwhile. When the editor is done the
+copy is compared with what it was, and with what programs have made of the state since (see `merging`): what comes of
+all three is written as one step. The text is the user's own, comments and layout included; what programs changed is put
+into it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mmapstate import content, patch, platform, snapshot
+from mmapstate.command.merging import MISSING, Conflict, merge
+from mmapstate.command.outcome import WELL, Failure
+from mmapstate.errors import StateError, StateFileError
+from mmapstate.state import State, open_state
+from mmapstate.values import Plain, same
+from mmapstate.view import View
+
+__all__ = ["edit"]
+
+_MARK = "# mmapstate:"
+_ADVICE = f"{_MARK} programs have changed this meanwhile, and so have you; keep what is right, remove these lines"
+
+
+def edit(options: Any) -> int:
+    """Have a state edited."""
+    path = str(platform.real_path(options.file))
+    shown = _Shown.now(path)
+    if not os.access(path, os.W_OK):
+        raise Failure(f"{options.file}: you may read it, and not write it; nothing to edit")
+    draft = _Draft(path, shown.text)
+    try:
+        changed = _edited(options.file, path, shown, draft)
+    except BaseException:
+        draft.end(shown.text)
+        raise
+    draft.remove()
+    print(f"{options.file}: {'changed' if changed else 'nothing was changed'}")
+    return WELL
+
+
+class _Shown(NamedTuple):
+    """A state as its user was shown it: the text, and what it holds."""
+
+    text: bytes
+    state: dict[Any, Plain]
+
+    @classmethod
+    def now(cls, path: str) -> _Shown:
+        """Read the state at `path`, as a vacuum would write it: without a lock, and nothing is written."""
+        view = _Text(path, {}, State._declared.read())
+        try:
+            state = view.steady(view.root.copy)
+            return cls(_laid_over(view.text, state), state)
+        finally:
+            view.close()
+
+
+class _Text(View):
+    """A view that keeps the snapshot's text."""
+
+    text = b""
+
+    def _accept(self, file: Any, data: bytes) -> None:
+        super()._accept(file, data)
+        parts = content.layout(data, self.file)
+        text = b"" if parts.foreign else data[: parts.snapshot_end]
+        self.text = text.removesuffix(b"\n") if parts.marker is not None and parts.marker.bare else text
+
+
+def _laid_over(text: bytes, state: dict[Any, Plain]) -> bytes:
+    """Return `text` changed to hold `state`: comments and layout stay where that can be."""
+    try:
+        return patch.patch(text, state)
+    except patch.CannotPatch:
+        return snapshot.dump(state, line_end=snapshot.line_end_of(text))
+
+
+# ---------------------------------------------------------------- the editor
+
+
+class _Draft:
+    """The file that the editor has: nobody else may read it, as states hold tokens, nor copies that editors keep."""
+
+    def __init__(self, path: str, text: bytes) -> None:
+        self.folder = tempfile.mkdtemp(prefix="mmapstate-")
+        self.name = os.path.join(self.folder, f"{os.path.basename(path)}.yaml")
+        os.close(os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self.offer(text)
+
+    def offer(self, text: bytes) -> None:
+        """Have the next editor begin with this text."""
+        Path(self.name).write_bytes(text)
+
+    def edited(self) -> bytes:
+        """Run the editor; return the text when it has ended well."""
+        variable = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name, "").strip()), "")
+        command = platform.split_command(os.environ[variable]) if variable else [platform.default_editor()]
+        told = f"the editor, {command[0]}{f' (of ${variable})' if variable else ''},"
+        before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's, which does not inherit this
+        try:
+            code = subprocess.run([*command, self.name], check=False).returncode
+        except OSError as error:
+            raise Failure(f"{told} cannot be run: {error.strerror}; set VISUAL or EDITOR; nothing was changed") from None
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if code:
+            raise Failure(f"{told} ended with exit code {code}; nothing was changed")
+        return self.read()
+
+    def read(self) -> bytes:
+        """Return the text as it is now."""
+        try:
+            return Path(self.name).read_bytes()
+        except FileNotFoundError:
+            raise Failure("the editor has removed the file that it was given; nothing was changed") from None
+
+    def end(self, first: bytes) -> None:
+        """Remove it, unless it has what somebody typed: that is kept, and its name told."""
+        if not os.path.exists(self.name) or self.read() == first:
+            self.remove()
+        else:
+            print(f"mmapstate: what you edited is kept in {self.name}", file=sys.stderr)
+
+    def remove(self) -> None:
+        """Remove it."""
+        shutil.rmtree(self.folder)
+
+
+def _ask(told: str) -> None:
+    """Tell what is wrong, and ask whether to edit again; raise `Failure` if not, or if nobody answers.
+
+    The answer is a line of stdin, which need be no terminal: a script can give it, too.
+    """
+    print(f"mmapstate: {told}", file=sys.stderr)
+    while True:
+        print("[e]dit again, or [q]uit? ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline() if sys.stdin is not None else ""
+        if not answer.endswith("\n"):
+            print(file=sys.stderr)
+        if answer.strip().lower() in ("e", "edit"):
+            return
+        if not answer or answer.strip().lower() in ("q", "quit"):
+            raise Failure("nothing was changed")
+
+
+# ---------------------------------------------------------------- from the editor to the state
+
+
+class _InConflict(Exception):
+    """Both sides have changed something, each to something else."""
+
+    def __init__(self, newest: _Shown, conflicts: list[Conflict], offered: bytes) -> None:
+        super().__init__()
+        self.newest = newest
+        self.conflicts = conflicts
+        self.offered = offered
+
+
+class _Unchanged(Exception):
+    """Programs have done meanwhile what somebody wanted, or nothing else than theirs was kept."""
+
+
+def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
+    """Run the editor until what it gives can be written, and write it; return False if nothing is changed by it."""
+    decided: set[tuple[Any, ...]] = set()
+    while True:
+        text = draft.edited()
+        if text == base.text:
+            return False
+        try:
+            mine = _checked(text, file, base.text)
+        except StateFileError as error:
+            where = "".join(f", {name} {at}" for name, at in (("line", error.line), ("column", error.column)) if at)
+            _ask(f"what you edited is no state{where}: {error.problem or error}")
+            continue
+        if _MARK.encode() in text:
+            _ask(f"there are lines left that begin with '{_MARK}': choose a value, and remove them")
+            continue
+        if not os.path.exists(path):
+            raise Failure(f"{file}: was removed meanwhile; nothing was changed")
+        try:
+            _write(path, _Edit(base, _Shown(text, mine), decided))
+            return True
+        except _Unchanged:
+            return False
+        except _InConflict as found:
+            places = ", ".join(".".join(map(str, conflict.path)) for conflict in found.conflicts)
+            print(f"mmapstate: programs have changed what you have changed, too: {places}", file=sys.stderr)
+            decided |= {conflict.path for conflict in found.conflicts}
+            base = found.newest
+            draft.offer(found.offered)
+
+
+def _checked(text: bytes, file: str, before: bytes) -> dict[Any, Plain]:
+    """Return the state in a text; raise `StateFileError` where it is none, by the rules for an edit by hand."""
+    if not text.strip():  # as a failing editor leaves it
+        error = StateFileError(f"{file}: the text is empty")
+        error.problem = "it is empty; to remove all there is, write {}"
+        raise error
+    words: list[snapshot.Suspect] = []
+    state = content.read_alone(text, file, words)
+    lines, known = text.splitlines(), set(before.splitlines())
+    for word in words:
+        if lines[word.line - 1] not in known:
+            told = f"line {word.line}: {word.text} is text, not a boolean: that would be true or false"
+            print(f"mmapstate: {told}", file=sys.stderr)
+    return state
+
+
+class _Edit:
+    """What somebody made of a state, to be merged with what it is by now."""
+
+    def __init__(self, base: _Shown, mine: _Shown, decided: set[tuple[Any, ...]]) -> None:
+        self.base, self.mine, self.decided = base, mine, decided
+
+    def merged(self, text: bytes, state: dict[Any, Plain]) -> _Shown:
+        """Return what comes of it, when the present snapshot and state are these; raise `_InConflict`."""
+        newest = _Shown(_laid_over(text, state), state)
+        merged, conflicts = merge(self.base.state, state, self.mine.state, self.decided)
+        mine = self.mine.text
+        if mine == _laid_over(self.base.text, self.mine.state):
+            mine = newest.text  # no comments of the user: those that others have changed are to stay
+        result = _laid_over(mine, merged)
+        if conflicts:
+            raise _InConflict(newest, conflicts, _with_conflicts(result, merged, conflicts))
+        if result == newest.text:
+            raise _Unchanged
+        return _Shown(result, merged)
+
+
+def _write(path: str, edited: _Edit) -> None:
+    """Put an edit into the file, as one step."""
+    with open_state(path, durability="power") as state:
+        store: Any = state._store
+
+        def text_of(text: bytes, before: dict[Any, Plain]) -> bytes:
+            return edited.merged(text, before).text
+
+        if not store.rewrite(text_of):
+            _commit(state, edited)
+
+
+def _commit(state: Any, edited: _Edit) -> None:
+    """Write the values alone, as one record: where the system does not let the file be replaced."""
+    with state.transaction():
+        before = state.copy()
+        merged = edited.merged(edited.base.text, before).state
+        for key in [key for key in before if key not in merged]:
+            del state[key]
+        for key, value in merged.items():
+            if key not in before or not same(value, before[key]):
+                state[key] = value
+    if edited.mine.text != _laid_over(edited.base.text, edited.mine.state):
+        raise Failure(f"{state._path_text}: the system refuses to replace it: values are changed, comments are not")
+
+
+def _with_conflicts(text: bytes, state: dict[Any, Plain], conflicts: list[Conflict]) -> bytes:
+    """Return `text` with both values as comments above the key of each conflict, or above all where there is no room."""
+    for conflict in reversed(conflicts):
+        lines = [_ADVICE, _told("theirs", conflict.path[-1], conflict.theirs)]
+        lines.append(_told("yours", conflict.path[-1], conflict.mine))
+        if len(conflict.path) > 1:
+            lines.insert(1, f"{_MARK} in {'.'.join(map(str, conflict.path[:-1]))}")
+        text = _with_lines(text, state, conflict.path, lines)
+    return text
+
+
+def _told(whose: str, key: Any, value: Any) -> str:
+    told = "removed" if value is MISSING else snapshot.dump({key: value}).decode().rstrip("\n")
+    if "\n" in told:
+        told = snapshot.flow([{key: value}]).decode()[2:-2]
+    return f"{_MARK} {whose + ':':8}{told}"
+
+
+def _with_lines(text: bytes, state: dict[Any, Plain], path: tuple[Any, ...], lines: list[str]) -> bytes:
+    bom = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""
+    source = text.decode("utf-8-sig")
+    end = snapshot.line_end_of(text).decode()
+    start = source.rfind("\n", 0, _start_of(source, path)) + 1
+    indent = source[start:][: len(source[start:]) - len(source[start:].lstrip(" "))]
+    for at, before in ((start, indent), (0, "")):
+        put = "".join(before + line + end for line in lines)
+        result = bom + (source[:at] + put + source[at:]).encode()
+        try:
+            if same(content.read_alone(result, ""), state):
+                return result
+        except StateError:
+            pass  # inside of a text of several lines
+    raise AssertionError("not reached: comments can stand above all")
+
+
+def _start_of(source: str, path: tuple[Any, ...]) -> int:
+    """Return where the key at `path` stands in a text, or the last one on the way to it that is there."""
+    written, start = snapshot.compose(source), 0
+    for key in path:
+        found = next((entry for entry in (written.entries or () if written else ()) if entry[0].value == key), None)
+        if found is None:
+            break
+        start, written = found[0].start, found[1]
+    return start
