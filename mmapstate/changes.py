@@ -36,6 +36,7 @@ __all__ = [
     "effective",
     "encode",
     "encode_set",
+    "flow_text",
     "text_of",
 ]
 
@@ -110,6 +111,14 @@ def text_of(value: Any) -> str:
     if kind is float:
         return _float_text(value)
     raise _NotJson
+
+
+def flow_text(value: Plain) -> str:
+    """Return a value as one line of YAML, text in double quotes, without control characters; JSON where that can be."""
+    try:
+        return text_of(value)
+    except _NotJson:
+        return snapshot.flow([value])[1:-1].decode()
 
 
 def decode(payload: bytes) -> list[Change]:

@@ -198,12 +198,16 @@ class View:
         found = scan(self.mapping.read(self.tail), 0, self.crc)
         if not found.payloads:
             return
+        records = changes.decode_each(found.payloads)
         self.applying |= 1
-        for record in changes.decode_each(found.payloads):
-            nodes.replay(self.root, record)
+        self._replay(records)
         self.tail += found.tail
         self.crc = found.crc
         self.applying += 1
+
+    def _replay(self, records: list[list[changes.Change]]) -> None:
+        for record in records:
+            nodes.replay(self.root, record)
 
     def _load(self) -> None:
         """Read the whole file. What is caught half-way through an edit is read again, until it stands still."""

@@ -1,0 +1,112 @@
+"""A state file as it is followed by who only looks: each record, and what else happens to the file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from mmapstate import changes, content, nodes, platform
+from mmapstate.changes import Change
+from mmapstate.errors import StateError
+from mmapstate.mapping import MappedFile
+from mmapstate.state import State
+from mmapstate.values import Plain, same
+from mmapstate.view import View
+
+__all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
+
+VACUUM = "compacted: a new journal begins"
+EDITED = "edited by hand, or replaced"
+GONE = "is gone; what it held last is shown"
+THERE_AGAIN = "is there again"
+REFUSED = "cannot be read"
+
+
+class Followed(View):
+    """A file that is read again and again, without its lock. See `View`, whose parser and whose errors these are.
+
+    ``on_record(number, changes)`` is called for each record, `number` counted from the last vacuum on; ``on_event(what,
+    changes)`` for everything else: `what` begins with one of the words above, `changes` is what is different since.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        on_record: Callable[[int, Sequence[Change]], None],
+        on_event: Callable[[str, Sequence[Change]], None],
+    ) -> None:
+        self.on_record, self.on_event = on_record, on_event
+        self.number = 0
+        self.generation: int | None = None
+        self.there = True
+        self.refused = ""
+        super().__init__(str(platform.real_path(path)), {}, State._declared.read())
+
+    def look(self) -> None:
+        """Tell what is new."""
+        there = platform.is_there(self.path)
+        if there != self.there:
+            self.there = there
+            self.on_event(THERE_AGAIN if there else GONE, ())
+        if not there:
+            return
+        try:
+            self.refresh()
+            self.refused = ""
+        except FileNotFoundError:
+            pass  # a moment ago; the next look tells
+        except StateError as error:
+            if str(error) != self.refused:
+                self.refused = str(error)
+                self.on_event(f"{REFUSED}: {error}", ())
+
+    def _replay(self, records: list[list[Change]]) -> None:
+        super()._replay(records)
+        self._tell(records)
+
+    def _accept(self, file: MappedFile, data: bytes) -> None:
+        if self.mapping is not None:
+            with contextlib.suppress(StateError):  # the last that was appended to the file that was open until now
+                self._follow()
+        first, before = self.mapping is None, nodes.plain_root(self.root)
+        super()._accept(file, data)
+        parts = content.layout(data, self.file)
+        records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
+        generation = parts.marker.generation if parts.marker is not None else None
+        grown = generation is not None and generation == self.generation and len(records) >= self.number
+        self.generation = generation
+        if not first and not grown:
+            self.number = 0
+            self._tell_event(before, content.read(data[: parts.snapshot_end], _alone(data, parts), self.file).state)
+        self._tell(records[self.number :])
+
+    def _tell_event(self, before: dict[Any, Plain], snapshot: dict[Any, Plain]) -> None:
+        if same(before, snapshot):
+            self.on_event(VACUUM, ())
+        else:
+            self.on_event(EDITED, [*differences((), before, snapshot)])
+
+    def _tell(self, records: list[list[Change]]) -> None:
+        for record in records:
+            self.number += 1
+            self.on_record(self.number, record)
+
+
+def _alone(data: bytes, parts: content.Layout) -> content.Layout:
+    return parts if parts.foreign else parts._replace(scan=None)
+
+
+def differences(path: tuple[Any, ...], before: Any, after: Any) -> Iterator[Change]:
+    """Yield changes that make one state the other, but for the order of keys; lists of other lengths as a whole."""
+    keys = {**before, **after} if isinstance(before, dict) else range(len(before))
+    for key in keys:
+        if isinstance(before, dict) and key not in after:
+            yield ("delete", [*path], key)
+            continue
+        old, new = (before[key] if not isinstance(before, dict) else before.get(key)), after[key]
+        both = [isinstance(old, kind) and isinstance(new, kind) for kind in (dict, list)]
+        if both[0] or (both[1] and len(old) == len(new)):
+            yield from differences((*path, key), old, new)
+        elif (isinstance(before, dict) and key not in before) or not same(old, new):
+            yield ("set", [*path], key, new)
