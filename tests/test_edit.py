@@ -6,10 +6,11 @@ import random
 import shlex
 import stat
 import sys
-from types import SimpleNamespace
+import tempfile
+from unittest import mock
 
 import pytest
-from commands import environment, run, two_writers
+from commands import run, run_here, two_writers
 from conftest import SEED, close_all_stores, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,6 @@ from strategies import mappings
 
 import mmapstate
 from mmapstate import platform
-from mmapstate.command import edit as editing
 from mmapstate.command.merging import MISSING, Conflict, merge
 from mmapstate.values import same
 
@@ -78,15 +78,26 @@ class Desk:
         script = self.folder / "an editor.py"
         program = "import mmapstate, sys; path = " + repr(self.path)
         script.write_text(EDITOR % ([f"{program}\n{step}" for step in steps],), encoding="utf-8")
-        return f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}" if os.name != "nt" else (
-            f'"{sys.executable}" "{script}"'
+        return (
+            f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}"
+            if os.name != "nt"
+            else (f'"{sys.executable}" "{script}"')
         )
 
     def edit(self, *steps, answers="", **variables):
         """Run the command with an editor that does these steps; return exit code, stdout, stderr."""
+        with mock.patch.object(tempfile, "tempdir", str(self.temporary)):
+            return run_here("edit", self.path, answers=answers, **{"VISUAL": self.editor(*steps), **variables})
+
+    def edit_elsewhere(self, *steps):
+        """Do the same in a process of its own."""
         folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.temporary))
-        variables = folders | {"VISUAL": self.editor(*steps)} | variables
-        return run("edit", self.path, answers=answers, **variables)
+        return run("edit", self.path, VISUAL=self.editor(*steps), **folders)
+
+    def forget(self):
+        """Have the editor begin with its first step again."""
+        for seen in self.folder.glob("seen-*"):
+            seen.unlink()
 
     def seen(self, number):
         """Return what the editor began with."""
@@ -118,7 +129,7 @@ def test_nothing_changed_writes_nothing(desk):
 
 def test_valid_change_is_there_with_all_that_two_programs_changed_meanwhile(desk):
     with two_writers(desk.path) as numbers:
-        code, output, errors = desk.edit(
+        code, output, errors = desk.edit_elsewhere(
             "with mmapstate.open(path) as state:\n"
             "    before = state['ada'], state['bob']\n"
             "    state.wait_for(lambda: state['ada'] > before[0] + 20 and state['bob'] > before[1] + 20)\n"
@@ -131,7 +142,7 @@ def test_valid_change_is_there_with_all_that_two_programs_changed_meanwhile(desk
     assert {name: found[name] for name in numbers} == numbers
     assert found["limit"] == 7
     for name, number in numbers.items():
-        assert [job["number"] for job in found["jobs"] if job["by"] == name] == [*range(10, number + 1, 10)]
+        assert [job["number"] for job in found["jobs"] if job["by"] == name] == [10, *range(500, number + 1, 500)]
     text = desk.read()
     assert text.startswith("# The mill\nada: ")
     assert "limit: 7  # sacks\n" in text
@@ -159,7 +170,7 @@ def test_invalid_text_is_told_with_line_and_column_and_edited_again(desk):
         "text = text.replace('limit: 5', 'limit: [5')", "text = text.replace('limit: [5', 'limit: 9')", answers="e\n"
     )
     assert (code, output) == (0, f"{desk.path}: changed\n")
-    assert "is no state, line 5, column 5: " in errors
+    assert "is no state, line 5, column 1: while parsing a flow sequence that begins in line 4, column 8" in errors
     assert "[e]dit again, or [q]uit?" in errors
     assert desk.seen(1) == TEXT.replace("limit: 5", "limit: [5")
     assert desk.read() == TEXT.replace("limit: 5", "limit: 9")
@@ -181,7 +192,7 @@ def test_invalid_text_is_kept_and_named_where_nobody_edits_it_again(desk, answer
     [
         ("text = ' \\n'", "it is empty; to remove all there is, write {}"),
         ("text += '--- # mmapstate journal 1 00\\n'", "line 9, column 1: a journal begins there"),
-        ("text += '---\\n[\"set\", [], \"limit\", 9]\\n'", "line 9, column 1: a journal begins there"),
+        ('text += \'---\\n["set", [], "limit", 9]\\n\'', "line 9, column 1: a journal begins there"),
         ("text = '- 1\\n'", "line 1, column 1: the top of the document is a sequence"),
         ("text += 'x: !!python/name:os.system\\n'", "line 9, column 4: the tag"),
         ("text = '# mmapstate: yours\\n' + text", "lines left that begin with '# mmapstate:'"),
@@ -199,7 +210,8 @@ def test_word_that_is_no_boolean_is_told(desk):
     assert errors.splitlines() == [
         f"mmapstate: line 9: {word} is text, not a boolean: that would be true or false" for word in ("on", "yes")
     ]
-    assert desk.edit("text += 'more: 1\\n'")[2] == ""
+    desk.forget()
+    assert desk.edit("text += 'more: 1\\n'")[::2] == (0, "")  # it is no news
 
 
 def test_all_can_be_removed(desk):
@@ -221,12 +233,14 @@ def test_line_ends_and_a_last_line_without_one_stay(desk, end):
 
 # ---------------------------------------------------------------- the same key, changed by a program meanwhile
 
+WITHOUT_MARKS = "text = ''.join(line + '\\n' for line in text.splitlines() if '# mmapstate:' not in line)\n"
 CHANGED_BY_PROGRAM = "with mmapstate.open(path) as state: state['limit'] = {}\n"
 
 
 def test_conflict_opens_the_editor_again_with_both_values_at_the_key(desk):
     code, output, errors = desk.edit(
-        CHANGED_BY_PROGRAM.format("[6, 'a']") + "text = text.replace('limit: 5', 'limit: 7').replace('bob: 0', 'bob: 1')",
+        CHANGED_BY_PROGRAM.format("[6, 'a']")
+        + "text = text.replace('limit: 5', 'limit: 7').replace('bob: 0', 'bob: 1')",
         "text = ''.join(line + '\\n' for line in text.splitlines() if '# mmapstate:' not in line)\n"
         "text = text.replace('limit:', 'limit: 8').replace('- 6\\n', '').replace('- a\\n', '')",
     )
@@ -242,7 +256,7 @@ def test_conflict_deep_inside_is_told_there_and_a_removal_is_one(desk):
     code, _, errors = desk.edit(
         "with mmapstate.open(path) as state:\n    state['hosts']['mill']['port'] = 81\n    del state['limit']\n"
         "text = text.replace('port: 80', 'port: 82').replace('limit: 5', 'limit: 6')",
-        "text = ''.join(line + '\\n' for line in text.splitlines() if '# mmapstate:' not in line)",
+        WITHOUT_MARKS,
     )
     assert code == 0
     assert "too: limit, hosts.mill.port\n" in errors
@@ -265,8 +279,7 @@ def test_conflict_that_nobody_resolves_changes_nothing(desk):
 def test_key_that_changes_all_the_time_is_asked_about_once(desk):
     code, output, errors = desk.edit(
         CHANGED_BY_PROGRAM.format(6) + "text = text.replace('limit: 5', 'limit: 7')",
-        CHANGED_BY_PROGRAM.format(66) + "text = ''.join(line + '\\n' for line in text.splitlines() if '# mm' not in line)\n"
-        "text = text.replace('limit: 6', 'limit: 7')",
+        CHANGED_BY_PROGRAM.format(66) + WITHOUT_MARKS + "text = text.replace('limit: 6', 'limit: 7')",
     )
     assert (code, output) == (0, f"{desk.path}: changed\n")
     assert errors.count("\n") == 1
@@ -276,7 +289,7 @@ def test_key_that_changes_all_the_time_is_asked_about_once(desk):
 def test_theirs_kept_in_a_conflict_is_nothing_changed(desk):
     code, output, _ = desk.edit(
         CHANGED_BY_PROGRAM.format(6) + "text = text.replace('limit: 5', 'limit: 7')",
-        "text = ''.join(line + '\\n' for line in text.splitlines() if '# mmapstate:' not in line)",
+        WITHOUT_MARKS,
     )
     assert (code, output) == (0, f"{desk.path}: nothing was changed\n")
     assert desk.read() == TEXT.replace("limit: 5", "limit: 6")
@@ -299,7 +312,8 @@ def test_file_that_is_vacuumed_meanwhile(desk):
 
 
 def test_comments_that_another_person_changed_meanwhile_stay_beside_changed_values(desk):
-    by_hand = "other = open(path).read().replace('# sacks', '# bags').replace('bob: 0', 'bob: 3')\nopen(path, 'w').write(other)\n"
+    by_hand = "other = open(path).read().replace('# sacks', '# bags').replace('bob: 0', 'bob: 3')\n"
+    by_hand += "open(path, 'w').write(other)\n"
     code, _, errors = desk.edit(by_hand + "text = text.replace('ada: 0', 'ada: 1')")
     assert (code, errors) == (0, "")
     expected = TEXT.replace("# sacks", "# bags").replace("bob: 0", "bob: 3").replace("ada: 0", "ada: 1")
@@ -365,26 +379,13 @@ def test_nobody_else_can_read_what_is_edited(desk):
 
 
 def test_ctrl_c_in_the_editor_is_the_editors(desk, interrupts):
-    step = "import signal; os.kill(os.getppid(), signal.SIGINT)\nassert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
-    assert desk.edit(step + "text += 'more: 1\\n'")[0] == 0
+    step = "import signal\nos.kill(os.getppid(), signal.SIGINT)\n"
+    step += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    assert desk.edit_elsewhere(step + "text += 'more: 1\\n'")[0] == 0
     assert desk.read() == TEXT + "more: 1\n"
 
 
 # ---------------------------------------------------------------- the file
-
-
-def edit_here(desk, *steps):
-    """Do the same in this process."""
-    os.environ.update({name: value for name, value in environment().items() if name == "PYTHONPATH"})
-    os.environ["VISUAL"] = desk.editor(*steps)
-    return editing.edit(SimpleNamespace(file=desk.path))
-
-
-@pytest.fixture
-def variables(monkeypatch):
-    """Have this process's environment as it was, afterwards."""
-    for name in ("VISUAL", "PYTHONPATH"):
-        monkeypatch.setenv(name, "")
 
 
 CHANGE = (
@@ -395,18 +396,19 @@ CHANGED = TEXT.replace("ada: 0", "ada: 1")
 EDITED = CHANGED.replace("limit: 5", "limit: 7").replace("# The", "# Our")
 
 
-def test_refused_rename_writes_the_values_and_says_that_comments_are_not_there(desk, monkeypatch, variables, capsys):
+def test_refused_rename_writes_the_values_and_says_that_comments_are_not_there(desk, monkeypatch):
     def refuse(*_):
         raise OSError(errno.EBUSY, "is mounted", desk.path)
 
     with mmapstate.open(desk.path) as state:
         monkeypatch.setattr(platform, "replace", refuse)
-        with pytest.raises(editing.Failure, match="values are changed, comments are not"):
-            edit_here(desk, CHANGE)
+        code, _, errors = desk.edit(CHANGE)
         monkeypatch.undo()
         assert (state["ada"], state["limit"]) == (1, 7)
     assert desk.read() == CHANGED.replace("limit: 5", "limit: 7")
-    assert "what you edited is kept in " in capsys.readouterr().err
+    assert code == 1
+    assert "values are changed, comments are not" in errors
+    assert desk.kept() == [TEXT.replace("limit: 5", "limit: 7").replace("# The", "# Our")]
 
 
 CALLS = {"open", "write", "pwrite", "ftruncate", "replace", "unlink", "fsync", "fdatasync", "fchmod", "mmap", "flock"}
@@ -425,7 +427,7 @@ def edit_and_die(talk, desk, at):
         return do(*arguments)
 
     with between(handle):
-        edit_here(desk, "text = text.replace('limit: 5', 'limit: 7').replace('# The', '# Our')")
+        desk.edit("text = text.replace('limit: 5', 'limit: 7').replace('# The', '# Our')")
     return left
 
 
@@ -440,8 +442,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(desk, cases):
         for name in os.listdir(os.path.dirname(desk.path)):
             if name != "desk":
                 os.unlink(os.path.join(os.path.dirname(desk.path), name))
-        for seen in desk.folder.glob("seen-*"):
-            seen.unlink()
+        desk.forget()
         desk.write(TEXT)
         with Child(edit_and_die, desk, at) as child, mmapstate.open(desk.path) as state:  # which lives through it
             hosts = state["hosts"]
@@ -481,7 +482,7 @@ def test_a_call_that_fails_leaves_the_old_or_the_new_in_memory_and_file(desk, er
         at += 1
         close_all_stores()
         desk.write(TEXT)
-        failed = False
+        failed, told = False, error
 
         def handle(name, arguments, do, at=at):
             nonlocal failed
@@ -498,7 +499,8 @@ def test_a_call_that_fails_leaves_the_old_or_the_new_in_memory_and_file(desk, er
                 try:
                     state._store.rewrite(rewritten)
                 except OSError as raised:
-                    assert raised.errno == error
+                    told = raised.errno
+            assert not failed or told == error
             found = state.copy()
             assert found in (old, new), at
             with mmapstate.open(desk.path, readonly=True) as other:
@@ -599,7 +601,7 @@ def test_conflicts_are_told_with_their_place_and_decided_ones_are_none():
     assert merge({"a": 1}, {}, {"a": 2}) == ({}, [Conflict(("a",), MISSING, 2)])
 
 
-@settings(max_examples=scaled(300), deadline=None)
+@settings(max_examples=scaled(60), deadline=None)
 @given(mappings, mappings)
 def test_who_changes_nothing_has_no_part_in_it(base, other):
     """Whatever the states: where one side has changed nothing, it is as the other has it; two alike make one."""
@@ -609,7 +611,7 @@ def test_who_changes_nothing_has_no_part_in_it(base, other):
         assert found == other or same(found, other)
 
 
-@settings(max_examples=scaled(300), deadline=None)
+@settings(max_examples=scaled(200), deadline=None)
 @given(st.lists(st.integers(0, 9)), st.lists(st.integers(10, 19)), st.lists(st.integers(20, 29)))
 def test_what_both_append_is_all_there(base, theirs, mine):
     assert merge({"a": base}, {"a": base + theirs}, {"a": base + mine}) == ({"a": base + theirs + mine}, [])

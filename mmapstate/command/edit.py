@@ -110,7 +110,9 @@ class _Draft:
         try:
             code = subprocess.run([*command, self.name], check=False).returncode
         except OSError as error:
-            raise Failure(f"{told} cannot be run: {error.strerror}; set VISUAL or EDITOR; nothing was changed") from None
+            raise Failure(
+                f"{told} cannot be run: {error.strerror}; set VISUAL or EDITOR; nothing was changed"
+            ) from None
         finally:
             signal.signal(signal.SIGINT, before)
         if code:
@@ -222,15 +224,14 @@ class _Edit:
 
     def __init__(self, base: _Shown, mine: _Shown, decided: set[tuple[Any, ...]]) -> None:
         self.base, self.mine, self.decided = base, mine, decided
+        self.values_alone = mine.text == _laid_over(base.text, mine.state)
 
     def merged(self, text: bytes, state: dict[Any, Plain]) -> _Shown:
         """Return what comes of it, when the present snapshot and state are these; raise `_InConflict`."""
         newest = _Shown(_laid_over(text, state), state)
         merged, conflicts = merge(self.base.state, state, self.mine.state, self.decided)
-        mine = self.mine.text
-        if mine == _laid_over(self.base.text, self.mine.state):
-            mine = newest.text  # no comments of the user: those that others have changed are to stay
-        result = _laid_over(mine, merged)
+        # Where the user has changed no comments, those that others have changed meanwhile are to stay.
+        result = _laid_over(newest.text if self.values_alone else self.mine.text, merged)
         if conflicts:
             raise _InConflict(newest, conflicts, _with_conflicts(result, merged, conflicts))
         if result == newest.text:
@@ -260,7 +261,7 @@ def _commit(state: Any, edited: _Edit) -> None:
         for key, value in merged.items():
             if key not in before or not same(value, before[key]):
                 state[key] = value
-    if edited.mine.text != _laid_over(edited.base.text, edited.mine.state):
+    if not edited.values_alone:
         raise Failure(f"{state._path_text}: the system refuses to replace it: values are changed, comments are not")
 
 

@@ -73,4 +73,3 @@ def text_of(change: Change) -> str:
     if operation == "delete":
         return f"delete {place}"
     return f"{'insert ' if operation == 'insert' else ''}{place} = {flow_text(values[0])}"
-
