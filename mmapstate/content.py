@@ -94,9 +94,10 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
 
 
 def read_alone(text: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
-    """Return the state in `text`, which is to be a snapshot alone; raise `StateFileError` (line, column) if it is not.
+    """Return the state in `text`, a snapshot alone; raise `StateFileError` (line and column) if it is none.
 
-    `suspects` is that of `read`. So it is read as at the next open: neither the marker of a journal nor records of the predecessor may stand in it.
+    It is what the next open reads, too: neither the marker of a journal nor records of the predecessor may stand in
+    it. `suspects` is that of `read`.
     """
     parts = layout(text, file)
     if parts.marker is not None or parts.unborn or parts.foreign:

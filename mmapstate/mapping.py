@@ -79,7 +79,7 @@ class MappedFile:
             first, kept = self.kept
             return kept[start - first : None if stop is None else stop - first] if start >= first else b""
         if stop is None:
-            stop = platform.file_size(self.descriptor)
+            stop = max(start, platform.file_size(self.descriptor))  # another program may have cut it
         if platform.WINDOWS and self.bytes is not None and stop <= len(self.bytes):
             return bytes(self.bytes[start:stop])
         return platform.read(self.descriptor, start, stop)

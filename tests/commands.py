@@ -3,8 +3,11 @@
 import contextlib
 import io
 import os
+import queue
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +16,7 @@ from processes import Child
 import mmapstate
 from mmapstate.command import main
 
-__all__ = ["call", "environment", "run", "run_here", "two_writers"]
+__all__ = ["Running", "call", "environment", "run", "run_here", "two_writers"]
 
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 
@@ -55,6 +58,62 @@ def run_here(*arguments, answers="", **variables):
     ):
         code = main(arguments)
     return code, output.getvalue(), errors.getvalue()
+
+
+class Running:
+    """A subcommand that runs until it is ended, and whose lines are read as they come."""
+
+    def __init__(self, *arguments, **variables):
+        self.process = subprocess.Popen(
+            call(*arguments),
+            env=environment(**variables),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        self.lines = []
+        self.coming = queue.Queue()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.coming.put(line.rstrip("\n"))
+        self.coming.put(None)
+
+    def until(self, found):
+        """Return the first line for which ``found(line)`` is true, or that begins with it; all are kept in `lines`."""
+        while True:
+            line = self.coming.get(timeout=30)
+            assert line is not None, (self.lines, self.process.stderr.read())
+            self.lines.append(line)
+            if line.startswith(found) if isinstance(found, str) else found(line):
+                return line
+
+    def interrupt(self):
+        """Do what Ctrl-C does; return exit code and stderr."""
+        self.process.send_signal(signal.SIGINT)
+        return self.ended()
+
+    def ended(self):
+        """Wait for the end; return exit code and stderr."""
+        code = self.process.wait(30)
+        self.reader.join()
+        while (line := self.coming.get()) is not None:
+            self.lines.append(line)
+        return code, self.process.stderr.read()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
 
 
 def write_until_told(talk, path, name):

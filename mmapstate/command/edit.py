@@ -266,7 +266,7 @@ def _commit(state: Any, edited: _Edit) -> None:
 
 
 def _with_conflicts(text: bytes, state: dict[Any, Plain], conflicts: list[Conflict]) -> bytes:
-    """Return `text` with both values as comments above the key of each conflict, or above all where there is no room."""
+    """Return `text` with both values as comments above the key of each conflict; above all where there is no room."""
     for conflict in reversed(conflicts):
         lines = [_ADVICE, _told("theirs", conflict.path[-1], conflict.theirs)]
         lines.append(_told("yours", conflict.path[-1], conflict.mine))

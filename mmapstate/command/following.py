@@ -8,7 +8,7 @@ from typing import Any
 
 from mmapstate import changes, content, nodes, platform
 from mmapstate.changes import Change
-from mmapstate.errors import StateError
+from mmapstate.errors import StateError, StateFileError
 from mmapstate.mapping import MappedFile
 from mmapstate.state import State
 from mmapstate.values import Plain, same
@@ -16,8 +16,8 @@ from mmapstate.view import View
 
 __all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
 
-VACUUM = "compacted: a new journal begins"
-EDITED = "edited by hand, or replaced"
+VACUUM = "was compacted"
+EDITED = "was edited by hand, or replaced"
 GONE = "is gone; what it held last is shown"
 THERE_AGAIN = "is there again"
 REFUSED = "cannot be read"
@@ -59,7 +59,8 @@ class Followed(View):
         except StateError as error:
             if str(error) != self.refused:
                 self.refused = str(error)
-                self.on_event(f"{REFUSED}: {error}", ())
+                place = f", line {error.line}" if isinstance(error, StateFileError) and error.line else ""
+                self.on_event(f"{REFUSED}{place}: {getattr(error, 'problem', '') or error}", ())
 
     def _replay(self, records: list[list[Change]]) -> None:
         super()._replay(records)
@@ -75,17 +76,17 @@ class Followed(View):
         records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
         generation = parts.marker.generation if parts.marker is not None else None
         grown = generation is not None and generation == self.generation and len(records) >= self.number
-        self.generation = generation
         if not first and not grown:
             self.number = 0
-            self._tell_event(before, content.read(data[: parts.snapshot_end], _alone(data, parts), self.file).state)
+            self._tell_event(before, content.read(data[: parts.snapshot_end], _alone(parts), self.file).state)
+        self.generation = generation
         self._tell(records[self.number :])
 
     def _tell_event(self, before: dict[Any, Plain], snapshot: dict[Any, Plain]) -> None:
-        if same(before, snapshot):
-            self.on_event(VACUUM, ())
-        else:
+        if not same(before, snapshot):
             self.on_event(EDITED, [*differences((), before, snapshot)])
+        elif self.generation is not None:  # else programs have begun a journal behind the same text
+            self.on_event(VACUUM, ())
 
     def _tell(self, records: list[list[Change]]) -> None:
         for record in records:
@@ -93,20 +94,21 @@ class Followed(View):
             self.on_record(self.number, record)
 
 
-def _alone(data: bytes, parts: content.Layout) -> content.Layout:
+def _alone(parts: content.Layout) -> content.Layout:
     return parts if parts.foreign else parts._replace(scan=None)
 
 
 def differences(path: tuple[Any, ...], before: Any, after: Any) -> Iterator[Change]:
     """Yield changes that make one state the other, but for the order of keys; lists of other lengths as a whole."""
-    keys = {**before, **after} if isinstance(before, dict) else range(len(before))
-    for key in keys:
+    for key in {**before, **after} if isinstance(before, dict) else range(len(before)):
         if isinstance(before, dict) and key not in after:
             yield ("delete", [*path], key)
-            continue
-        old, new = (before[key] if not isinstance(before, dict) else before.get(key)), after[key]
-        both = [isinstance(old, kind) and isinstance(new, kind) for kind in (dict, list)]
-        if both[0] or (both[1] and len(old) == len(new)):
-            yield from differences((*path, key), old, new)
-        elif (isinstance(before, dict) and key not in before) or not same(old, new):
-            yield ("set", [*path], key, new)
+        elif isinstance(before, dict) and key not in before:
+            yield ("set", [*path], key, after[key])
+        else:
+            old, new = before[key], after[key]
+            lists = isinstance(old, list) and isinstance(new, list) and len(old) == len(new)
+            if lists or (isinstance(old, dict) and isinstance(new, dict)):
+                yield from differences((*path, key), old, new)
+            elif not same(old, new):
+                yield ("set", [*path], key, new)

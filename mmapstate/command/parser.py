@@ -202,6 +202,17 @@ def _watch(commands: Any, name: str) -> None:
     )  # fmt: skip
     _add_file(parser)
     parser.add_argument("paths", metavar="PATH", nargs="*", help="watch these values (default: all at the top)")
+    parser.add_argument(
+        "-n", "--interval", type=_interval, default=1.0, metavar="SECONDS",
+        help="time between two looks (default: %(default)g)",
+    )  # fmt: skip
+
+
+def _interval(text: str) -> float:
+    seconds = float(text)
+    if not 0.01 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.01 and 86400")
+    return seconds
 
 
 # ---------------------------------------------------------------- change

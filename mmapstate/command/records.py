@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from collections.abc import Sequence
@@ -20,8 +19,6 @@ _PAUSES = (1e-3, 0.05)  # seconds between two looks at the file: short while it 
 
 def journal(options: Any) -> int:
     """Print the journal of a state."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # who reads a pipe sees each line at once
     printed = _Printed(options.file)
     followed = Followed(options.file, printed.record, printed.event)
     try:
@@ -33,6 +30,7 @@ def journal(options: Any) -> int:
         while True:
             before = printed.lines
             followed.look()
+            sys.stdout.flush()  # who reads a pipe sees each line at once; and is missed when gone
             pause = _PAUSES[0] if printed.lines != before else min(pause * 1.5, _PAUSES[1])
             time.sleep(pause)
     except KeyboardInterrupt:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from mmapstate import platform
 from mmapstate.changes import Change, flow_text
 from mmapstate.command import key_paths
-from mmapstate.command.following import EDITED, VACUUM, Followed
+from mmapstate.command.following import Followed
 from mmapstate.command.key_paths import Segment
 from mmapstate.command.outcome import INTERRUPTED, Failure
 from mmapstate.values import same
@@ -87,9 +86,8 @@ class _Watched:
         self.records += 1
 
     def _tell(self, what: str, _: Sequence[Change]) -> None:
-        told = "compacted" if what == VACUUM else EDITED if what.startswith(EDITED) else what
-        self.message = f"{time.strftime('%H:%M:%S')} {told}"
-        self.messages.append(f"{self.file} {told}")
+        self.message = f"{time.strftime('%H:%M:%S')} {what}"
+        self.messages.append(f"{self.file} {what}")
 
     def _read(self) -> list[tuple[str, Any]]:
         root = self.followed.root
@@ -173,8 +171,7 @@ class _Lines:
         self.names: set[str] = set()
 
     def __enter__(self) -> None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)
+        pass
 
     def __exit__(self, *_: object) -> None:
         pass
@@ -190,6 +187,7 @@ class _Lines:
         for name in sorted(self.names - names):
             print(f"{time.strftime('%H:%M:%S')} {name} = (missing)")
         self.names = names
+        sys.stdout.flush()
 
     @staticmethod
     def wait(until: float) -> None:
@@ -197,7 +195,7 @@ class _Lines:
 
 
 class _Screen:
-    """For a terminal: all values on a screen of its own, which is written over; at the end they stay in the usual one."""
+    """For a terminal: all values on a screen of its own, written over; at the end they stay in the usual one."""
 
     def __init__(self, watched: _Watched) -> None:
         self.watched = watched
@@ -230,7 +228,7 @@ class _Screen:
         room = max(lines - 2 - bool(watched.message), 1)
         more = len(rows) - room + 1 if len(rows) > room else 0
         rows = rows[: len(rows) - more]
-        head = f"{watched.file}  {time.strftime('%H:%M:%S')}  {_rate_text(watched.commits) or '+0/s'} changes"
+        head = f"{watched.file}  {time.strftime('%H:%M:%S')}  {watched.commits or 0:,.0f} changes/s"
         yield self._styled("1", _fitted(head, columns))
         yield ""
         rates = [_rate_text(row.rate) for row in rows]
@@ -244,8 +242,7 @@ class _Screen:
                 yield _fitted(f"{name}  {text}", columns)
             else:
                 style = "2" if row.text == "(missing)" else "1;32" if row.changed else ""
-                rate = self._styled("36", f"{rate:>{rate_width}}")
-                yield f"{name}  {self._styled(style, text)}  {rate}".rstrip()
+                yield f"{name}  {self._styled(style, text)}  {self._styled('36', rate.rjust(rate_width))}".rstrip()
         if more:
             yield _fitted(f"... and {more} more", columns)
         if watched.message:
