@@ -17,7 +17,18 @@ from mmapstate.values import Plain, same
 if TYPE_CHECKING:
     from mmapstate.declared import Declared  # who has no class of states need not wait for it
 
-__all__ = ["MISFITS", "Content", "Layout", "check", "layout", "line_of", "read", "read_alone", "record_start"]
+__all__ = [
+    "MISFITS",
+    "Content",
+    "Layout",
+    "check",
+    "layout",
+    "line_of",
+    "read",
+    "read_alone",
+    "record_start",
+    "snapshot_in",
+]
 
 MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What `changes.apply` raises for a change that does not fit the state."""
@@ -91,6 +102,17 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
             )
             raise _refusal(data, parts, file, number, problem) from None
     return Content(state, len(records))
+
+
+def snapshot_in(data: bytes, parts: Layout) -> bytes:
+    """Return the snapshot's text, as it was before a journal behind it needed an end of its last line.
+
+    Of the predecessor's files there is none: what is before their records was overwritten at times.
+    """
+    if parts.foreign:
+        return b""
+    text = data[: parts.snapshot_end]
+    return text.removesuffix(b"\n") if parts.marker is not None and parts.marker.bare else text
 
 
 def read_alone(text: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:

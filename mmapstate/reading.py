@@ -9,16 +9,22 @@ from mmapstate import content, platform
 from mmapstate.errors import DamagedStateError, StateFileError
 from mmapstate.values import Plain
 
-__all__ = ["PAUSE", "TRIES", "parsed", "read"]
+__all__ = ["PAUSE", "TRIES", "parsed", "read", "read_text"]
 
 TRIES = 40  # of a file that changes under the read
 PAUSE = 0.01  # seconds between two
 
 
 def read(path: str) -> dict[Any, Plain]:
-    """Return the state in the file at `path`. What is caught half-way through an edit is read again until it stands.
+    """Return the state in the file at `path`. Raises as `read_text` does."""
+    return read_text(path)[1]
 
-    Raises OSError, `StateFileError`, `DamagedStateError`.
+
+def read_text(path: str) -> tuple[bytes, dict[Any, Plain]]:
+    """Return the snapshot of the file at `path`, none of a predecessor's, and the state that the whole file holds.
+
+    What is caught half-way through an edit is read again until it stands. Raises OSError, `StateFileError`,
+    `DamagedStateError`.
     """
     for left in reversed(range(TRIES)):
         descriptor = platform.open_regular(path, write=False)
@@ -29,7 +35,8 @@ def read(path: str) -> dict[Any, Plain]:
             platform.close(descriptor)
         try:
             if data or left == 0 or time.time_ns() - image.mtime > TRIES * PAUSE * 1e9:  # else an editor may be at work
-                return parsed(data, path)[1]
+                parts, state = parsed(data, path)
+                return content.snapshot_in(data, parts), state
         except StateFileError:
             if left == 0 or platform.path_image(path) == image:
                 raise

@@ -339,7 +339,7 @@ def test_file_that_is_removed_meanwhile_is_not_made_anew(desk):
 def test_file_that_is_not_there_is_not_created(desk):
     os.unlink(desk.path)
     code, _, errors = desk.edit("pass")
-    assert (code, "there is no state file" in errors) == (1, True)
+    assert (code, "No such file" in errors) == (1, True)
     assert os.listdir(os.path.dirname(desk.path)) == ["desk"]
 
 

@@ -63,7 +63,9 @@ LAYERS = (
     "command.key_paths",
     "command.parser",
     "command.access",
+    "command.merging",
     "command.edit",
+    "command.following",
     "command.records",
     "command.watch",
     "command.reports",
@@ -251,7 +253,7 @@ PURE = {
     *("fspath", "fsencode", "stat_result", "register_at_fork", "PathLike"),
     *("path.basename", "path.dirname", "path.join", "path.normcase", "path.split"),
 }
-PROGRAMS = {"command.__init__", "command.demo", "command.doctor", "command.edit"}
+PROGRAMS = {"command.__init__", "command.demo", "command.doctor", "command.edit", "command.watch"}
 # What they do to a pipe, a process or a file of their own is no store into a state file.
 
 

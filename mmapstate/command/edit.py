@@ -17,13 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmapstate import content, patch, platform, snapshot
+from mmapstate import content, patch, platform, reading, snapshot
 from mmapstate.command.merging import MISSING, Conflict, merge
 from mmapstate.command.outcome import WELL, Failure
 from mmapstate.errors import StateError, StateFileError
-from mmapstate.state import State, open_state
+from mmapstate.state import open_state
 from mmapstate.values import Plain, same
-from mmapstate.view import View
 
 __all__ = ["edit"]
 
@@ -57,24 +56,8 @@ class _Shown(NamedTuple):
     @classmethod
     def now(cls, path: str) -> _Shown:
         """Read the state at `path`, as a vacuum would write it: without a lock, and nothing is written."""
-        view = _Text(path, {}, State._declared.read())
-        try:
-            state = view.steady(view.root.copy)
-            return cls(_laid_over(view.text, state), state)
-        finally:
-            view.close()
-
-
-class _Text(View):
-    """A view that keeps the snapshot's text."""
-
-    text = b""
-
-    def _accept(self, file: Any, data: bytes) -> None:
-        super()._accept(file, data)
-        parts = content.layout(data, self.file)
-        text = b"" if parts.foreign else data[: parts.snapshot_end]
-        self.text = text.removesuffix(b"\n") if parts.marker is not None and parts.marker.bare else text
+        text, state = reading.read_text(path)
+        return cls(_laid_over(text, state), state)
 
 
 def _laid_over(text: bytes, state: dict[Any, Plain]) -> bytes:

@@ -212,7 +212,7 @@ class _Screen:
 
     def show(self) -> None:
         self.size = _terminal_size()
-        self._put("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in self._lines()) + "\x1b[J")
+        self._put("\x1b[H" + "\n".join(f"{line}\x1b[K" for line in self._lines()) + "\x1b[J")
 
     def wait(self, until: float) -> None:
         while (left := until - time.monotonic()) > 0:
@@ -228,8 +228,8 @@ class _Screen:
         room = max(lines - 2 - bool(watched.message), 1)
         more = len(rows) - room + 1 if len(rows) > room else 0
         rows = rows[: len(rows) - more]
-        head = f"{watched.file}  {time.strftime('%H:%M:%S')}  {watched.commits or 0:,.0f} changes/s"
-        yield self._styled("1", _fitted(head, columns))
+        head = f"  {time.strftime('%H:%M:%S')}  {watched.commits or 0:,.0f} changes/s"
+        yield self._styled("1", _fitted(_fitted(watched.file, max(columns - len(head), 1)) + head, columns))
         yield ""
         rates = [_rate_text(row.rate) for row in rows]
         name_width = min(max(map(_width, (row.name for row in rows)), default=0), max(columns // 3, 1))
@@ -284,6 +284,8 @@ def _fitted(text: str, columns: int) -> str:
     text = "".join(character if character.isprintable() else "?" for character in text)
     if _width(text) <= columns:
         return text
+    if columns < 1:
+        return ""
     taken = 0
     for number, character in enumerate(text):
         taken += _columns(character)
