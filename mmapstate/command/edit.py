@@ -27,7 +27,7 @@ from mmapstate.values import Plain, same
 __all__ = ["edit"]
 
 _MARK = "# mmapstate:"
-_ADVICE = f"{_MARK} programs have changed this meanwhile, and so have you; keep what is right, remove these lines"
+_ADVICE = f"{_MARK} programs have changed this, too: keep what is right, and remove these lines"
 
 
 def edit(options: Any) -> int:
