@@ -18,6 +18,7 @@ from processes import Child, not_on_windows
 from seam import STORES, between
 from spawned import kill_myself
 from strategies import mappings
+from terminals import Terminal
 
 import mmapstate
 from mmapstate import platform
@@ -195,7 +196,6 @@ def test_invalid_text_is_kept_and_named_where_nobody_edits_it_again(desk, answer
         ('text += \'---\\n["set", [], "limit", 9]\\n\'', "line 9, column 1: a journal begins there"),
         ("text = '- 1\\n'", "line 1, column 1: the top of the document is a sequence"),
         ("text += 'x: !!python/name:os.system\\n'", "line 9, column 4: the tag"),
-        ("text = '# mmapstate: yours\\n' + text", "lines left that begin with '# mmapstate:'"),
     ],
 )
 def test_what_is_no_snapshot_alone_is_refused(desk, step, problem):
@@ -265,6 +265,44 @@ def test_conflict_deep_inside_is_told_there_and_a_removal_is_one(desk):
     )
     assert "# mmapstate: theirs: removed\n# mmapstate: yours:  limit: 6\n" in desk.seen(1)
     assert desk.read() == TEXT.replace("limit: 5  # sacks\n", "").replace("port: 80", "port: 81")
+
+
+@not_on_windows("there is no pty")
+def test_on_a_terminal_it_asks_there(desk):
+    step = "text = text.replace('limit: 5', 'limit: [5')"
+    editor = desk.editor(step, "text = text.replace('limit: [5', 'limit: 6')")
+    with Terminal("edit", desk.path, VISUAL=editor) as terminal:
+        while "[q]uit? " not in terminal.text:
+            assert terminal.read(30)
+        os.write(terminal.descriptor, b"e\n")
+        assert terminal.ended()[0] == 0
+    assert desk.read() == TEXT.replace("limit: 5", "limit: 6")
+
+
+def test_comments_and_texts_like_those_of_a_conflict_are_nobodys_business(desk):
+    step = "text += '# mmapstate: is here\\nhelp: \"# mmapstate: yours\"\\n'"
+    assert desk.edit(step)[0] == 0
+    assert desk.read() == TEXT + '# mmapstate: is here\nhelp: "# mmapstate: yours"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told_above"),
+    [
+        ("a: {b: 1, c: 2}\n", "a: {"),
+        ("a:\n  c: 1\n  b: 1\n", "  b: 2"),
+        ("a: {c: 'x\n\n  y', b: 1}\n", "a: {c"),
+        ("\ufeffa: {b: 1}\r\n", "a: {b"),
+        ("? a\n: {b: 1}\n", ": {b"),
+    ],
+)
+def test_both_values_are_told_as_near_to_the_key_as_can_be(desk, text, told_above):
+    desk.write(text)
+    step = "with mmapstate.open(path) as state: state['a']['b'] = 2\n"
+    desk.edit(step + "text = text.replace('b: 1', 'b: 3')", "sys.exit(1)")
+    lines = desk.seen(1).splitlines()
+    place = max(number for number, line in enumerate(lines) if "# mmapstate:" in line)
+    assert lines[place].endswith("# mmapstate: yours:  b: 3")
+    assert lines[place + 1].startswith(told_above)
 
 
 def test_conflict_that_nobody_resolves_changes_nothing(desk):
@@ -407,7 +445,7 @@ def test_refused_rename_writes_the_values_and_says_that_comments_are_not_there(d
         assert (state["ada"], state["limit"]) == (1, 7)
     assert desk.read() == CHANGED.replace("limit: 5", "limit: 7")
     assert code == 1
-    assert "values are changed, comments are not" in errors
+    assert "values alone are changed, not comments" in errors
     assert desk.kept() == [TEXT.replace("limit: 5", "limit: 7").replace("# The", "# Our")]
 
 

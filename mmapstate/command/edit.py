@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmapstate import content, patch, platform, reading, snapshot
+from mmapstate.command.key_paths import written
 from mmapstate.command.merging import MISSING, Conflict, merge
 from mmapstate.command.outcome import WELL, Failure
 from mmapstate.errors import StateError, StateFileError
@@ -144,11 +145,14 @@ def _ask(told: str) -> None:
 class _InConflict(Exception):
     """Both sides have changed something, each to something else."""
 
-    def __init__(self, newest: _Shown, conflicts: list[Conflict], offered: bytes) -> None:
+    def __init__(self, newest: _Shown, conflicts: list[Conflict], merged: _Shown) -> None:
         super().__init__()
         self.newest = newest
         self.conflicts = conflicts
-        self.offered = offered
+        self.marks = [_marks(conflict) for conflict in conflicts]
+        self.offered = merged.text
+        for conflict, marks in reversed([*zip(conflicts, self.marks, strict=True)]):
+            self.offered = _with_lines(self.offered, merged.state, conflict.path, marks)
 
 
 class _Unchanged(Exception):
@@ -158,6 +162,7 @@ class _Unchanged(Exception):
 def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
     """Run the editor until what it gives can be written, and write it; return False if nothing is changed by it."""
     decided: set[tuple[Any, ...]] = set()
+    marks: set[str] = set()
     while True:
         text = draft.edited()
         if text == base.text:
@@ -168,7 +173,7 @@ def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
             where = "".join(f", {name} {at}" for name, at in (("line", error.line), ("column", error.column)) if at)
             _ask(f"what you edited is no state{where}: {error.problem or error}")
             continue
-        if _MARK.encode() in text:
+        if not marks.isdisjoint(line.strip() for line in text.decode("utf-8-sig").splitlines()):
             _ask(f"there are lines left that begin with '{_MARK}': choose a value, and remove them")
             continue
         if not os.path.exists(path):
@@ -179,10 +184,11 @@ def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
         except _Unchanged:
             return False
         except _InConflict as found:
-            places = ", ".join(".".join(map(str, conflict.path)) for conflict in found.conflicts)
+            places = ", ".join(written(conflict.path) for conflict in found.conflicts)
             print(f"mmapstate: programs have changed what you have changed, too: {places}", file=sys.stderr)
             decided |= {conflict.path for conflict in found.conflicts}
             base = found.newest
+            marks = {line for lines in found.marks for line in lines}
             draft.offer(found.offered)
 
 
@@ -216,7 +222,7 @@ class _Edit:
         # Where the user has changed no comments, those that others have changed meanwhile are to stay.
         result = _laid_over(newest.text if self.values_alone else self.mine.text, merged)
         if conflicts:
-            raise _InConflict(newest, conflicts, _with_conflicts(result, merged, conflicts))
+            raise _InConflict(newest, conflicts, _Shown(result, merged))
         if result == newest.text:
             raise _Unchanged
         return _Shown(result, merged)
@@ -245,18 +251,14 @@ def _commit(state: Any, edited: _Edit) -> None:
             if key not in before or not same(value, before[key]):
                 state[key] = value
     if not edited.values_alone:
-        raise Failure(f"{state._path_text}: the system refuses to replace it: values are changed, comments are not")
+        raise Failure(f"{state._path_text}: the system refuses to replace it: values alone are changed, not comments")
 
 
-def _with_conflicts(text: bytes, state: dict[Any, Plain], conflicts: list[Conflict]) -> bytes:
-    """Return `text` with both values as comments above the key of each conflict; above all where there is no room."""
-    for conflict in reversed(conflicts):
-        lines = [_ADVICE, _told("theirs", conflict.path[-1], conflict.theirs)]
-        lines.append(_told("yours", conflict.path[-1], conflict.mine))
-        if len(conflict.path) > 1:
-            lines.insert(1, f"{_MARK} in {'.'.join(map(str, conflict.path[:-1]))}")
-        text = _with_lines(text, state, conflict.path, lines)
-    return text
+def _marks(conflict: Conflict) -> list[str]:
+    """Return the comments that tell both values of a conflict."""
+    *around, key = conflict.path
+    place = [f"{_MARK} in {written(around)}"] if around else []
+    return [_ADVICE, *place, _told("theirs", key, conflict.theirs), _told("yours", key, conflict.mine)]
 
 
 def _told(whose: str, key: Any, value: Any) -> str:
@@ -267,6 +269,7 @@ def _told(whose: str, key: Any, value: Any) -> str:
 
 
 def _with_lines(text: bytes, state: dict[Any, Plain], path: tuple[Any, ...], lines: list[str]) -> bytes:
+    """Return `text`, which holds `state`, with comments above a key; above all where there is no room for them."""
     bom = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""
     source = text.decode("utf-8-sig")
     end = snapshot.line_end_of(text).decode()

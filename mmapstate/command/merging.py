@@ -45,11 +45,11 @@ class _Merging:
 
     def mappings(self, path: tuple[Any, ...], base: Any, theirs: Any, mine: Any) -> dict[Any, Plain]:
         merged = {}
-        for key in {**mine, **theirs}:
+        for key in {**mine, **theirs}:  # of 1 and 1.0, which are one key, the one of mine
             each = (side.get(key, MISSING) for side in (base, theirs, mine))
             value = self.values((*path, key), *each)
             if value is not MISSING:
-                merged[_spelled(key, theirs, mine)] = value
+                merged[key] = value
         return merged
 
     def values(self, path: tuple[Any, ...], base: Any, theirs: Any, mine: Any) -> Any:
@@ -67,11 +67,6 @@ class _Merging:
                 return merged
         self.conflicts.append(Conflict(path, theirs, mine))
         return theirs
-
-
-def _spelled(key: Any, theirs: Any, mine: Any) -> Any:
-    """Return the key as mine has it: 1, 1.0 and True are equal, and one key."""
-    return next((other for other in (mine if key in mine else theirs) if other == key), key)
 
 
 class _Side:
