@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from unittest import mock
 
@@ -126,6 +127,7 @@ def write_until_told(talk, path, name):
                 state["jobs"].append({"by": name, "number": number})
                 if number == 10:
                     talk.send(number)
+            time.sleep(2e-4)  # the command needs some of the processor, too
         return number
 
 

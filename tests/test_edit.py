@@ -166,6 +166,27 @@ def test_comments_and_layout_alone_are_a_change_too(desk):
     assert desk.read() == expected.replace("limit: 5", "limit: 8")
 
 
+def test_comments_come_into_a_file_that_only_programs_have_written(desk):
+    os.unlink(desk.path)
+    with mmapstate.open(desk.path, {"a": 1}) as state:
+        state["a"] = 2
+        state.vacuum()  # what is there is what a dump gives, and need not be looked at again
+        state["a"] = 3
+        assert desk.edit("text = '# mine\\n' + text.replace('3', '4  # four')")[0] == 0
+        state["b"] = 1
+    assert desk.read() == "# mine\na: 4  # four\nb: 1\n"
+
+
+def test_what_a_program_has_done_meanwhile_need_not_be_done_again(desk):
+    with mmapstate.open(desk.path) as state:
+        state["ada"] = 1
+        code, output, _ = desk.edit(
+            "with mmapstate.open(path) as state: state['limit'] = 7\ntext = text.replace('limit: 5', 'limit: 7')"
+        )
+        assert (code, output) == (0, f"{desk.path}: nothing was changed\n")
+        assert '["set", [], "limit", 7]' in desk.read()  # still a record: nothing was written
+
+
 def test_invalid_text_is_told_with_line_and_column_and_edited_again(desk):
     code, output, errors = desk.edit(
         "text = text.replace('limit: 5', 'limit: [5')", "text = text.replace('limit: [5', 'limit: 9')", answers="e\n"

@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from conftest import on_an_open_file
 from independent_reader import read_file as on_disk
 from processes import Child, not_on_windows
 
@@ -122,3 +123,14 @@ class TestARegionThatCannotGrow:
         assert state.n == done
         state.n += 1
         assert on_disk(path) == {"n": done + 1}
+
+
+def test_file_that_another_program_cut_reads_as_nothing_there(path):
+    with open(path, "wb") as file:
+        file.write(b"a: 1\n")
+    mapped = MappedFile.open(path)
+    with on_an_open_file():
+        os.truncate(path, 2)
+        assert mapped.read(4) == b""
+        assert mapped.read(1) == b":"
+    mapped.close()

@@ -13,7 +13,7 @@ from strategies import mappings
 
 import mmapstate
 from mmapstate import changes, snapshot
-from mmapstate.command.following import differences
+from mmapstate.command.following import EDITED, VACUUM, Followed, differences
 from mmapstate.command.records import text_of
 from mmapstate.lock import sidecar_path
 
@@ -100,6 +100,58 @@ def test_following_two_programs_across_vacuums_misses_nothing(path, interrupts):
     assert sum(number == 1 for number in counted) <= 1 + sum(line.startswith("# ") for line in journal.lines)
 
 
+@pytest.fixture
+def followed(path):
+    """A followed file, and what was told of it, in this process; call it to have it told what is new."""
+    write(path, "a: 1\n")
+    told = []
+    following = Followed(
+        path,
+        lambda number, record: told.append((number, *map(text_of, record))),
+        lambda what, changes: told.append((what, *map(text_of, changes))),
+    )
+
+    def new():
+        del told[:]
+        following.due = 0.0  # do not wait until the next look at the path
+        following.look()
+        return list(told)
+
+    yield new
+    following.close()
+
+
+def test_journal_that_is_begun_or_made_larger_is_none_of_the_events(path, followed):
+    with mmapstate.open(path) as state:
+        state["a"] = 2
+        assert followed() == [(1, "a = 2")]
+        state["text"] = "x" * 20_000  # more than there was room for
+        state["a"] = 3
+        assert followed() == [(2, f'text = "{"x" * 20_000}"'), (3, "a = 3")]
+        del state["text"]
+        assert followed() == [(4, "delete text")]
+
+
+def test_what_was_changed_before_a_vacuum_is_told_before_it(path, followed):
+    with mmapstate.open(path) as state:
+        state["a"] = 2
+        followed()
+        state["a"] = 3
+        state.vacuum()
+        state["a"] = 4
+        assert followed() == [(2, "a = 3"), (VACUUM,), (1, "a = 4")]
+
+
+def test_what_cannot_be_seen_between_two_vacuums_is_told_by_what_is_different(path, followed):
+    with mmapstate.open(path) as state:
+        state["a"] = 2
+        followed()
+        state.vacuum()
+        state["a"] = 3
+        state.vacuum()
+        assert followed() == [(EDITED, "a = 3")]
+
+
 @not_on_windows("there is no such signal for one process, and a file in use is not removed")
 def test_following_tells_what_else_happens_to_the_file(path, interrupts):
     write(path, "a: 1\nb: {x: [1, 2], y: 1}\nc: 1\n")
@@ -109,7 +161,7 @@ def test_following_tells_what_else_happens_to_the_file(path, interrupts):
         write(path, "a: 3\nb: {x: [1, 3], z: 1}\nnew:\n")
         journal.until("#       new = null")
         assert journal.lines[-7:] == [
-            f"# {path} was edited by hand, or replaced",
+            f"# {path} was edited by hand, or compacted more than once",
             "#       a = 3",
             "#       b.x.1 = 3",
             "#       delete b.y",
