@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from commands import run, run_here, two_writers
-from conftest import SEED, close_all_stores, scaled
+from conftest import SEED, close_all_stores, on_an_open_file, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import Child, not_on_windows
@@ -591,7 +591,8 @@ def test_edit_by_hand_while_it_is_rewritten_is_taken_up_first(desk):
     def edit(text, state):
         texts.append(text)
         if len(texts) == 1:
-            desk.write(TEXT.replace("bob: 0", "bob: 4"))
+            with on_an_open_file():
+                desk.write(TEXT.replace("bob: 0", "bob: 4"))
         return rewritten(text, state)
 
     with mmapstate.open(desk.path) as state:

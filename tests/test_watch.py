@@ -117,6 +117,16 @@ def test_picture_fits_on_the_terminal_whose_size_may_change(file):
 
 
 @on_a_terminal
+def test_ctrl_z_gives_the_usual_screen_back_until_it_goes_on(file):
+    with Terminal("watch", file, "-n", "3600") as terminal:
+        terminal.until(lambda picture: len(picture) == 8)
+        terminal.text = ""
+        terminal.signal(signal.SIGTSTP)  # nobody could wake it here: it is told to go on at once
+        terminal.until(lambda picture: len(picture) == 8)
+        assert terminal.text.startswith("\x1b[?25h\x1b[?1049l\x1b[?1049h\x1b[?25l\x1b[H")
+
+
+@on_a_terminal
 @pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_colors_only_where_they_are_wanted(file, variables):
     with Terminal("watch", file, "nothing", "ada", "-n", "0.05", **variables) as terminal:

@@ -26,6 +26,9 @@ _WINDOW = 5.0  # seconds, or as many intervals: what a rate is taken over
 _SLICE = 0.05  # seconds between two looks at the size of the terminal
 _LONGEST = 1000  # characters of a value; no terminal has more columns
 
+_OTHER_SCREEN, _USUAL_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the other one has no cursor
+_STOP: signal.Signals | None = getattr(signal, "SIGTSTP", None)  # Windows has no Ctrl-Z
+
 _MISSING: Any = object()
 
 
@@ -200,15 +203,31 @@ class _Screen:
     def __init__(self, watched: _Watched) -> None:
         self.watched = watched
         self.size = os.terminal_size((80, 24))
+        self.to_stop = False
         self.colors = not os.environ.get("NO_COLOR")
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGTERM, _end)  # else the shell would be left on the other screen
-        self._put("\x1b[?1049h\x1b[?25l")  # that, without a cursor
+        signal.signal(signal.SIGTERM, _end)  # else the shell would be left on the other screen; so with Ctrl-Z
+        if _STOP is not None:
+            signal.signal(_STOP, self._ask_to_stop)
+        self._put(_OTHER_SCREEN)
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # the terminal is gone
-            self._put("\x1b[?25h\x1b[?1049l" + "".join(f"{line}\n" for line in self._lines()))
+            self._put(_USUAL_SCREEN + "".join(f"{line}\n" for line in self._lines()))
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self.to_stop = True  # not in the middle of writing
+
+    def _stop(self) -> None:
+        """Do what Ctrl-Z asks for, and go on when that is wanted."""
+        assert _STOP is not None
+        self.to_stop = False
+        self._put(_USUAL_SCREEN)
+        signal.signal(_STOP, signal.SIG_DFL)
+        os.kill(os.getpid(), _STOP)
+        self.__enter__()
+        self.show()
 
     def show(self) -> None:
         self.size = _terminal_size()
@@ -217,6 +236,8 @@ class _Screen:
     def wait(self, until: float) -> None:
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _SLICE))
+            if self.to_stop:
+                self._stop()
             if _terminal_size() != self.size:
                 self.show()
 
