@@ -269,7 +269,7 @@ def test_conflict_opens_the_editor_again_with_both_values_at_the_key(desk):
     assert errors == "mmapstate: programs have changed what you have changed, too: limit\n"
     told = '# mmapstate: theirs: "limit": [6, "a"]\n# mmapstate: yours:  limit: 7\nlimit:  # sacks\n- 6\n- a\n'
     assert told in desk.seen(1)
-    assert "\nbob: 1\n# mmapstate: programs have changed this, too" in desk.seen(1)
+    assert "\nbob: 1\n# mmapstate: programs changed this, too" in desk.seen(1)
     assert desk.read() == TEXT.replace("limit: 5", "limit: 8").replace("bob: 0", "bob: 1")
 
 

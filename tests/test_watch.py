@@ -12,7 +12,7 @@ from terminals import Terminal
 
 import mmapstate
 from mmapstate.command import main
-from mmapstate.command.watch import _fitted, _padded, _width
+from mmapstate.command.watch import _fitted, _padded, _rate_text, _width
 from mmapstate.lock import sidecar_path
 
 on_a_terminal = not_on_windows("there is no pty, nor such a signal for one process")
@@ -218,6 +218,22 @@ def test_wrong_calls(file, capsys):
 def test_file_that_is_not_there(path):
     code, output, errors = run_here("watch", path)
     assert (code, output, "there is no state file" in errors) == (1, "", True)
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (None, ""),
+        (0.0, ""),
+        (12345.6, "+12,346/s"),
+        (-99.7, "-100/s"),
+        (9.97, "+10/s"),
+        (1.26, "+1.3/s"),
+        (0.05, "+0.05/s"),
+    ],
+)
+def test_rate_has_two_digits_or_is_whole(rate, text):
+    assert _rate_text(rate) == text
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from mmapstate.values import Plain, same
 __all__ = ["edit"]
 
 _MARK = "# mmapstate:"
-_ADVICE = f"{_MARK} programs have changed this, too: keep what is right, and remove these lines"
+_ADVICE = f"{_MARK} programs changed this, too: keep what is right, remove these lines"
 
 
 def edit(options: Any) -> int:

@@ -163,7 +163,7 @@ def _text(value: Any) -> str:
 
 
 def _rate_text(rate: float | None) -> str:
-    return "" if not rate else f"{rate:+,.0f}/s" if abs(rate) >= 100 else f"{rate:+.2g}/s"
+    return "" if not rate else f"{rate:+,.0f}/s" if abs(rate) >= 10 else f"{rate:+.2g}/s"
 
 
 class _Lines:
