@@ -181,7 +181,8 @@ def watch(folder: Path) -> str:
 
 def edit(folder: Path) -> str:
     """Change the limit, as a program does at the same time: the editor opens again, with both values."""
-    editor = "vim --clean -c 'syntax on|set background=dark|set laststatus=0|set noruler|set noswapfile|hi Comment ctermfg=2'"
+    settings = "syntax on|set background=dark|set laststatus=0|set noruler|set noswapfile|hi Comment ctermfg=2"
+    editor = f"vim --clean -c '{settings}'"
     session = Session(folder, [sys.executable, "-m", "mmapstate", "edit", "mill.state"], 84, 15, VISUAL=editor)
     session.until(lambda shown: "limit: 5" in shown)
     subprocess.run(
