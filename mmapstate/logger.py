@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["log", "show_warnings"]
+__all__ = ["log", "warnings_shown"]
 
 log = logging.getLogger("mmapstate")
 log.addHandler(logging.NullHandler())  # else Python prints warnings of a program that has not set up logging
 
 
-def show_warnings(prefix: str) -> None:
-    """Have warnings go to stderr, as lines that begin with `prefix`: for programs of which the library is all."""
+@contextmanager
+def warnings_shown(prefix: str) -> Iterator[None]:
+    """Have warnings go to stderr meanwhile, as lines that begin with `prefix`: for programs that have no other log."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(prefix + "%(message)s"))
+    before = log.propagate
     log.addHandler(handler)
     log.propagate = False
+    try:
+        yield
+    finally:
+        log.propagate = before
+        log.removeHandler(handler)

@@ -122,7 +122,7 @@ class Vacuum(Picture):
         """
         with self.guard:
             text = edit(self._snapshot(), nodes.plain_root(self.root))
-            state = content.read_alone(text, self.file)
+            state = content.read_alone(text, self.file, [])  # of words that are no booleans, who edits is told
             parts = content.layout(text, self.file)
             content.check(text, parts, state, self.declared, self.file)
             self.page_bytes[LAYOUT] = UNKNOWN

@@ -229,10 +229,18 @@ def test_word_that_is_no_boolean_is_told(desk):
     code, _, errors = desk.edit("text += 'on: yes\\n'")
     assert code == 0
     assert errors.splitlines() == [
-        f"mmapstate: line 9: {word} is text, not a boolean: that would be true or false" for word in ("on", "yes")
+        f"mmapstate: warning: line 9: {word} is text, not a boolean: that would be true or false"
+        for word in ("on", "yes")
     ]
     desk.forget()
     assert desk.edit("text += 'more: 1\\n'")[::2] == (0, "")  # it is no news
+
+
+def test_what_the_library_warns_of_is_told(desk):
+    errors = desk.edit("open(path, 'w').write('ada: 0\\nnew: no\\n')\ntext = text.replace('bob: 0\\n', '')")[2]
+    assert errors.startswith(f"mmapstate: warning: {desk.path}, line 2: no is read as text, not as a boolean; ")
+    desk.forget()
+    assert desk.edit("pass")[2] == ""
 
 
 def test_all_can_be_removed(desk):

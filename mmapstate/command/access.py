@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mmapstate import platform, reading
 from mmapstate.command import output
 from mmapstate.command.key_paths import find, key_in, missing, parse
-from mmapstate.command.outcome import MISUSED, WELL, Failure
+from mmapstate.command.outcome import MISUSED, WARNING, WELL, Failure
 
 if TYPE_CHECKING:
     from mmapstate.state import PersistedState
@@ -136,14 +136,13 @@ def opened(options: Any) -> Iterator[PersistedState]:
 
     Raises FileNotFoundError where there is none, and the command has no --create, or was not given it.
     """
-    from mmapstate.logger import show_warnings
+    from mmapstate.logger import warnings_shown
     from mmapstate.state import open_state
 
-    show_warnings("mmapstate: warning: ")
     path = str(platform.real_path(options.file))
     if not getattr(options, "create", False) and platform.status(path) is None:
         hint = " (--create makes it)" if hasattr(options, "create") else ""
         raise FileNotFoundError(errno.ENOENT, f"there is no such file{hint}", options.file)
     durability = "power" if options.power else "process"
-    with open_state(path, timeout=options.timeout, durability=durability) as state:
+    with warnings_shown(WARNING), open_state(path, timeout=options.timeout, durability=durability) as state:
         yield state

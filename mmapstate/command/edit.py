@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from mmapstate import content, patch, platform, reading, snapshot
 from mmapstate.command.key_paths import written
 from mmapstate.command.merging import MISSING, Conflict, merge
-from mmapstate.command.outcome import WELL, Failure
+from mmapstate.command.outcome import WARNING, WELL, Failure
 from mmapstate.errors import StateError, StateFileError
+from mmapstate.logger import warnings_shown
 from mmapstate.state import open_state
 from mmapstate.values import Plain, same
 
@@ -204,7 +205,7 @@ def _checked(text: bytes, file: str, before: bytes) -> dict[Any, Plain]:
     for word in words:
         if lines[word.line - 1] not in known:
             told = f"line {word.line}: {word.text} is text, not a boolean: that would be true or false"
-            print(f"mmapstate: {told}", file=sys.stderr)
+            print(f"{WARNING}{told}", file=sys.stderr)
     return state
 
 
@@ -230,7 +231,7 @@ class _Edit:
 
 def _write(path: str, edited: _Edit) -> None:
     """Put an edit into the file, as one step."""
-    with open_state(path, durability="power") as state:
+    with warnings_shown(WARNING), open_state(path, durability="power") as state:
         store: Any = state._store
 
         def text_of(text: bytes, before: dict[Any, Plain]) -> bytes:

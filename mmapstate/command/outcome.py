@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["FAILED", "INTERRUPTED", "LOST", "MISUSED", "WELL", "Failure"]
+__all__ = ["FAILED", "INTERRUPTED", "LOST", "MISUSED", "WARNING", "WELL", "Failure"]
 
 WELL = 0
 FAILED = 1  # it did not go well: no such file, no such key, no lock in time; findings of `check`
 MISUSED = 2  # it was called wrongly, as argparse has it
 LOST = 3  # `repair` had to drop something
 INTERRUPTED = 130  # Ctrl-C, as shells have it
+
+WARNING = "mmapstate: warning: "  # what a line on stderr begins with that tells of no failure
 
 
 class Failure(Exception):
