@@ -7,9 +7,10 @@ from typing import Any
 
 from mmapstate import content, platform
 from mmapstate.errors import DamagedStateError, StateFileError
+from mmapstate.format import Image
 from mmapstate.values import Plain
 
-__all__ = ["PAUSE", "TRIES", "parsed", "read", "read_text"]
+__all__ = ["PAUSE", "TRIES", "is_half_way", "parsed", "read", "read_text"]
 
 TRIES = 40  # of a file that changes under the read
 PAUSE = 0.01  # seconds between two
@@ -34,7 +35,7 @@ def read_text(path: str) -> tuple[bytes, dict[Any, Plain]]:
         finally:
             platform.close(descriptor)
         try:
-            if data or left == 0 or time.time_ns() - image.mtime > TRIES * PAUSE * 1e9:  # else an editor may be at work
+            if left == 0 or not is_half_way(data, image):
                 parts, state = parsed(data, path)
                 return content.snapshot_in(data, parts), state
         except StateFileError:
@@ -42,6 +43,11 @@ def read_text(path: str) -> tuple[bytes, dict[Any, Plain]]:
                 raise
         time.sleep(PAUSE)
     raise AssertionError("not reached")
+
+
+def is_half_way(data: bytes, image: Image) -> bool:
+    """Return whether an editor may be about to write to the file `image`: it has been emptied, a moment ago."""
+    return not data and time.time_ns() - image.mtime <= TRIES * PAUSE * 1e9
 
 
 def parsed(data: bytes, file: str) -> tuple[content.Layout, dict[Any, Plain]]:

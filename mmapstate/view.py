@@ -215,14 +215,15 @@ class View:
             file = MappedFile.open(self.path, write=False)
             try:
                 data = file.read(0)
-                self._accept(file, data)
+                if left == 0 or not reading.is_half_way(data, file.image):
+                    self._accept(file, data)
+                    return
             except StateFileError:
-                file.close()
                 if left == 0 or platform.path_image(self.path) == file.image:
+                    file.close()
                     raise
-                time.sleep(reading.PAUSE)
-            else:
-                return
+            file.close()
+            time.sleep(reading.PAUSE)
 
     def _accept(self, file: MappedFile, data: bytes) -> None:
         parts, state = reading.parsed(data, self.file)

@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -388,6 +389,17 @@ class TestReadOnly:
             pass
         assert held["n"] == "after"
         reader.close()
+
+    def test_a_file_that_an_editor_has_just_emptied_is_no_empty_state(self, path, monkeypatch):
+        """What comes in the pause is the rest of the editor's work: it writes what it has."""
+        put = pathlib.Path(path).write_text
+        put("")
+        monkeypatch.setattr(time, "sleep", lambda _: put("a: 2\n"))
+        with mmapstate.open(path, readonly=True) as state:
+            assert state == {"a": 2}
+            put("")
+            state._store.due = 0
+            assert state == {"a": 2}  # the last one, as long as there is none
 
     def test_it_needs_no_write_permission_and_leaves_nothing_behind(self, path, tmp_path):
         with open(path, "w") as file:
