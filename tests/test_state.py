@@ -14,7 +14,7 @@ import time
 
 import pytest
 import yaml
-from conftest import close_all_stores, open_descriptors
+from conftest import close_all_stores, on_an_open_file, open_descriptors
 from independent_reader import read_file as on_disk
 from processes import Child, not_on_windows
 
@@ -397,7 +397,8 @@ class TestReadOnly:
         monkeypatch.setattr(time, "sleep", lambda _: put("a: 2\n"))
         with mmapstate.open(path, readonly=True) as state:
             assert state == {"a": 2}
-            put("")
+            with on_an_open_file():
+                put("")
             state._store.due = 0
             assert state == {"a": 2}  # the last one, as long as there is none
 
