@@ -373,6 +373,8 @@ def flocks(file: os.stat_result) -> list[tuple[int, bool]] | None:
     A process of another container has the number 0. With some filesystems (btrfs, overlays) the device is not the one
     that `stat` tells: there the inode must do, and a look at what the process has open.
     """
+    if not hasattr(os, "major"):  # Windows, where Wine shows the /proc of its host
+        return None
     try:
         with open("/proc/locks", encoding="ascii") as listed:
             lines = [line.split() for line in listed]

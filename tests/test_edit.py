@@ -42,7 +42,7 @@ import os
 import sys
 
 name = sys.argv[-1]
-with open(name, encoding="utf-8") as file:
+with open(name, encoding="utf-8", newline="") as file:
     text = file.read()
 folder = os.path.dirname(os.path.abspath(__file__))
 number = sum(found.startswith("seen-") for found in os.listdir(folder))
@@ -50,7 +50,7 @@ with open(os.path.join(folder, f"seen-{number}"), "w", encoding="utf-8") as file
     file.write(text)
 steps = %r
 exec(steps[number])
-with open(name, "w", encoding="utf-8") as file:
+with open(name, "w", encoding="utf-8", newline="") as file:
     file.write(text)
 """
 
@@ -445,6 +445,7 @@ def test_nobody_else_can_read_what_is_edited(desk):
     assert stat.S_IMODE(os.stat(desk.path).st_mode) != 0o600
 
 
+@not_on_windows("there a program can be sent no interrupt alone, without its parent")
 def test_ctrl_c_in_the_editor_is_the_editors(desk, interrupts):
     step = "import signal\nos.kill(os.getppid(), signal.SIGINT)\n"
     step += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"

@@ -5,6 +5,7 @@ What is tried is what the library does, by its own functions; the part of anothe
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def doctor(options: Any) -> int:
     """Try a folder, and print what was found."""
     path = str(platform.real_path(options.path))
     folder = path if platform.is_folder(path) else os.path.dirname(path)
+    if not platform.is_folder(folder):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
     print(f"{folder}: {_described(folder)}")
     code = WELL
     for name, attempt in _ATTEMPTS.items():
