@@ -517,10 +517,10 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(desk, cases):
             state["ada"] += 1
             list(child.drain())
             child.wait()
-            limit = state["limit"]
             assert state["ada"] == 1, at
             assert state["hosts"] is hosts, at
-            state["ada"] += 1  # goes on
+            state["ada"] += 1  # goes on, and finds out what became of the edit: a reader need not know yet
+            limit = state["limit"]
         text = desk.read()
         old = TEXT.replace("ada: 0", "ada: 2")
         assert text == {5: old, 7: old.replace("limit: 5", "limit: 7").replace("# The", "# Our")}[limit], at
