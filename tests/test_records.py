@@ -16,6 +16,7 @@ from mmapstate import changes, snapshot
 from mmapstate.command.following import EDITED, VACUUM, Followed, differences
 from mmapstate.command.records import text_of
 from mmapstate.lock import sidecar_path
+from mmapstate.mapping import MappedFile
 
 
 def write(path, text):
@@ -112,11 +113,13 @@ def followed(path):
     )
 
     def new():
-        del told[:]
         following.due = 0.0  # do not wait until the next look at the path
         following.look()
-        return list(told)
+        news = list(told)
+        del told[:]
+        return news
 
+    new.following = following
     yield new
     following.close()
 
@@ -130,6 +133,17 @@ def test_journal_that_is_begun_or_made_larger_is_none_of_the_events(path, follow
         assert followed() == [(2, f'text = "{"x" * 20_000}"'), (3, "a = 3")]
         del state["text"]
         assert followed() == [(4, "delete text")]
+
+
+def test_what_comes_while_the_file_is_read_whole_is_told_once(path, followed):
+    with mmapstate.open(path) as state:
+        state["a"] = 2
+        assert followed() == [(1, "a = 2")]
+        file = MappedFile.open(path, write=False)  # as a journal is that was made larger
+        data = file.read(0)
+        state["a"] = 3
+        followed.following._accept(file, data)
+        assert followed() == [(2, "a = 3")]
 
 
 @not_on_windows("a file that is kept open is not replaced there: what its last records were is told as a difference")

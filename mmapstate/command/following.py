@@ -67,15 +67,16 @@ class Followed(View):
         self._tell(records)
 
     def _accept(self, file: MappedFile, data: bytes) -> None:
-        if self.mapping is not None:
+        parts = content.layout(data, self.file)
+        generation = parts.marker.generation if parts.marker is not None else None
+        continued = generation is not None and generation == self.generation
+        if self.mapping is not None and not continued:  # else memory would be ahead of `data`, and go back to it
             with contextlib.suppress(StateError):  # the last that was appended to the file that was open until now
                 self._follow()
         first, before = self.mapping is None, nodes.plain_root(self.root)
         super()._accept(file, data)
-        parts = content.layout(data, self.file)
         records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
-        generation = parts.marker.generation if parts.marker is not None else None
-        grown = generation is not None and generation == self.generation and len(records) >= self.number
+        grown = continued and len(records) >= self.number
         if not first and not grown:
             self.number = 0
             self._tell_event(before, content.read(data[: parts.snapshot_end], _alone(parts), self.file).state)
