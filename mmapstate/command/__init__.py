@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises SystemExit where it was called wrongly, or asked for help.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed: else an error would be printed to stdout for stderr
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the locale, or a code page of Windows, would have
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -49,8 +52,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         function: Callable[[Any], int] = getattr(import_module(f"{__name__}.{module}"), name)
         return function(options)
     finally:  # after --help, too
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
 
 
 def _told(error: Exception) -> str:
