@@ -120,9 +120,12 @@ def line_of(text: bytes, path: Sequence[Any]) -> int | None:
     return int(node.start_mark.line) + 1
 
 
-def parse_flow(text: bytes) -> Plain:
-    """Return the data of one value in flow form, as `flow` writes it; raise `StateFileError` if it is none."""
-    return _Reader(text, "a record", [], MAX_DEPTH + _LEVELS_OF_RECORD).read()
+def parse_flow(text: bytes, suspects: list[Suspect] | None = None) -> Plain:
+    """Return the data of one value in flow form, as `flow` writes it; raise `StateFileError` if it is none.
+
+    What is to be warned of is added to `suspects`.
+    """
+    return _Reader(text, "a record", [] if suspects is None else suspects, MAX_DEPTH + _LEVELS_OF_RECORD).read()
 
 
 def dump(

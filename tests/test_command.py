@@ -1,6 +1,7 @@
 """The command reads and changes values of a file that programs use, for people and for scripts."""
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from processes import Child
+from processes import Child, not_on_windows
 
 import mmapstate
 from mmapstate import command, platform, reading
@@ -219,6 +220,29 @@ class TestChanging:
             value = value[key]
         assert (value, type(value)) == (expected[-1], type(expected[-1]))
 
+    @pytest.mark.parametrize("word", ["no", "Yes", "on", "OFF"])
+    def test_a_word_that_is_no_boolean_is_told(self, state, call, word):
+        told = f"{word} is text, not a boolean: that would be true or false; --string takes it as text"
+        told = f"mmapstate: warning: {told}\n"
+        assert call("set", state, "hits", word) == (0, "", told)
+        assert call("append", state, "queue", f"{{a: {word}}}") == (0, "", told)
+        assert call("set", state, "name", word, "--string") == call("set", state, "name", f"'{word}'") == (0, "", "")
+        found = mmapstate.open(state).plain()
+        assert (found["hits"], found["queue"][-1], found["name"]) == (word, {"a": word}, word)
+
+    @not_on_windows("there are no limits of that kind")
+    def test_a_file_that_cannot_grow_is_named(self, state):
+        """As on a full disk, of which the system tells no more than that it is full."""
+        limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "mmapstate"]
+        done = subprocess.run(
+            [*limited, "set", state, "name", "x" * 5000],
+            env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True, encoding="utf-8", timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"mmapstate: {state}: {os.strerror(errno.EFBIG)}\n"
+        assert Path(state).read_text(encoding="utf-8") == STATE
+
     def test_comments_stay(self, state, call):
         call("set", state, "hosts.mill.port", "81")
         text = Path(state).read_text(encoding="utf-8")
@@ -323,13 +347,17 @@ class TestMistakes:
             (("set", "hits", "*alias"), 2, "VALUE, line 1, column 1: aliases (*name) are not supported"),
             (("append", "hits", "1"), 1, "hits is no list: nothing can be appended to it"),
             (("increment", "name"), 1, "increment needs an int or a float to add to, not str"),
-            (("increment", "hits", "x"), 1, "increment needs an int or a float to add, not str"),
+            (("increment", "hits", "x"), 2, "BY is 'x': it must be a number, such as 5, -1 or 0.5"),
+            (("increment", "hits", "true"), 2, "BY is 'true': it must be a number"),
+            (("increment", "hits", ""), 2, "BY is '': it must be a number"),
+            (("increment", "hits", "[1"), 2, "BY is '[1': it must be a number"),
             (("set", "a.b", "1"), 1, "the state has no key a: it has last_id, hits, hosts, queue, name, nothing"),
             (("set", "hosts.mil.x", "1"), 1, "hosts has no key mil: did you mean mill? (--create makes it)"),
             (("delete", "hosts.mil.x"), 1, "hosts has no key mil: did you mean mill?"),
             (("set", "a", "1", "2"), 2, "unrecognized arguments: 2"),
             (("set", "a"), 2, "the following arguments are required: VALUE"),
             (("set", "a", "1", "--timeout", "-1"), 2, "-1 is no number of seconds"),
+            (("set", "a", "1", "--timeout", "1s"), 2, "argument --timeout: 1s is no number"),
         ],
     )
     def test_each_has_its_exit_code_and_a_line_that_says_what_to_do(self, state, call, arguments, code, message):
@@ -382,6 +410,42 @@ class TestStreams:
             os.close(writer)
         assert done.stderr == b""
         assert done.returncode == 1 or arguments == ("--help",)  # of which argparse, for one, heeds no failure
+
+    @not_on_windows("there is no shell that closes streams")
+    @pytest.mark.parametrize(
+        ("closed", "arguments", "code"),
+        [
+            ("2", ("get", "last_id"), 0),
+            ("2", ("get", "nope"), 1),
+            ("1", ("get", "last_id"), 0),
+            ("1", ("increment", "hits"), 0),
+            ("0", ("get", "last_id"), 0),
+        ],
+    )
+    def test_a_closed_stream_gets_nothing_and_no_other_one_in_its_place(self, state, closed, arguments, code):
+        name, *rest = arguments
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-m", "mmapstate", name, state, *rest],
+            env=os.environ | {"PYTHONPATH": IMPORTED_FROM},
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (code, b"")
+        assert done.stdout == (b"5\n" if closed != "1" and code == 0 else b"")
+
+    @not_on_windows("there is no shell that closes streams")
+    @pytest.mark.parametrize("arguments", [("watch",), ("journal", "-f")])
+    def test_a_closed_stdout_does_not_end_what_follows(self, state, arguments):
+        program = "from mmapstate.command import following, main; look = following.Followed.look; looks = []\n"
+        program += "def looked(self):\n looks.append(look(self))\n if len(looks) == 3: raise KeyboardInterrupt\n"
+        program += "following.Followed.look = looked\n"
+        program += "import sys; sys.exit(main(sys.argv[1:]))"
+        name, *rest = arguments
+        done = subprocess.run(
+            ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", program, name, state, *rest],
+            env=os.environ | {"PYTHONPATH": IMPORTED_FROM},
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (130, b"")
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
     def test_a_full_disk_behind_stdout_is_told(self, state):

@@ -7,6 +7,7 @@ nowhere, or a value that cannot be stored, changes nothing.
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from mmapstate.command.outcome import MISUSED, WARNING, WELL, Failure
 if TYPE_CHECKING:
     from mmapstate.state import PersistedState
 
-__all__ = ["append", "delete", "get", "increment", "opened", "set_value", "show"]
+__all__ = ["append", "delete", "get", "increment", "naming", "opened", "set_value", "show"]
 
 
 def show(options: Any) -> int:
@@ -68,12 +69,12 @@ def append(options: Any) -> int:
 
 def increment(options: Any) -> int:
     """Add to a number and print the sum."""
-    by = _yaml(options.by, "BY")
+    by = _number(options.by)
     with _place(options) as (container, key):
         if not isinstance(container, MutableSequence):
             total = container.increment(key, by)
-        elif not all(type(number) in (int, float) for number in (container[key], by)):
-            raise Failure(f"{options.path} and BY must be numbers to be added")
+        elif type(container[key]) not in (int, float):
+            raise Failure(f"{options.path} is no number: nothing can be added to it")
         else:
             total = container[key] = container[key] + by
     print(output.as_scalar(total))
@@ -86,21 +87,38 @@ def _read(options: Any) -> Any:
 
 
 def _value(options: Any) -> Any:
-    return options.value if options.string else _yaml(options.value, "VALUE")
+    return options.value if options.string else _yaml(options.value)
 
 
-def _yaml(text: str, name: str) -> Any:
+def _yaml(text: str) -> Any:
+    from mmapstate.errors import StateFileError
+    from mmapstate.snapshot import Suspect, parse_flow
+
+    words: list[Suspect] = []
+    try:
+        value = parse_flow(text.encode("utf-8", "surrogatepass"), words)
+    except StateFileError as error:
+        problem = f"VALUE, line {error.line}, column {error.column}: {error.problem}; --string takes it as text"
+        raise Failure(problem, MISUSED) from None
+    if value is None and not text.strip().casefold().endswith(("null", "~")):  # a shell's variable that is empty
+        raise Failure("VALUE is empty, or a comment: write null, or --string for text", MISUSED)
+    for word in words:
+        told = f"{word.text} is text, not a boolean: that would be true or false; --string takes it as text"
+        print(f"{WARNING}{told}", file=sys.stderr)
+    return value
+
+
+def _number(text: str) -> int | float:
     from mmapstate.errors import StateFileError
     from mmapstate.snapshot import parse_flow
 
     try:
-        value = parse_flow(text.encode("utf-8", "surrogatepass"))
-    except StateFileError as error:
-        problem = f"{name}, line {error.line}, column {error.column}: {error.problem}; --string takes it as text"
-        raise Failure(problem, MISUSED) from None
-    if value is None and not text.strip().casefold().endswith(("null", "~")):  # a shell's variable that is empty
-        raise Failure(f"{name} is empty, or a comment: write null, or --string for text", MISUSED)
-    return value
+        number = parse_flow(text.encode("utf-8", "surrogatepass"))
+    except StateFileError:
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise Failure(f"BY is {text!r}: it must be a number, such as 5, -1 or 0.5", MISUSED)
+    return number
 
 
 @contextmanager
@@ -144,5 +162,20 @@ def opened(options: Any) -> Iterator[PersistedState]:
         hint = " (--create makes it)" if hasattr(options, "create") else ""
         raise FileNotFoundError(errno.ENOENT, f"there is no such file{hint}", options.file)
     durability = "power" if options.power else "process"
-    with warnings_shown(WARNING), open_state(path, timeout=options.timeout, durability=durability) as state:
+    with (
+        naming(options.file),
+        warnings_shown(WARNING),
+        open_state(path, timeout=options.timeout, durability=durability) as state,
+    ):
         yield state
+
+
+@contextmanager
+def naming(file: str) -> Iterator[None]:
+    """Have an error of the system that names no file, such as that of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror:
+            error.filename = file
+        raise

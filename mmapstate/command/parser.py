@@ -42,6 +42,7 @@ A key is text; where there is no such text, the number, true or date that is wri
 """
 _VALUES = """\
 VALUE is YAML: 5, 1.5, true, null, text, "5" (text), [1, 2], {port: 80}; with --string it is text as it stands.
+As in the file, yes, no, on, off, 12:30 and 1e5 are text: write true or false, and 1.0e+5.
 Put -- before one that begins with a hyphen and is no number.
 """
 _CREATING = """\
@@ -134,10 +135,17 @@ def _add_writing(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    seconds = _number(text)
     if not 0 <= seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
     return seconds
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is no number") from None
 
 
 # ---------------------------------------------------------------- look
@@ -209,7 +217,7 @@ def _watch(commands: Any, name: str) -> None:
 
 
 def _interval(text: str) -> float:
-    seconds = float(text)
+    seconds = _number(text)
     if not 0.01 <= seconds <= 86400:
         raise argparse.ArgumentTypeError(f"{text} is not between 0.01 and 86400")
     return seconds
@@ -351,7 +359,7 @@ def _demo(commands: Any, name: str) -> None:
 
 
 def _duration(text: str) -> float:
-    seconds = float(text)
+    seconds = _number(text)
     if not 0 < seconds < 3600:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600")
     return seconds
