@@ -433,6 +433,28 @@ def test_editor_that_is_not_there_is_named(desk):
     assert os.listdir(desk.temporary) == []
 
 
+@not_on_windows("there all is a command")
+def test_variable_that_is_no_command_is_named(desk):
+    code, _, errors = desk.edit(VISUAL="'vi")
+    assert (code, errors) == (1, "mmapstate: $VISUAL is no command: No closing quotation; nothing was changed\n")
+    assert os.listdir(desk.temporary) == []
+
+
+@not_on_windows("there are no signals")
+def test_what_a_killed_editor_has_beside_the_file_is_kept(desk):
+    step = "open(name + '.swp', 'w').write('typed, not saved'); import signal; os.kill(os.getpid(), signal.SIGKILL)"
+    code, output, errors = desk.edit(step)
+    assert (code, output, "was killed by signal 9; nothing was changed" in errors) == (1, "", True)
+    (folder,) = desk.temporary.iterdir()
+    assert f"what the editor has left is kept in {folder}\n" in errors
+    assert sorted(desk.kept()) == [TEXT, "typed, not saved"]
+
+
+def test_folder_that_is_removed_under_the_editor_is_told(desk):
+    code, _, errors = desk.edit("import shutil; shutil.rmtree(os.path.dirname(name)); os._exit(0)")
+    assert (code, "the editor has removed the file that it was given; nothing was changed" in errors) == (1, True)
+
+
 def test_visual_comes_before_editor(desk):
     assert desk.edit("text += 'more: 1\\n'", EDITOR="no-such-editor")[0] == 0
 

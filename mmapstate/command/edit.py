@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmapstate import content, patch, platform, reading, snapshot
+from mmapstate.command.access import naming
 from mmapstate.command.key_paths import written
 from mmapstate.command.merging import MISSING, Conflict, merge
 from mmapstate.command.outcome import WARNING, WELL, Failure
@@ -89,7 +90,10 @@ class _Draft:
     def edited(self) -> bytes:
         """Run the editor; return the text when it has ended well."""
         variable = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name, "").strip()), "")
-        command = platform.split_command(os.environ[variable]) if variable else [platform.default_editor()]
+        try:
+            command = platform.split_command(os.environ[variable]) if variable else [platform.default_editor()]
+        except ValueError as error:
+            raise Failure(f"${variable} is no command: {error}; nothing was changed") from None
         told = f"the editor, {command[0]}{f' (of ${variable})' if variable else ''},"
         before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's, which does not inherit this
         try:
@@ -101,7 +105,8 @@ class _Draft:
         finally:
             signal.signal(signal.SIGINT, before)
         if code:
-            raise Failure(f"{told} ended with exit code {code}; nothing was changed")
+            ended = f"ended with exit code {code}" if code > 0 else f"was killed by signal {-code}"
+            raise Failure(f"{told} {ended}; nothing was changed")
         return self.read()
 
     def read(self) -> bytes:
@@ -112,11 +117,16 @@ class _Draft:
             raise Failure("the editor has removed the file that it was given; nothing was changed") from None
 
     def end(self, first: bytes) -> None:
-        """Remove it, unless it has what somebody typed: that is kept, and its name told."""
-        if not os.path.exists(self.name) or self.read() == first:
-            self.remove()
-        else:
+        """Remove it, unless there is what somebody typed: that is kept, and its name told."""
+        if not os.path.isdir(self.folder):
+            return  # removed, with all that is in it, under the editor
+        left = os.listdir(self.folder)
+        if os.path.basename(self.name) in left and self.read() != first:
             print(f"mmapstate: what you edited is kept in {self.name}", file=sys.stderr)
+        elif {*left} - {os.path.basename(self.name)}:  # of an editor that was killed: what was typed
+            print(f"mmapstate: what the editor has left is kept in {self.folder}", file=sys.stderr)
+        else:
+            self.remove()
 
     def remove(self) -> None:
         """Remove it."""
@@ -131,7 +141,7 @@ def _ask(told: str) -> None:
     print(f"mmapstate: {told}", file=sys.stderr)
     while True:
         print("[e]dit again, or [q]uit? ", end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline() if sys.stdin is not None else ""
+        answer = sys.stdin.readline()
         if not answer.endswith("\n"):
             print(file=sys.stderr)
         if answer.strip().lower() in ("e", "edit"):
@@ -231,7 +241,7 @@ class _Edit:
 
 def _write(path: str, edited: _Edit) -> None:
     """Put an edit into the file, as one step."""
-    with warnings_shown(WARNING), open_state(path, durability="power") as state:
+    with naming(path), warnings_shown(WARNING), open_state(path, durability="power") as state:
         store: Any = state._store
 
         def text_of(text: bytes, before: dict[Any, Plain]) -> bytes:
