@@ -56,6 +56,7 @@ def parsed(data: bytes, file: str) -> tuple[content.Layout, dict[Any, Plain]]:
     if parts.scan is not None and parts.scan.bad >= 0:
         raise DamagedStateError(
             f"{file}, offset {parts.scan.bad}: the journal was changed there since programs wrote it, or text "
-            "was added behind it; open it once without readonly=True to have it repaired or explained"
+            "was added behind it; run 'mmapstate check FILE', or open it once without readonly=True, to have it "
+            "explained or repaired"
         )
     return parts, content.read(data, parts, file).state

@@ -197,6 +197,17 @@ def test_following_tells_what_else_happens_to_the_file(path, interrupts):
     assert [line for line in journal.lines if "cannot be read" in line][1:] == []
 
 
+@not_on_windows("a file in use is not removed")
+def test_what_stands_in_place_of_the_file_is_told_once(path, followed):
+    with mmapstate.open(path):
+        os.unlink(path)
+    os.mkdir(path)
+    assert "cannot be read" in followed()[0][0]
+    followed.following.look()  # too early for the next look at the path
+    assert followed() == []
+    os.rmdir(path)
+
+
 def test_reader_that_goes_away_is_no_error(path):
     write(path, "a: 1\n")
     reading, writing = os.pipe()

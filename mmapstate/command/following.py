@@ -57,6 +57,7 @@ class Followed(View):
         except FileNotFoundError:
             pass  # a moment ago; the next look tells
         except StateError as error:
+            self.due = 0.0  # the next look is to find the same, or that it is no longer so
             if str(error) != self.refused:
                 self.refused = str(error)
                 place = f", line {error.line}" if isinstance(error, StateFileError) and error.line else ""

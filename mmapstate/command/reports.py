@@ -42,7 +42,8 @@ def info(options: Any) -> int:
 def _named(process: Process) -> str:
     if not process.pid:
         return "a process that cannot be seen from here"
-    return f"{process.pid}  {process.command}".rstrip()
+    command = "".join(character if character.isprintable() else " " for character in process.command)
+    return f"{process.pid}  {command}".rstrip()
 
 
 def _for_json(found: Info) -> dict[str, Any]:

@@ -24,7 +24,7 @@ __all__ = ["watch"]
 
 _WINDOW = 5.0  # seconds, or as many intervals: what a rate is taken over
 _SLICE = 0.05  # seconds between two looks at the size of the terminal
-_LONGEST = 1000  # characters of a value; no terminal has more columns
+_LONGEST = 1000  # characters, or bytes, of a value; no terminal has more columns
 
 _OTHER_SCREEN, _USUAL_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the other one has no cursor
 _STOP: signal.Signals | None = getattr(signal, "SIGTSTP", None)  # Windows has no Ctrl-Z
@@ -157,7 +157,7 @@ def _text(value: Any) -> str:
         return "(missing)"
     if isinstance(value, _Size):
         return f"({value.size:,} {value.what if value.size != 1 else value.what[:-1]})"
-    if isinstance(value, str) and len(value) > _LONGEST:
+    if isinstance(value, str | bytes) and len(value) > _LONGEST:
         return flow_text(value[:_LONGEST])[:-1] + "..."
     return flow_text(value)
 
