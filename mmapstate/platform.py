@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import stat
@@ -38,6 +39,7 @@ __all__ = [
     "foreign_filesystem",
     "image_of",
     "is_folder",
+    "is_heard",
     "is_in_use",
     "is_refusal",
     "is_there",
@@ -496,6 +498,23 @@ def default_editor() -> str:
     import shutil
 
     return next(filter(shutil.which, _EDITORS), _EDITORS[-1])
+
+
+def is_heard(stream: TextIO) -> bool:
+    """Return False where nobody can read what is written to a stream: it is a pipe, of which the other end is closed.
+
+    Windows tells that to who writes alone.
+    """
+    if sys.platform == "win32":
+        return True
+    import select
+
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)
+    except io.UnsupportedOperation:  # a stream in memory
+        return True
+    return not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def obeys_escapes(stream: TextIO) -> bool:

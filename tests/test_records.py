@@ -176,7 +176,7 @@ def test_following_tells_what_else_happens_to_the_file(path, interrupts):
         write(path, "a: 3\nb: {x: [1, 3], z: 1}\nnew:\n")
         journal.until("#       new = null")
         assert journal.lines[-7:] == [
-            f"# {path} was edited by hand, or compacted more than once",
+            f"# {path} was written anew, by hand or by programs that came and went",
             "#       a = 3",
             "#       b.x.1 = 3",
             "#       delete b.y",
@@ -222,6 +222,19 @@ def test_reader_that_goes_away_is_no_error(path):
         while journal.poll() is None:
             state["a"] += 1
         assert (journal.wait(), journal.stderr.read()) == (1, "")
+
+
+@not_on_windows("there it is found when something is written")
+def test_reader_that_goes_away_is_missed_though_nothing_changes(path):
+    write(path, "a: 1")
+    with subprocess.Popen(
+        call("journal", path, "-f"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        running.stdout.close()
+        try:
+            assert (running.wait(30), running.stderr.read()) == (1, b"")
+        finally:
+            running.kill()
 
 
 def append_until_told(talk, path):

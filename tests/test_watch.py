@@ -207,6 +207,18 @@ def test_reader_that_goes_away_is_no_error(file):
         assert (watching.wait(), watching.stderr.read()) == (1, "")
 
 
+@not_on_windows("there it is found when something is written")
+def test_reader_that_goes_away_is_missed_though_nothing_changes(file):
+    with subprocess.Popen(
+        call("watch", file, "-n", "0.01"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        running.stdout.close()
+        try:
+            assert (running.wait(30), running.stderr.read()) == (1, b"")
+        finally:
+            running.kill()
+
+
 def test_wrong_calls(file, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["watch", file, "-n", "0"])

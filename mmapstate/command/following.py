@@ -17,7 +17,7 @@ from mmapstate.view import View
 __all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
 
 VACUUM = "was compacted"
-EDITED = "was edited by hand, or compacted more than once"
+EDITED = "was written anew, by hand or by programs that came and went"
 GONE = "is gone; what it held last is shown"
 THERE_AGAIN = "is there again"
 REFUSED = "cannot be read"

@@ -5,13 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import math
+import sys
 from datetime import date
 from typing import Any
 
-from mmapstate import snapshot
+from mmapstate import platform, snapshot
 from mmapstate.command.outcome import Failure
 
-__all__ = ["as_json", "as_scalar", "as_yaml"]
+__all__ = ["as_json", "as_scalar", "as_yaml", "flush"]
+
+
+def flush() -> None:
+    """Have what was printed read; raise BrokenPipeError where nobody can any more, even if there is nothing new."""
+    sys.stdout.flush()
+    if not platform.is_heard(sys.stdout):
+        raise BrokenPipeError("nobody reads stdout any more")
 
 
 def as_yaml(value: Any) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from mmapstate.changes import Change, flow_text
+from mmapstate.command import output
 from mmapstate.command.following import Followed
 from mmapstate.command.key_paths import written
 from mmapstate.command.outcome import INTERRUPTED, WELL
@@ -30,7 +30,7 @@ def journal(options: Any) -> int:
         while True:
             before = printed.lines
             followed.look()
-            sys.stdout.flush()  # who reads a pipe sees each line at once; and is missed when gone
+            output.flush()  # who reads a pipe sees each line at once; and is missed when gone
             pause = _PAUSES[0] if printed.lines != before else min(pause * 1.5, _PAUSES[1])
             time.sleep(pause)
     except KeyboardInterrupt:

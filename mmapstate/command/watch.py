@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from mmapstate import platform
 from mmapstate.changes import Change, flow_text
-from mmapstate.command import key_paths
+from mmapstate.command import key_paths, output
 from mmapstate.command.following import Followed
 from mmapstate.command.key_paths import Segment
 from mmapstate.command.outcome import INTERRUPTED, Failure
@@ -190,7 +190,7 @@ class _Lines:
         for name in sorted(self.names - names):
             print(f"{time.strftime('%H:%M:%S')} {name} = (missing)")
         self.names = names
-        sys.stdout.flush()
+        output.flush()
 
     @staticmethod
     def wait(until: float) -> None:
