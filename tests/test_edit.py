@@ -243,6 +243,21 @@ def test_what_the_library_warns_of_is_told(desk):
     assert desk.edit("pass")[2] == ""
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [("\n", "\r\n"), ("\r\n", "\n")])
+def test_an_editor_with_line_ends_of_its_own_changes_no_line_by_them(desk, ours, theirs):
+    desk.write(TEXT.replace("\n", ours))
+    saved = f"text = text.replace({ours!r}, {theirs!r})"
+    assert desk.edit(saved)[1].endswith("nothing was changed\n")
+    desk.forget()
+    assert desk.edit(saved + "\ntext = text.replace('limit: 5', 'limit: 7')")[0] == 0
+    assert desk.read() == TEXT.replace("limit: 5", "limit: 7").replace("\n", ours)
+
+
+def test_line_ends_that_somebody_has_changed_here_and_there_are_theirs(desk):
+    assert desk.edit("text = text.replace('sacks\\n', 'sacks\\r\\n')")[0] == 0
+    assert desk.read() == TEXT.replace("sacks\n", "sacks\r\n")
+
+
 def test_all_can_be_removed(desk):
     assert desk.edit("text = '# nothing\\n{}\\n'")[0] == 0
     assert desk.read() == "# nothing\n{}\n"

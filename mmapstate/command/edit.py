@@ -175,7 +175,7 @@ def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
     decided: set[tuple[Any, ...]] = set()
     marks: set[str] = set()
     while True:
-        text = draft.edited()
+        text = _with_line_ends_of(base.text, draft.edited())
         if text == base.text:
             return False
         try:
@@ -201,6 +201,16 @@ def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
             base = found.newest
             marks = {line for lines in found.marks for line in lines}
             draft.offer(found.offered)
+
+
+def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
+    """Return `text` with the line ends that it had `before`, where an editor has changed all: none was meant."""
+    had, has = (part.count(b"\r\n") == part.count(b"\n") for part in (before, text))
+    if has and b"\r" not in before:
+        return text.replace(b"\r\n", b"\n")
+    if had and b"\r" not in text:
+        return text.replace(b"\n", b"\r\n")
+    return text
 
 
 def _checked(text: bytes, file: str, before: bytes) -> dict[Any, Plain]:
