@@ -46,7 +46,7 @@ with open(name, encoding="utf-8", newline="") as file:
     text = file.read()
 folder = os.path.dirname(os.path.abspath(__file__))
 number = sum(found.startswith("seen-") for found in os.listdir(folder))
-with open(os.path.join(folder, f"seen-{number}"), "w", encoding="utf-8") as file:
+with open(os.path.join(folder, f"seen-{number}"), "w", encoding="utf-8", newline="") as file:
     file.write(text)
 steps = %r
 exec(steps[number])
@@ -395,7 +395,7 @@ def test_file_that_is_vacuumed_meanwhile(desk):
 
 def test_comments_that_another_person_changed_meanwhile_stay_beside_changed_values(desk):
     by_hand = "other = open(path).read().replace('# sacks', '# bags').replace('bob: 0', 'bob: 3')\n"
-    by_hand += "open(path, 'w').write(other)\n"
+    by_hand += "open(path, 'w', newline='').write(other)\n"
     code, _, errors = desk.edit(by_hand + "text = text.replace('ada: 0', 'ada: 1')")
     assert (code, errors) == (0, "")
     expected = TEXT.replace("# sacks", "# bags").replace("bob: 0", "bob: 3").replace("ada: 0", "ada: 1")
