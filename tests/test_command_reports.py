@@ -17,6 +17,8 @@ import mmapstate
 from mmapstate import lock, platform
 from mmapstate.command import doctor
 from mmapstate.command.key_paths import find, parse, written
+from mmapstate.command.reports import _named
+from mmapstate.overview import Process
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a lock")
 
@@ -57,6 +59,9 @@ class TestInfo:
         assert data[found.snapshot + found.journal :].strip(b"# ") == b""
         assert found.slack == len(data) - found.snapshot - found.journal
         assert independent_reader.read_file(path) == {"a": 6}
+
+    def test_the_command_line_of_another_user_moves_no_cursor(self):
+        assert _named(Process(7, "a\x1b[2J\nb c")) == "7  a [2J b c"
 
     @linux
     def test_it_names_who_has_it_open_and_who_has_the_lock(self, path):

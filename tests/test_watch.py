@@ -12,7 +12,7 @@ from terminals import Terminal
 
 import mmapstate
 from mmapstate.command import main
-from mmapstate.command.watch import _fitted, _padded, _rate_text, _width
+from mmapstate.command.watch import _fitted, _padded, _rate_text, _text, _width
 from mmapstate.lock import sidecar_path
 
 on_a_terminal = not_on_windows("there is no pty, nor such a signal for one process")
@@ -265,3 +265,9 @@ def test_rate_has_two_digits_or_is_whole(rate, text):
 def test_text_is_cut_to_the_columns_it_takes(text, columns, fitted):
     assert _fitted(text, columns) == fitted
     assert _width(_padded(text, columns)) == max(columns, _width(fitted))
+
+
+@pytest.mark.parametrize("value", ["x" * 5_000_000, b"x" * 5_000_000], ids=["text", "bytes"])
+def test_no_line_is_longer_than_a_terminal_needs(value):
+    assert len(_text(value)) < 1500
+    assert _text(value).endswith("...")
