@@ -13,7 +13,17 @@ from strategies import NASTY_TEXTS, json_texts_only, nested, records
 from test_snapshot import drop_long_keys, read_by_pyyaml
 
 from mmapstate import changes
-from mmapstate.changes import apply, decode, decode_each, decode_start, effective, encode, encode_set, text_of
+from mmapstate.changes import (
+    apply,
+    decode,
+    decode_each,
+    decode_start,
+    effective,
+    encode,
+    encode_set,
+    flow_text,
+    text_of,
+)
 from mmapstate.errors import StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, MAX_KEY_TEXT, normalise, same
 
@@ -191,6 +201,19 @@ class TestTextOfASet:
             assert encode_set([], f"k{number}", number) == b'["set", [], "k%d", %d]' % (number, number)
         assert list(starts) == [f"k{number}" for number in range(256)]
         assert encode_set([], "k299", 1) == b'["set", [], "k299", 1]'
+
+
+class TestFlowText:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (5, "5"), ("no", '"no"'), ({"a": [1, None]}, '{"a": [1, null]}'), (math.inf, ".inf"),
+            (date(2024, 5, 6), '!!timestamp "2024-05-06"'), ([b"ab"], '[!!binary "YWI="]'), ({1: 2}, "{1: 2}"),
+        ],
+    )  # fmt: skip
+    def test_is_one_line_that_reads_back(self, value, text):
+        assert flow_text(value) == text
+        assert read_by_pyyaml(text.encode()) == value
 
 
 VALUES = st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.just({"d": {}, "k": 1})
