@@ -159,7 +159,7 @@ def test_reader_of_the_output_leaves(tmp_path):
     [
         ([], "the following arguments are required: COMMAND"),
         (["dance"], "'dance'"),
-        (["demo", "--seconds", "never"], "'never'"),
+        (["demo", "--seconds", "never"], "never is no number"),
         (["demo", "--seconds", "0"], "0 is not between"),
         (["demo", "--fil", "x"], "--fil"),
     ],

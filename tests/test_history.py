@@ -87,7 +87,7 @@ def increment_and_append(talk, path, rounds):
 @pytest.mark.family("history")
 @pytest.mark.parametrize("work", [increment, increment_and_append])
 def test_every_number_is_given_once_while_a_vacuum_runs_and_reads_only_go_forward(path, work, cases):
-    rounds = scaled(5000)
+    rounds = scaled(5000 if hasattr(os, "fork") else 2500)
     numbers = numbers_of(path, work, rounds)
     assert sorted(number for given in numbers for number in given) == list(range(1, PROCESSES * rounds + 1))
     assert all(given == sorted(given) for given in numbers)

@@ -86,13 +86,16 @@ def states_after(model, seed, count):
     yield mmapstate.plain(model)
 
 
+ROUNDS = scaled(500 if hasattr(os, "fork") else 200)
+
+
 def test_random_kills_of_a_writer_lose_no_acknowledged_change(path, cases):
     dice = random.Random(SEED)
     model = {"mine": True}
     with open(path, "wb") as file:
         file.write(b"# a comment of ours\nmine: true  # ours\n")
     acknowledged = 0
-    for round_number in range(scaled(500)):
+    for round_number in range(ROUNDS):
         seed = dice.getrandbits(32)
         with Child(write_until_killed, path, seed) as child:
             if dice.random() < 0.9:
@@ -113,9 +116,9 @@ def test_random_kills_of_a_writer_lose_no_acknowledged_change(path, cases):
         model = found
     with PersistedState(path) as state:  # clears what the last of the dead left beside the file
         assert state == model
-    cases(scaled(500))
+    cases(ROUNDS)
     print(f"{acknowledged} acknowledged changes")
-    assert acknowledged > scaled(500)
+    assert acknowledged > ROUNDS
 
 
 def count_until_killed(talk, path, name, region):
@@ -244,7 +247,7 @@ def short_life_states(done, before=None):
 @pytest.mark.parametrize("start", [None, b"", b"n: 0", COMMENTED])
 def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, torn, start, cases):
     # Some of the steps, drawn anew each time, where fewer cases are wanted, or a process takes long to start.
-    stride = max(1, 5 // scaled(5)) if hasattr(os, "fork") else 17
+    stride = max(1, 5 // scaled(5)) if hasattr(os, "fork") else 23
     at = random.Random(SEED).randrange(stride) - stride + 1
     while True:
         at += stride
@@ -292,7 +295,7 @@ def test_a_kill_at_every_step_of_a_short_life_loses_nothing_acknowledged(path, t
 @pytest.mark.family("recovery")
 def test_a_kill_while_a_kill_is_cleaned_up_loses_nothing_either(path, cases):
     dice = random.Random(SEED)
-    before, rounds = None, scaled(1000 if hasattr(os, "fork") else 150)
+    before, rounds = None, scaled(1000 if hasattr(os, "fork") else 80)
     for number in range(rounds):
         if number % 7 == 0:
             for name in os.listdir(os.path.dirname(path)):
