@@ -1,6 +1,7 @@
 """Transactions: one record or none, for threads, processes, tasks and forks; rolled back to the same objects."""
 
 import asyncio
+import copy
 import dis
 import functools
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import close_all_stores, scaled
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from independent_reader import read_file as on_disk
 from independent_reader import read_state
@@ -569,8 +570,8 @@ class TestThreads:
             while not stop.is_set():
                 first = state.a  # the writer raises b first: with a at n, b is at n already
                 seen.append(first <= state.b)
-                copy = state.plain()
-                seen.append(copy["a"] == copy["b"] == copy["m"]["x"] == copy["c"][0])
+                whole = state.plain()
+                seen.append(whole["a"] == whole["b"] == whole["m"]["x"] == whole["c"][0])
                 seen.append(state["m"]["x"] in range(301) and len(state["c"]) == 1)
 
         threads = [threading.Thread(target=look) for _ in range(3)]
@@ -851,8 +852,8 @@ class TestProcesses:
             state = PersistedState(path)
             assert child.receive() == "ready"
             while state.a < 399:
-                copy = state.plain()
-                assert copy["a"] == copy["b"] == len(copy["c"])
+                whole = state.plain()
+                assert whole["a"] == whole["b"] == len(whole["c"])
                 onto = on_disk(path)
                 assert onto["a"] == onto["b"] == len(onto["c"])
             child.result()
@@ -1190,10 +1191,10 @@ def check_left(state, path):
     assert not store.busy
     assert store.pending is None
     assert not blocks._entered
-    copy = state.plain()
-    assert copy == on_disk(path)
-    last = copy["n"]
-    assert copy == {"n": last, "m": {"n": last, "gone": 1}, "c": [{"n": last}, last]}
+    whole = state.plain()
+    assert whole == on_disk(path)
+    last = whole["n"]
+    assert whole == {"n": last, "m": {"n": last, "gone": 1}, "c": [{"n": last}, last]}
     check_node(store.root, [])
 
 
@@ -1250,8 +1251,6 @@ def interrupted_at(place, work):
 
 def changes_of(state_path, steps):
     """Run random steps, each a list of operations that is committed or taken back, beside a model."""
-    import copy
-
     state = mmapstate.open(state_path, {"d": {}, "c": []})
     model = {"d": {}, "c": []}
     for commit, operations in steps:
@@ -1294,7 +1293,7 @@ OPERATIONS = {
     "reverse": lambda node, key, value: node.reverse(),
     "clear": lambda node, key, value: node.clear(),
     "update": lambda node, key, value: node.update(k=value, other=1),
-    "splice": lambda node, key, value: node.extend([]) or node.__setitem__(slice(1, 3), [value, value]),
+    "splice": lambda node, key, value: node.extend([]) or node.__setitem__(slice(1, 3), [value, copy.deepcopy(value)]),
 }
 values = st.recursive(
     st.integers(-3, 3) | st.text("ab", max_size=2),
@@ -1312,6 +1311,7 @@ steps = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(steps=steps)
+@example(steps=[(True, [("splice", "c", {}), ("nested set", "c", 1)])])  # what is put in twice is two containers
 def test_random_transactions_equal_those_of_plain_data(tmp_path_factory, steps):
     changes_of(str(tmp_path_factory.mktemp("random") / "example.state"), steps)
 
