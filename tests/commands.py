@@ -17,7 +17,7 @@ from processes import Child
 import mmapstate
 from mmapstate.command import main
 
-__all__ = ["Running", "call", "environment", "run", "run_here", "two_writers"]
+__all__ = ["Running", "call", "deserted", "environment", "run", "run_here", "two_writers"]
 
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 
@@ -59,6 +59,18 @@ def run_here(*arguments, answers="", **variables):
     ):
         code = main(arguments)
     return code, output.getvalue(), errors.getvalue()
+
+
+def deserted(*arguments):
+    """Run a subcommand whose output nobody reads any more; return exit code and stderr."""
+    with subprocess.Popen(
+        call(*arguments), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        running.stdout.close()
+        try:
+            return running.wait(30), running.stderr.read()
+        finally:
+            running.kill()
 
 
 class Running:

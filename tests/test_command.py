@@ -548,6 +548,18 @@ class TestBesideWriters:
                 assert (code, errors) == (0, ""), output
         self.check(state, counts)
 
+    def test_repair_leaves_a_good_file_to_its_programs(self, state, call):
+        with two_writers(state) as counts:
+            for _ in range(3):
+                assert call("repair", state) == (0, f"{state}: there is nothing to repair\n", "")
+        self.check(state, counts)
+
+    def test_doctor_tries_the_folder_and_leaves_the_file_alone(self, state, call):
+        with two_writers(state) as counts:
+            code, output, errors = call("doctor", state)
+            assert (code, errors, output.count("ok ")) == (0, "", 5)
+        self.check(state, counts)
+
 
 class TestHelp:
     @pytest.mark.parametrize("name", COMMANDS)

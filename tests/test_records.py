@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import pytest
-from commands import Running, call, environment, run, run_here, two_writers
+from commands import Running, call, deserted, environment, run, run_here, two_writers
 from conftest import scaled
 from hypothesis import given, settings
 from processes import Child, not_on_windows
@@ -227,14 +227,7 @@ def test_reader_that_goes_away_is_no_error(path):
 @not_on_windows("there it is found when something is written")
 def test_reader_that_goes_away_is_missed_though_nothing_changes(path):
     write(path, "a: 1")
-    with subprocess.Popen(
-        call("journal", path, "-f"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
-        running.stdout.close()
-        try:
-            assert (running.wait(30), running.stderr.read()) == (1, b"")
-        finally:
-            running.kill()
+    assert deserted("journal", path, "-f") == (1, b"")
 
 
 def append_until_told(talk, path):

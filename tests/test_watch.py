@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from commands import Running, call, environment, run_here, two_writers
+from commands import Running, call, deserted, environment, run_here, two_writers
 from processes import not_on_windows
 from terminals import Terminal
 
@@ -209,14 +209,7 @@ def test_reader_that_goes_away_is_no_error(file):
 
 @not_on_windows("there it is found when something is written")
 def test_reader_that_goes_away_is_missed_though_nothing_changes(file):
-    with subprocess.Popen(
-        call("watch", file, "-n", "0.01"), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
-        running.stdout.close()
-        try:
-            assert (running.wait(30), running.stderr.read()) == (1, b"")
-        finally:
-            running.kill()
+    assert deserted("watch", file, "-n", "0.01") == (1, b"")
 
 
 def test_wrong_calls(file, capsys):
