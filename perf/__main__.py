@@ -20,6 +20,7 @@ from perf.chart import chart
 from perf.contenders import OTHERS
 from perf.contenders.ours import Ours
 from perf.machine import load, machine, versions
+from perf.processes import alone
 from perf.report import case_lines, into_readme, summary_lines
 from perf.run import Effort, run
 
@@ -39,16 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cases = [case for case in cases if case.goals and case.quick]
     if not cases:
         parser.error(f"no such case; there are: {', '.join(case.name for case in CASES)}")
-    missing = {kind: kind.missing() for kind in OTHERS}  # imports the others, so that processes are forked with them
-    Ours.missing()
-    for kind, reason in missing.items():
-        if reason:
-            print(f"left out: {kind.name}: {reason}")
+    # In a process each: to import some of them makes others slower (see `run`).
+    kinds = dict.fromkeys([*OTHERS, *(kind for case in cases for kind in case.others)])
+    missing = {kind: alone(kind.missing) for kind in kinds}
+    for kind in OTHERS:
+        if missing[kind]:
+            print(f"left out: {kind.name}: {missing[kind]}")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder, ignore_cleanup_errors=True) as folder:
         results: dict[str, Any] = {
             "machine": machine(Path(folder)),
-            "versions": versions([Ours, *(kind for kind, reason in missing.items() if not reason)]),
+            "versions": versions([Ours, *(kind for kind in OTHERS if not missing[kind])]),
             "cases": [],
         }
         print("; ".join(f"{name}: {value}" for name, value in results["machine"].items()))
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             others = [
                 kind
                 for kind in case.others
-                if not kind.missing()
+                if not missing[kind]
                 and (not options.contender or issubclass(kind, Ours) or kind.name.startswith(tuple(options.contender)))
                 and (not options.check or kind.name in sought)
             ]

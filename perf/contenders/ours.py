@@ -65,14 +65,13 @@ class Ours(_Live):
     def __init__(self, path: Path) -> None:
         from mmapstate import PersistedState
 
-        self.state = PersistedState(path, counter=0)
+        self.state = PersistedState(path, counter=0, list=[])
 
     def increment(self, key: str) -> None:
         self.state.increment(key)
 
     def append(self, item: int) -> None:
-        state = self.state
-        (state["list"] if "list" in state else state.setdefault("list", [])).append(item)
+        self.state.list.append(item)
 
     def length(self) -> int:
         return len(self.state["list"])
