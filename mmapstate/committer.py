@@ -20,21 +20,25 @@ from zlib import crc32
 from mmapstate import changes, platform
 from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
-from mmapstate.format import DOUBTFUL, LET_GO, POSITION, TAIL_WORD, UNCOMMITTED, UNSETTLED, WAITED_FOR, pack_position
+from mmapstate.format import DOUBTFUL, LET_GO, UNCOMMITTED, UNSETTLED, WAITED_FOR, stamp
 from mmapstate.journal import COMMITTED, Journal
 from mmapstate.lock import EXCLUSIVE, LONGEST_WAIT, UNLOCK, file_lock
 from mmapstate.mapping import EditedMeanwhile
 from mmapstate.pending import Pending
-from mmapstate.picture import LOOK_INTERVAL, READ, WRITE
+from mmapstate.picture import LOOK_INTERVAL, READ, UNSEEN, WRITE
 from mmapstate.platform import END
 from mmapstate.surprises import Surprises
-from mmapstate.tree import Node
+from mmapstate.tree import ADD, APPEND, SET, Node
 from mmapstate.values import SURE_INT
 
 __all__ = ["Committer"]
 
 _PATIENCE = 0.02  # seconds of waiting for the lock after which the others are asked to pause
 _PAUSE = 2 * LONGEST_WAIT  # seconds; who waits tries the lock more than once meanwhile
+
+_DECIDES = {SET: "_set", ADD: "_increment", APPEND: "_append"}
+
+_CATCH_UPS = 4  # each has less to read: what came while the one before it read
 
 _T = TypeVar("_T")
 
@@ -48,7 +52,7 @@ class Committer(Surprises):
 
     def refresh(self) -> None:
         """Bring memory up to date. With nothing new: one comparison and a clock, no lock and no system call."""
-        if self.page_bytes[POSITION] != self.seen or monotonic() >= self.due:
+        if self.stamp[0] != self.seen or monotonic() >= self.due:
             self._refresh()
 
     def steady(self, read: Callable[..., _T], *args: Any) -> _T:
@@ -110,7 +114,7 @@ class Committer(Surprises):
             if not self._is_path_unchanged(READ):
                 return False
             self.due = monotonic() + LOOK_INTERVAL
-        self.seen = pack_position(position)
+        self.seen = stamp(position)
         if self.page_bytes[LET_GO]:
             self._let_go_of_file()
         return True
@@ -122,8 +126,8 @@ class Committer(Surprises):
         comes to `_look` or `_follow_quietly`, and waits there for the guard. If one that is at the end of a commit puts
         `seen` back, it still has the lock: then the page does not ask yet, or `seen` is found put back.
         """
-        self.seen = b""
-        if self.page_bytes[LET_GO] and not self.seen:
+        self.seen = UNSEEN
+        if self.page_bytes[LET_GO] and self.seen == UNSEEN:
             position, journal = self.page.position, self.journal
             known = position.generation == journal.generation
             self.mapping.let_go(journal.tail, max(position.tail, journal.tail) if known else journal.tail)
@@ -181,10 +185,13 @@ class Committer(Surprises):
         """Follow the process that has the lock while waiting for it: what is read by then delays nobody later."""
         if waited > _PATIENCE and not self.closed:
             self.page_bytes[WAITED_FOR] = 1
-        if self.page_bytes[POSITION] != self.seen and self.guard.acquire(False):
+        if self.stamp[0] != self.seen and self.guard.acquire(False):
             try:
                 with contextlib.suppress(StateError, OSError):  # who has the lock is told
-                    self._follow_quietly()
+                    for _ in range(_CATCH_UPS):
+                        if self.stamp[0] == self.seen:
+                            break
+                        self._follow_quietly()
             finally:
                 self.guard.release()
 
@@ -227,7 +234,7 @@ class Committer(Surprises):
             if (
                 page[UNSETTLED]
                 or self.unsure
-                or page[POSITION] != self.seen
+                or self.stamp[0] != self.seen
                 or platform.file_size(self.mapping.descriptor) != self.mapping.size
                 or (journal.start >= 0 and not journal.is_untouched())
                 or monotonic() >= self.due
@@ -238,10 +245,10 @@ class Committer(Surprises):
         self._take_up()
         if not self._catch_up(purpose):
             self._settle(purpose)
+            self.due = monotonic() + LOOK_INTERVAL
         if self.presence_due or self.presence.descriptor < 0:  # an interrupt left it so; or Windows, which has none
             self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)
-        self.seen = self.page_bytes[POSITION]
-        self.due = monotonic() + LOOK_INTERVAL
+        self.seen = self.stamp[0]
 
     def _catch_up(self, purpose: str) -> bool:
         """Follow what others did in good order; return False if anything else happened."""
@@ -261,19 +268,21 @@ class Committer(Surprises):
             return False
         if self.journal.position != position or (self.journal.start >= 0 and not self.journal.is_untouched()):
             return False
-        return self._is_path_unchanged(purpose)
+        if monotonic() >= self.due:
+            if not self._is_path_unchanged(purpose):
+                return False
+            self.due = monotonic() + LOOK_INTERVAL
+        return True
 
-    def set(self, node: Any, key: Any, value: Any, adding: bool = False) -> Any:
-        """Commit ``node[key] = value``, where `node` is a `StateDict` and `value` no container; return the value.
+    def commit_flat(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
+        """Commit one change whose `value` is no container (see `tree.Tree`); return what stands there then.
 
-        With `adding`, `value` is a number to add to what is there. The same as ``write(node._set, key, value)``, or
-        ``write(node._increment, key, value)``, written out in one go for where nothing is in the way: the locks
-        free, nothing new in the file, no look at the path due, room for the record. A counter spends its time here,
-        and every call of a function would be a fortieth of it. What a look is for is told at `_look`, the order of the
-        stores at `Journal.append`.
+        Written out in one go for where nothing is in the way: the locks free, nothing new in the file, no look at the
+        path due, room for the record. A counter spends its time here, and every call of a function would be a fortieth
+        of it. What a look is for is told at `_look`, the order of the stores at `Journal.append`.
         """
         if self.declared and not self._fits(node, key, value):
-            return self.write(node._increment if adding else node._set, key, value)
+            return self.write(getattr(node, _DECIDES[how]), key, value)
         lock = self.lock
         # Not with "power", where the sync is what takes long; nor where this thread has the lock: a signal handler may.
         if lock.held == lock.kept and lock.descriptor >= 0 and not (self.power or lock.owned()):
@@ -283,20 +292,23 @@ class Committer(Surprises):
                         if not lock.kept:
                             lock.held = True
                             file_lock(lock.descriptor, EXCLUSIVE)
-                        page = self.page_bytes
-                        if page[POSITION] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
+                        page, stamp = self.page_bytes, self.stamp
+                        if stamp[0] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
                             journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
                             stores, tail = file.bytes, journal.tail
                             if journal.start >= 0 and monotonic() < self.due and not self.copying:
-                                if not adding:
+                                items = node._items
+                                if how != ADD:
                                     result = value
-                                elif (old := node._items.get(key, 0)).__class__ is value.__class__ is int and (
+                                elif (old := items.get(key, 0)).__class__ is value.__class__ is int and (
                                     -SURE_INT < old < SURE_INT
                                 ):
                                     result = old + value
                                 else:
                                     result = node._sum(key, value)
-                                if result.__class__ is int and key in SET_STARTS and node._parent is None:
+                                if how == APPEND:
+                                    payload = changes.encode_insert(node._path(), len(items), result) or b""
+                                elif result.__class__ is int and key in SET_STARTS and node._parent is None:
                                     payload = b"%b%d]" % (SET_STARTS[key], result)
                                 else:
                                     path = [] if node._parent is None else node._path()
@@ -311,17 +323,20 @@ class Committer(Surprises):
                                     and stores[journal.end_start : tail + 1] == journal.end
                                 ):
                                     self.busy = True
-                                    self.seen = b""
+                                    self.seen = UNSEEN
                                     self.unsure = True
                                     page[UNSETTLED] = 1
                                     stores[tail + 1 : end + 1] = text
                                     stores[tail] = COMMITTED
-                                    node._items[key] = result
+                                    if how == APPEND:
+                                        items.append(result)
+                                    else:
+                                        items[key] = result
                                     journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
                                     self.unsure = False
-                                    self.page_words[TAIL_WORD] = end
+                                    stamp[0] = seen = journal.base + end
                                     page[UNSETTLED] = 0
-                                    self.seen = page[POSITION]
+                                    self.seen = seen
                                     self.busy = False
                                     if not lock.kept:
                                         file_lock(lock.descriptor, UNLOCK)
@@ -338,7 +353,7 @@ class Committer(Surprises):
             except BaseException:  # again: an interrupt may have come before the first one began to release
                 self._leave_again()
                 raise
-        return self.write(node._increment if adding else node._set, key, value)
+        return self.write(getattr(node, _DECIDES[how]), key, value)
 
     def _fits(self, node: Node, key: Any, value: Any) -> bool:
         """Return whether a value at the top of the state, and any sum with it, is sure to be what is declared."""
@@ -368,7 +383,7 @@ class Committer(Surprises):
     def _begin_applying(self) -> None:
         """From here on memory is ahead of the file: whoever has not the locks waits."""
         with self.guard:
-            self.seen = b""
+            self.seen = UNSEEN
             self.applying |= 1
 
     def _append(
@@ -403,9 +418,9 @@ class Committer(Surprises):
             journal.advance(text, crc)
             self.applying += 1
         self.unsure = False
-        self.page_words[TAIL_WORD] = journal.tail
+        self.stamp[0] = seen = journal.stamp
         page[UNSETTLED] = 0
-        self.seen = page[POSITION]
+        self.seen = seen
 
     def _sync_commit(self, journal: Journal, text: bytes) -> None:
         """Make the record just appended survive loss of power; a sync that fails takes it back, and is raised."""

@@ -60,7 +60,7 @@ offset  bytes
 10      1      doubtful: 1 after a sync of the image failed; who writes next writes a new file
 11      1      layout of the snapshot: 0 unknown, 1 what a dump of the state gives, 2 written otherwise, to be kept
 12      1      waited for: 1 while somebody waits for the lock for long; who wants it again pauses before
-16      16     position: generation and tail as announced last; readers compare these bytes
+16      16     generation announced last; stamp, the one word that readers compare
 32      16     the position the present image was made from (zeros: made from none)
 48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
 72      16     generation and inode of an image about to be swapped in
@@ -69,6 +69,10 @@ offset  bytes
 120     8      offset of the journal's marker in the present image (-1: at rest)
 128     16     the position that the image at rest was made from, in which the present journal was begun
 ======  =====  ===========================================================================================
+
+A position is a generation and an offset behind its journal's last record, its tail, of 8 bytes each. The stamp is the
+announced tail, with the generation's last 16 bits above it: one word to load, compare and store. A new generation's
+last 16 bits are one more than those announced before, so none comes again while anybody has not looked.
 """
 
 from __future__ import annotations
@@ -96,9 +100,9 @@ __all__ = [
     "PENDING",
     "POSITION",
     "RECORD",
+    "STAMP",
     "START",
     "SUPERSEDED",
-    "TAIL_WORD",
     "UNCOMMITTED",
     "UNKNOWN",
     "UNSETTLED",
@@ -110,6 +114,7 @@ __all__ = [
     "Scan",
     "find_marker",
     "marker",
+    "pack_announced",
     "pack_image",
     "pack_offset",
     "pack_position",
@@ -117,7 +122,10 @@ __all__ = [
     "record",
     "scan",
     "seed",
+    "stamp",
+    "successor",
     "unborn_start",
+    "unpack_announced",
     "unpack_image",
     "unpack_offset",
     "unpack_position",
@@ -138,6 +146,7 @@ _MARKER = re.compile(
     rb" (?:(?!--- )[^\n])*\n)?"  # a marker that holds the beginning of a record has lost its line end
 )
 _SECTOR = 512  # bytes
+_BETWEEN = re.compile(rb" #[0-9a-f]{8}\n--- ")  # the payloads of two records
 _SLACK_ONLY = re.compile(rb"\n# *\Z")
 _STRAY_LINE = re.compile(rb"\n[ \r\x00]*([^#\x00 \r\n])")
 
@@ -145,7 +154,7 @@ RECORD = b"--- %b #%08x\n"  # payload, crc
 UNCOMMITTED = RECORD[1:] + b"#"  # what is stored behind the tail before the commit
 
 PAGE_SIZE = 4096
-MAGIC = b"mmapst\x00\x01"
+MAGIC = b"mmapst\x00\x02"
 UNSETTLED = 8
 LET_GO = 9
 DOUBTFUL = 10
@@ -153,7 +162,7 @@ LAYOUT = 11
 UNKNOWN, DUMPED, WRITTEN = 0, 1, 2  # layouts
 WAITED_FOR = 12
 POSITION = slice(16, 32)
-TAIL_WORD = 3  # the second half of the position, counted in words of 8 bytes
+STAMP = 3  # counted in words of 8 bytes
 FROM = slice(32, 48)
 IMAGE = slice(48, 72)
 PENDING = slice(72, 88)
@@ -163,6 +172,10 @@ START = slice(120, 128)
 BEFORE = slice(128, 144)
 NO_POSITION = bytes(16)
 
+_GENERATION = 2**64 - 1
+_GENERATION_PART = 2**16 - 1
+_TAIL_BITS = 48
+_TAIL = 2**_TAIL_BITS - 1
 _POSITION = struct.Struct("=QQ")
 _IMAGE = struct.Struct("=QQq")
 _OFFSET = struct.Struct("=q")
@@ -285,16 +298,11 @@ def record(payload: bytes, crc: int) -> tuple[bytes, int]:
 
 def read_batch(data: bytes, crc: int) -> tuple[list[bytes], int] | None:
     """Return payloads and last crc of `data`, which should be whole records that continue `crc`; None if it is not."""
-    if not data.endswith(b"\n"):
+    if data[:4] != b"--- " or data[-11:-9] != b" #" or data[-1:] != b"\n":
         return None
-    lines = data.split(b"\n")
-    lines.pop()
-    payloads = [line[4:-10] for line in lines]
+    payloads = _BETWEEN.split(data[4:-11])
     crc = crc32(b"".join(payloads), crc)
-    last = lines[-1]
-    if last[-8:] != b"%08x" % crc:
-        return None
-    if not all(line[:4] == b"--- " and line[-10:-8] == b" #" for line in lines):
+    if data[-9:-1] != b"%08x" % crc or data.count(b"\n") != len(payloads):
         return None
     return payloads, crc
 
@@ -318,6 +326,27 @@ def scan(data: bytes, start: int, crc: int) -> Scan:
 def pack_position(position: Position) -> bytes:
     """Return the 16 bytes of a position in the control page."""
     return _POSITION.pack(*position)
+
+
+def stamp(position: Position) -> int:
+    """Return the stamp of a position (see the control page)."""
+    return (position.generation & _GENERATION_PART) << _TAIL_BITS | position.tail
+
+
+def pack_announced(position: Position) -> bytes:
+    """Return the 16 bytes that announce a position in the control page."""
+    return _POSITION.pack(position.generation, stamp(position))
+
+
+def unpack_announced(data: bytes) -> Position:
+    """Return the position that 16 bytes of the control page announce."""
+    generation, word = _POSITION.unpack(data)
+    return Position(generation, word & _TAIL)
+
+
+def successor(generation: int, bits: int) -> int:
+    """Return a generation to follow `generation`, made unique by `bits`, of which it takes 48."""
+    return ((bits << 16 & _GENERATION) | (generation + 1 & _GENERATION_PART)) or 1
 
 
 def unpack_position(data: bytes) -> Position:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from mmapstate.format import UNCOMMITTED, Marker, Position, read_batch, seed
+from mmapstate.format import UNCOMMITTED, Marker, Position, read_batch, seed, stamp
 from mmapstate.mapping import MappedFile
 
 __all__ = ["COMMITTED", "Journal"]
@@ -20,12 +20,13 @@ COMMITTED = ord("-")
 class Journal:
     """The position of a process in the journal of `file`; at rest (`start` is -1) there is none to append to."""
 
-    __slots__ = ("bare", "crc", "end", "end_start", "file", "generation", "snapshot_crc", "start", "tail")
+    __slots__ = ("bare", "base", "crc", "end", "end_start", "file", "generation", "snapshot_crc", "start", "tail")
 
     def __init__(self, file: MappedFile, generation: int, start: int, tail: int, crc: int, snapshot_crc: int) -> None:
         self.bare = False  # whether the snapshot's last line has an end only because of the journal behind it
         self.file = file
         self.generation = generation
+        self.base = stamp(Position(generation, 0))  # a tail's stamp is so much more
         self.start = start
         self.tail = tail
         self.crc = crc
@@ -50,6 +51,11 @@ class Journal:
     def position(self) -> Position:
         """How far this process has seen."""
         return Position(self.generation, self.tail)
+
+    @property
+    def stamp(self) -> int:
+        """How far this process has seen, in the form in which it is announced."""
+        return self.base + self.tail
 
     @property
     def snapshot_end(self) -> int:

@@ -36,7 +36,7 @@ __all__ = [
     "sidecar_path",
 ]
 
-_FIRST_WAIT = 20e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
+_FIRST_WAIT = 200e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
 LONGEST_WAIT = 2e-3
 
 EXCLUSIVE: Any = _portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING

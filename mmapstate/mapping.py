@@ -1,6 +1,6 @@
 """The mapped file and the control page; the only user of ``mmap``.
 
-All stores go through the ``bytes`` of these two (an ``mmap``, or what behaves like one) and the ``words`` of the page.
+All stores go through the ``bytes`` of these two (an ``mmap``, or what behaves like one) and the ``stamp`` of the page.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from mmapstate.format import (
     PAGE_SIZE,
     PENDING,
     POSITION,
+    STAMP,
     START,
     SUPERSEDED,
     UNSETTLED,
     Image,
     Position,
+    pack_announced,
     pack_image,
     pack_offset,
     pack_position,
+    unpack_announced,
     unpack_image,
     unpack_offset,
     unpack_position,
@@ -196,13 +199,13 @@ class _Written:
         """Have nothing to do: the descriptor is the file's."""
 
 
-def words_of(page: mmap.mmap) -> memoryview:
-    """Return `page` as words of 8 bytes. To store one is one store of the machine."""
-    return memoryview(page).cast("Q")
+def stamp_of(page: mmap.mmap) -> memoryview:
+    """Return the stamp in `page`, as the one item of a view. To store it is one store of the machine."""
+    return memoryview(page).cast("Q")[STAMP : STAMP + 1]
 
 
 class ControlPage:
-    """The first page of the sidecar, mapped; `bytes` and `words` are its contents, for paths in a hurry."""
+    """The first page of the sidecar, mapped; `bytes` are its contents and `stamp` their stamp, for paths in a hurry."""
 
     def __init__(self, path: str, lock_descriptor: int) -> None:
         if platform.file_size(lock_descriptor) < PAGE_SIZE:
@@ -213,7 +216,7 @@ class ControlPage:
             self.bytes: Any = mmap.mmap(descriptor, PAGE_SIZE)
         finally:
             platform.close(descriptor)
-        self.words = words_of(self.bytes)
+        self.stamp: Any = stamp_of(self.bytes)
 
     @classmethod
     def of_bytes(cls, data: bytes) -> ControlPage:
@@ -245,7 +248,7 @@ class ControlPage:
     @property
     def position(self) -> Position:
         """The position announced last."""
-        return unpack_position(self.bytes[POSITION])
+        return unpack_announced(self.bytes[POSITION])
 
     @property
     def origin(self) -> Position:
@@ -298,9 +301,9 @@ class ControlPage:
         self.bytes[IMAGE] = pack_image(image)
         self.bytes[START] = pack_offset(start)
         self.bytes[PENDING] = NO_POSITION
-        self.bytes[POSITION] = pack_position(position)
+        self.bytes[POSITION] = pack_announced(position)
 
     def close(self) -> None:
         """Let go of the mapping."""
-        self.words.release()
+        self.stamp.release()
         self.bytes.close()

@@ -15,15 +15,18 @@ from zlib import crc32
 from mmapstate import changes, nodes, platform
 from mmapstate.declared import Declared
 from mmapstate.errors import StateFileError
-from mmapstate.format import POSITION, Position, find_marker
+from mmapstate.format import Position, find_marker
 from mmapstate.journal import Journal
 from mmapstate.lock import Presence, StoreLock, new_thread_lock
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
 
-__all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "WRITE", "Picture"]
+__all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "UNSEEN", "WRITE", "Picture"]
 
 LOOK_INTERVAL = 0.05  # seconds between two looks at the path; what is edited meanwhile is superseded at most so long
 READ, WRITE, OPEN, CLOSE = "read", "write", "open", "close"  # what a look at the file is for
+
+UNSEEN = -1
+"""No stamp: whoever has seen this looks again."""
 
 _MARKER_LENGTH = 256  # bytes, more than any marker of ours has
 
@@ -35,7 +38,7 @@ class Picture:
     ``applying`` is odd while memory is half-way (other threads wait); ``unsure`` is set while file and memory may
     differ (found with nobody at work: rebuilt from the file); ``busy`` says that the thread with the locks is inside a
     write, which must not start another one. ``seen`` is what the page announced when memory was last up to date with
-    it, and ``b""``, which it never is, whenever memory is unsure. ``copying`` says that a reader with the guard wants
+    it, and `UNSEEN`, which it never is, whenever memory is unsure. ``copying`` says that a reader with the guard wants
     many values of one moment.
     """
 
@@ -54,16 +57,16 @@ class Picture:
         "lock",
         "mapping",
         "page_bytes",
-        "page_words",
         "power",
         "seen",
+        "stamp",
         "unsure",
     )
 
     lock: StoreLock
     page: ControlPage
     page_bytes: Any
-    page_words: Any
+    stamp: Any
     mapping: MappedFile
     journal: Journal
 
@@ -82,7 +85,7 @@ class Picture:
         self.unsure = True
         self.busy = False
         self.copying = False
-        self.seen = b""
+        self.seen = UNSEEN
         self.due = 0.0
         self.mtime = -1
         self.missing_since: float | None = None
@@ -101,7 +104,7 @@ class Picture:
         return hasattr(self, "journal")
 
     def _use_page(self, page: ControlPage) -> None:
-        self.page, self.page_bytes, self.page_words = page, page.bytes, page.words
+        self.page, self.page_bytes, self.stamp = page, page.bytes, page.stamp
 
     def _take_up(self) -> bool:
         """Open again what was let go of for another process's vacuum (Windows); return False if it is not there."""
@@ -110,7 +113,7 @@ class Picture:
 
     def _begin_unsure(self) -> None:
         """From here on an interrupt leaves memory, or where it stands, in doubt: the next access must not trust it."""
-        self.seen = b""
+        self.seen = UNSEEN
         self.unsure = True
 
     def _follow(self, until: int) -> bool:
@@ -119,7 +122,7 @@ class Picture:
         payloads = self.journal.follow(until)
         if payloads:
             try:
-                records = changes.decode_each(changes.effective(payloads))
+                records = changes.decode_effect(payloads)
                 self.applying |= 1
                 for record in records:
                     nodes.replay(self.root, record)
@@ -230,7 +233,7 @@ class Picture:
         self.mtime = image.mtime
         self.page.announce(self.journal.position, origin, image, self.journal.start, before)
         self.page.unsettled = False
-        self.seen = self.page_bytes[POSITION]
+        self.seen = self.stamp[0]
 
     def _let_go(self) -> None:
         self.presence.leave()

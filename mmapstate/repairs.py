@@ -106,7 +106,7 @@ def _swap(file: str, text: bytes, page: ControlPage) -> None:
     """Put `text` in the file's place, as a vacuum does that is killed right after it: who opens the file settles it."""
     if not page.is_usable(platform.boot_id()):
         page.initialise(platform.boot_id())
-    generation = new_generation()
+    generation = new_generation(page.position.generation)
     temporary = beside.temporary_path(file, generation)
     page.unsettled = True
     page.superseded = page.position  # whoever stood there, with the lock file gone, has in memory what may be lost here

@@ -13,7 +13,6 @@ from mmapstate import nodes, platform, registry
 from mmapstate.blocks import Hold, Transaction
 from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
-from mmapstate.format import POSITION
 from mmapstate.logger import log
 from mmapstate.nodes import StateDict
 from mmapstate.store import Store
@@ -231,7 +230,7 @@ class State(StateDict):
             if (
                 value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
-                self._tree.set(self, name, value)
+                self._tree.commit_flat(self, name, value)
             elif name in _INTERNAL:
                 raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
             elif name[:1] == "_" or (name in self._hidden and _has_setter(type(self), name)):
@@ -393,13 +392,16 @@ def _key_attribute(name: str) -> property:
     """Return a data descriptor that reads the key `name`: found at once, where `__getattr__` is called last of all."""
 
     def read(state: State) -> Any:
-        tree: Any = state._tree
-        if tree.page_bytes[POSITION] != tree.seen or monotonic() >= tree.due:  # as `Store.refresh` would find
-            tree.refresh()
-        before = tree.applying
-        value = state._items.get(name, _MISSING)
-        if tree.applying is not before or before & 1:
-            value = tree.steady(state._items.get, name, _MISSING)
+        tree = state._tree
+        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
+            before = tree.applying
+            try:
+                value = state._items[name]
+                if tree.applying is before and not before & 1:
+                    return value
+            except KeyError:  # or half-way without it
+                pass
+        value = tree.steady(state._items.get, name, _MISSING)
         if value is _MISSING:
             raise AttributeError(name)  # `__getattr__` is asked next
         return value
@@ -437,7 +439,7 @@ class PersistedState(State):
             if (
                 value.__class__ is int and name in _sure_where_free and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
-                self._tree.set(self, name, value)
+                self._tree.commit_flat(self, name, value)
             else:
                 State.__setattr__(self, name, value)
 
@@ -493,7 +495,7 @@ class _Closed:
     """What stands behind a state after `close`: reads work, writes raise."""
 
     applying = False
-    page_bytes = seen = b""  # nothing new, for ever
+    stamp, seen = (0,), 0  # nothing new, for ever
     due = float("inf")
 
     def __init__(self, store: Store | View) -> None:
@@ -513,7 +515,7 @@ class _Closed:
         """Refuse to write."""
         raise ClosedError(f"{self.file}: the state was closed; open it again")
 
-    set = commit = write
+    commit_flat = commit = write
 
 
 def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from operator import getitem
+from time import monotonic
 from types import MappingProxyType
 from typing import Any, cast
 
-from mmapstate.changes import Change
+from mmapstate.changes import SET_STARTS, Change
 from mmapstate.errors import UnsupportedValueError
-from mmapstate.tree import KINDS, NODES, Node, Step, comparable, copy_of, live
+from mmapstate.tree import ADD, KINDS, NODES, Node, Step, comparable, copy_of, live
 from mmapstate.values import SURE_INT, SURE_KEY, Plain, normalise_key
 
 __all__ = ["StateDict"]
@@ -37,34 +38,34 @@ class StateDict(Node, MutableMapping[Any, Any]):
 
     def __getitem__(self, key: Any) -> Any:
         tree = self._tree
-        tree.refresh()
-        before = tree.applying
-        try:
-            value = self._items[key]
-            if tree.applying is before and not before & 1:
-                return value
-        except KeyError:  # or half-way without it
-            pass
+        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
+            before = tree.applying
+            try:
+                value = self._items[key]
+                if tree.applying is before and not before & 1:
+                    return value
+            except KeyError:  # or half-way without it
+                pass
         return tree.steady(getitem, self._items, key)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value at `key`, or `default` if there is none."""
         tree = self._tree
-        tree.refresh()
-        before = tree.applying
-        value = self._items.get(key, default)
-        if tree.applying is not before or before & 1:
-            return tree.steady(self._items.get, key, default)
-        return value
+        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
+            before = tree.applying
+            value = self._items.get(key, default)
+            if tree.applying is before and not before & 1:
+                return value
+        return tree.steady(self._items.get, key, default)
 
     def __contains__(self, key: object) -> bool:
         tree = self._tree
-        tree.refresh()
-        before = tree.applying
-        found = key in self._items
-        if tree.applying is not before or before & 1:
-            return tree.steady(self._items.__contains__, key)
-        return found
+        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
+            before = tree.applying
+            found = key in self._items
+            if tree.applying is before and not before & 1:
+                return found
+        return tree.steady(self._items.__contains__, key)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._listed(list))
@@ -112,7 +113,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if not (key.__class__ is str and len(key) < SURE_KEY and key.isascii()):
             key = self._checked_key(key)
         if value.__class__ is int and -SURE_INT < value < SURE_INT:  # spares a counter three calls
-            self._tree.set(self, key, value)
+            self._tree.commit_flat(self, key, value)
         elif self._is_own(value):
             self._tree.write(self._set_node, key, value)
         else:
@@ -120,7 +121,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
             if value.__class__ in KINDS:
                 self._tree.write(self._set, key, value)
             else:
-                self._tree.set(self, key, value)
+                self._tree.commit_flat(self, key, value)
 
     def __delitem__(self, key: Any) -> None:
         self._tree.write(self._delete, key)
@@ -165,12 +166,12 @@ class StateDict(Node, MutableMapping[Any, Any]):
         One atomic step: no two callers, in whatever thread or process, get the same sum for the same counter. Raises
         `UnsupportedValueError` (a TypeError) where `by`, or what is there, is no int or float.
         """
-        if not (key.__class__ is str and len(key) < SURE_KEY and key.isascii()):
+        if not (key.__class__ is str and (key in SET_STARTS or (len(key) < SURE_KEY and key.isascii()))):
             key = self._checked_key(key)
         if by.__class__ is not int or not -SURE_INT < by < SURE_INT:
             by = self._checked(by, key)
             self._refuse_no_number(by, key, "add")
-        return self._tree.set(self, key, by, True)
+        return self._tree.commit_flat(self, key, by, ADD)
 
     # The inner halves run under the locks, with memory up to date. They take plain values, and `Node`s where told.
 

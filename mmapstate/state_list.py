@@ -5,11 +5,12 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from time import monotonic
 from typing import Any, SupportsIndex, cast
 
 from mmapstate.changes import Change
-from mmapstate.tree import KINDS, NODES, Node, Step, comparable, copy_of, hint, live
-from mmapstate.values import Plain
+from mmapstate.tree import APPEND, KINDS, NODES, Node, Step, comparable, copy_of, hint, live
+from mmapstate.values import SURE_INT, Plain
 
 __all__ = ["StateList"]
 
@@ -32,14 +33,14 @@ class StateList(Node, MutableSequence[Any]):
 
     def __getitem__(self, index: Any) -> Any:
         tree = self._tree
-        tree.refresh()
-        before = tree.applying
-        try:
-            value = self._items[index]
-            if tree.applying is before and not before & 1:
-                return value
-        except IndexError:  # or half-way without it
-            pass
+        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
+            before = tree.applying
+            try:
+                value = self._items[index]
+                if tree.applying is before and not before & 1:
+                    return value
+            except IndexError:  # or half-way without it
+                pass
         return tree.steady(operator.getitem, self._items, index)
 
     def __iter__(self) -> Iterator[Any]:
@@ -128,7 +129,12 @@ class StateList(Node, MutableSequence[Any]):
 
     def append(self, value: Any) -> None:
         """Add `value` at the end. No value that another process appends is lost."""
-        self._tree.write(self._append, self._checked(value, len(self._items)))
+        if not (value.__class__ is int and -SURE_INT < value < SURE_INT):
+            value = self._checked(value, len(self._items))
+        if value.__class__ in KINDS:
+            self._tree.write(self._append, None, value)
+        else:
+            self._tree.commit_flat(self, None, value, APPEND)
 
     def extend(self, values: Iterable[Any]) -> None:
         """Add all `values` at the end, as one record."""
@@ -172,7 +178,7 @@ class StateList(Node, MutableSequence[Any]):
         index = slice(index, None).indices(len(self._items))[0]
         self._tree.commit(self, (("insert", self._path(), index, value),), self._put_in, index, value)
 
-    def _append(self, value: Plain) -> None:
+    def _append(self, _: None, value: Plain) -> None:
         index = len(self._items)
         self._tree.commit(self, (("insert", self._path(), index, value),), self._put_in, index, value)
 

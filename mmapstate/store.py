@@ -17,12 +17,12 @@ from mmapstate import beside, content, idle, nodes, platform
 from mmapstate.committer import nothing
 from mmapstate.declared import Declared
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.format import BEFORE, LET_GO, NO_POSITION, UNSETTLED, pack_position
+from mmapstate.format import BEFORE, LET_GO, UNSETTLED, stamp
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
 from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, MappedFile
 from mmapstate.pending import Pending
-from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN
+from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, UNSEEN
 from mmapstate.transactions import Transactions
 from mmapstate.values import Plain
 
@@ -198,7 +198,7 @@ class Store(Transactions):
                     if parts.scan is not None:
                         self.journal.stand(parts.scan.tail, parts.scan.crc)
                     self.unsure = False
-                    self.seen = pack_position(self.pinned)
+                    self.seen = stamp(self.pinned)
         if self.unsure:
             self._locked(OPEN, nothing, ())
         self.due = time.monotonic() + LOOK_INTERVAL
@@ -214,7 +214,7 @@ class Store(Transactions):
         try:
             self.closed = True
             with self.guard:
-                self.page_bytes, self.seen, self.due = _CLOSED_PAGE, NO_POSITION, float("inf")
+                self.page_bytes, self.stamp, self.seen, self.due = _CLOSED_PAGE, (0,), 0, float("inf")
                 self._let_go()
                 self.lock.close()
         finally:
@@ -240,7 +240,7 @@ class Store(Transactions):
             try:
                 self._vacuum_if_last()
             finally:  # under the lock: of two that end at the same time the second must not see the first, too
-                self.seen = b""
+                self.seen = UNSEEN
                 self.presence.leave()
                 if platform.REPLACE_NEEDS_UNMAPPED:
                     self.mapping.close()
@@ -292,7 +292,7 @@ class Store(Transactions):
         self.applying += self.applying & 1
         self.busy = False
         self.holders = []
-        self.seen = b""
+        self.seen = UNSEEN
 
     def _wake(self) -> None:
         """Take part again, as a process of its own, after a fork."""
@@ -320,4 +320,4 @@ class Store(Transactions):
 
 
 _CLOSED_PAGE = bytes(UNSETTLED) + b"\1" + bytes(BEFORE.stop - UNSETTLED - 1)
-"""Announces what a closed store has seen, so that reads go on; and is unsettled, so that `set` does not."""
+"""Of a closed store: unsettled, so that `commit_flat` does not go on as reads do."""

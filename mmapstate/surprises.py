@@ -18,7 +18,7 @@ from mmapstate.journal import Journal
 from mmapstate.lock import open_sidecar
 from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
-from mmapstate.picture import OPEN, WRITE
+from mmapstate.picture import OPEN, UNSEEN, WRITE
 from mmapstate.vacuum import NOTHING_THERE, Vacuum, new_generation
 
 __all__ = ["Surprises"]
@@ -71,7 +71,7 @@ class Surprises(Vacuum):
                     continue
                 except StateFileError as error:
                     self.page.unsettled = True  # the others look closely too
-                    self.seen, self.due = b"", 0.0  # each access looks again, until it is mended
+                    self.seen, self.due = UNSEEN, 0.0  # each access looks again, until it is mended
                     self.refused = (file.image, error)
                     if self._has_file() and self.page.start >= 0:
                         try:
@@ -81,7 +81,7 @@ class Surprises(Vacuum):
                     raise
                 except OSError:  # as where what an edit supersedes finds no room: memory has it, and is not in doubt
                     self.page.unsettled = True
-                    self.seen = b""
+                    self.seen = UNSEEN
                     raise
                 except BaseException:
                     self.page.unsettled = True
@@ -208,7 +208,7 @@ class Surprises(Vacuum):
         self.applying |= 1
         nodes.reconcile(self.root, state.state)
         self.applying += 1
-        journal = Journal.at_rest(file, new_generation(), parts.snapshot_crc)
+        journal = Journal.at_rest(file, new_generation(self.page.position.generation), parts.snapshot_crc)
         self._stand_on(file, journal)
         if parts.marker is not None or parts.unborn or parts.foreign:
             try:
@@ -324,7 +324,10 @@ class Surprises(Vacuum):
             self.page.unsettled = True
             if self.page.start >= 0:
                 self.page.superseded = self.page.position  # it was deleted while others use it: they keep what it held
-            self._stand_on(file, Journal.at_rest(file, new_generation(), crc32(file.read(0, file.size))))
+            self._stand_on(
+                file,
+                Journal.at_rest(file, new_generation(self.page.position.generation), crc32(file.read(0, file.size))),
+            )
             self._announce(None)
 
     def _vacuum_if_doubtful(self, purpose: str) -> bool:

@@ -15,7 +15,7 @@ from mmapstate import platform
 from mmapstate.committer import Committer
 from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, StateError
-from mmapstate.format import POSITION, UNSETTLED, pack_position
+from mmapstate.format import UNSETTLED
 from mmapstate.mapping import EditedMeanwhile
 from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, WRITE
@@ -189,7 +189,7 @@ class Transactions(Committer):
             page, journal = self.page_bytes, self.journal
             if (
                 page[UNSETTLED]
-                or page[POSITION] != pack_position(journal.position)
+                or self.stamp[0] != journal.stamp
                 or platform.file_size(self.mapping.descriptor) != self.mapping.size
                 or (journal.start >= 0 and not journal.is_untouched())
             ):
@@ -205,7 +205,7 @@ class Transactions(Committer):
         with self.guard:
             self.unsure = False
             self.applying += 1
-            self.seen = self.page_bytes[POSITION] if self.closed else pack_position(self.journal.position)
+            self.seen = self.stamp[0] if self.closed else self.journal.stamp
 
 
 def _current_task() -> Any:

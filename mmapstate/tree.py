@@ -11,7 +11,8 @@ when they are in the file. The inner halves named ``_put...`` and ``_take...`` c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex, TypeVar
 
 from mmapstate import snapshot
@@ -20,8 +21,11 @@ from mmapstate.errors import DetachedError, StateFileError, UnsupportedValueErro
 from mmapstate.values import Live, Plain, normalise
 
 __all__ = [
+    "ADD",
+    "APPEND",
     "KINDS",
     "NODES",
+    "SET",
     "Node",
     "Step",
     "Tree",
@@ -45,6 +49,9 @@ KINDS: dict[Any, Any] = {}
 NODES: set[Any] = set()
 """All classes of nodes: a look here is many times faster than isinstance, which asks the abstract base classes."""
 
+SET, ADD, APPEND = range(3)
+"""What `Tree.commit_flat` does."""
+
 _FLAT = frozenset({int, str, float, bool, bytes, type(None)})  # the types that are no container
 
 
@@ -57,6 +64,13 @@ class Tree(Protocol):
     """The mapping at the top (a `StateDict`); its ``_items`` stay the same object for ever."""
     applying: int
     """Counts up when memory begins to go from one state to the next, and again when it is there: odd half-way."""
+
+    stamp: Sequence[int]
+    """Its one item, which all processes share, tells how far the whole has come."""
+    seen: int
+    """How far memory has come, in the same form."""
+    due: float
+    """When, by the monotonic clock, something else has to be looked at. Before that, ``stamp[0] == seen`` is all."""
 
     def refresh(self) -> None:
         """Bring memory up to date with what others committed; fast when there is nothing new."""
@@ -73,10 +87,11 @@ class Tree(Protocol):
         Raises `StateError` when called by `decide` or by anything that runs inside it, such as a sort key.
         """
 
-    def set(self, node: Any, key: Any, value: Any, adding: bool = False) -> Any:
-        """Do ``write(node._set, key, value)`` for a mapping and a value that is no container, in whatever way.
+    def commit_flat(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
+        """Do one change whose `value` is no container, in whatever way, and return what stands there then.
 
-        With `adding`, do ``write(node._increment, key, value)`` and return the sum.
+        With `SET` it is ``write(node._set, key, value)`` of a mapping, with `ADD` ``write(node._increment, key,
+        value)``; with `APPEND` it is ``write(node._append, key, value)`` of a sequence, and `key` is ignored.
         """
 
     def commit(self, node: Any, changes: tuple[Change, ...], publish: Callable[..., None], *args: Any) -> None:
@@ -86,8 +101,10 @@ class Tree(Protocol):
 class Node(Live):
     """One live container.
 
-    A read fetches first and then looks whether ``Tree.applying`` stood still and even meanwhile: else another thread
-    may have been half-way through a change (or a transaction that it takes back), and the read is done again, steadily.
+    A read asks first whether there is anything new. If not, it fetches, and then looks whether ``Tree.applying`` stood
+    still and even meanwhile: else another thread may have been half-way through a change (or a transaction that it
+    takes back). Where one of the two is not so, the read is done steadily. The reads that programs do most have that
+    written out in one go: a call takes as long as all of it.
     """
 
     __slots__ = ("_items", "_key", "_parent", "_tree")
@@ -117,12 +134,12 @@ class Node(Live):
 
     def __len__(self) -> int:
         tree = self._tree
-        tree.refresh()
-        before = tree.applying
-        length = len(self._items)
-        if tree.applying is not before or before & 1:
-            return tree.steady(len, self._items)
-        return length
+        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
+            before = tree.applying
+            length = len(self._items)
+            if tree.applying is before and not before & 1:
+                return length
+        return tree.steady(len, self._items)
 
     def __repr__(self) -> str:
         """Return what can be told at once: never raises, and waits neither for a lock nor for an editor."""

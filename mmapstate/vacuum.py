@@ -20,11 +20,12 @@ from mmapstate.format import (
     Position,
     find_marker,
     marker,
+    successor,
 )
 from mmapstate.journal import Journal
 from mmapstate.logger import log
 from mmapstate.mapping import EditedMeanwhile, MappedFile
-from mmapstate.picture import Picture
+from mmapstate.picture import UNSEEN, Picture
 from mmapstate.values import Plain
 
 __all__ = ["NOTHING_THERE", "Vacuum", "new_generation"]
@@ -69,7 +70,7 @@ class Vacuum(Picture):
         file, before = self.mapping, self.journal
         if platform.image_of(file.descriptor).mtime != self.mtime and not self._is_snapshot_intact():
             raise EditedMeanwhile  # in place, since the last look, and of the same size
-        generation = new_generation()
+        generation = new_generation(self.page.position.generation)
         lead = b"" if file.size == 0 or file.read(file.size - 1, file.size) == b"\n" else b"\n"
         crc = crc32(lead, before.snapshot_crc)
         line = marker(generation, before.position, crc, bare=lead != b"")
@@ -142,7 +143,7 @@ class Vacuum(Picture):
         (default: what this process has open, unedited), `before` the snapshot whose layout is kept (default: the one
         that stands there). Returns False where the system refuses the swap.
         """
-        generation = new_generation()
+        generation = new_generation(self.page.position.generation)
         origin = self.journal.position if origin_known else None
         layout_before = self.page_bytes[LAYOUT]
         text, layout = self._text(self._snapshot() if before is None else before)
@@ -170,7 +171,7 @@ class Vacuum(Picture):
         except BaseException:
             # Unsettled it stays: an interrupt may have come when the rename was done. The next look finds out by what
             # is pending; that says no longer so only where there is nothing any more that could be swapped in.
-            self.seen = b""
+            self.seen = UNSEEN
             if file is not None:
                 file.close()
             platform.remove(temporary)
@@ -288,6 +289,6 @@ class Vacuum(Picture):
             )
 
 
-def new_generation() -> int:
-    """Return a new name for a journal. From the system: a forked child must not repeat its parent's."""
-    return random.SystemRandom().getrandbits(64) or 1
+def new_generation(before: int) -> int:
+    """Return a new name for a journal that follows the generation `before`."""
+    return successor(before, random.SystemRandom().getrandbits(48))  # of the system: no child repeats its parent's

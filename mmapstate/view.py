@@ -34,7 +34,7 @@ class View:
     """One state file as a reader sees it (see `nodes.Tree`)."""
 
     exclusive = False
-    page_bytes, seen, due = b"", None, 0.0  # there is no page to tell whether something is new: `refresh` looks
+    stamp, seen, due = (0,), -1, 0.0  # there is no page to tell whether something is new: `refresh` looks
 
     def __init__(self, path: str, defaults: dict[Any, Any], declared: Declared) -> None:
         self.path = path
@@ -105,9 +105,9 @@ class View:
         """Refuse to write."""
         raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to change it")
 
-    def set(self, node: Any, key: Any, value: Any, adding: bool = False) -> Any:  # noqa: ARG002
+    def commit_flat(self, node: Any, key: Any, value: Any, how: int = 0) -> Any:  # noqa: ARG002
         """Refuse to write."""
-        self.write(node._set)
+        self.write(node.plain)
 
     def commit(self, node: Any, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:  # noqa: ARG002
         """Refuse to write."""

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 
 from mmapstate import changes, nodes
 from mmapstate.errors import StateError
-from mmapstate.tree import NODES
+from mmapstate.tree import ADD, APPEND, NODES, SET
 from mmapstate.values import normalise, same
 
 
 class MemoryTree:
     file = "memory.state"
+    stamp, seen = (0,), 0  # nothing new, for ever
+    due = float("inf")
 
     def __init__(self, contents=None):
         self.lock = threading.RLock()
@@ -49,8 +51,8 @@ class MemoryTree:
             finally:
                 self.busy = False
 
-    def set(self, node, key, value, adding=False):
-        return self.write(node._increment if adding else node._set, key, value)
+    def commit_flat(self, node, key, value, how=SET):
+        return self.write(getattr(node, {SET: "_set", ADD: "_increment", APPEND: "_append"}[how]), key, value)
 
     def commit(self, node, record, publish, *args):
         assert self.busy, "commit is for inside of write"

@@ -1,6 +1,6 @@
 """Stand between the library and the system: see, fail, record or die at every system call and every store into a map.
 
-All of them go through a few names: ``os`` and ``open`` of `platform` (and its `seek`), ``mmap`` and ``words_of`` of
+All of them go through a few names: ``os`` and ``open`` of `platform` (and its `seek`), ``mmap`` and ``stamp_of`` of
 `mapping`, and ``file_lock`` of `lock`. That nothing goes elsewhere is shown in `test_seam`, by strace.
 """
 
@@ -9,6 +9,7 @@ import mmap
 import os
 
 from mmapstate import committer, lock, mapping, platform
+from mmapstate.format import STAMP
 
 __all__ = ["CALLS", "STORES", "between"]
 
@@ -56,13 +57,16 @@ def between(handle):
         def close(self):
             self.map.close()
 
-    class Words:
+    class Stamp:
         def __init__(self, watched):
             self.map = watched
             self.words = memoryview(watched.map).cast("Q")
 
-        def __setitem__(self, key, value):
-            handle("word", (self.map, key, value), self._store)
+        def __getitem__(self, index):
+            return self.words[STAMP + index]
+
+        def __setitem__(self, index, value):
+            handle("word", (self.map, STAMP + index, value), self._store)
 
         def _store(self, watched, key, value):
             self.words[key] = value
@@ -82,7 +86,7 @@ def between(handle):
         (platform, "open", _through(handle, "open_text", open)),
         (platform, "seek", _through(handle, "lseek", os.lseek)),
         (mapping, "mmap", Maps),
-        (mapping, "words_of", Words),
+        (mapping, "stamp_of", Stamp),
         (lock, "file_lock", _through(handle, "flock", lock.file_lock)),
         (committer, "file_lock", _through(handle, "flock", lock.file_lock)),
     ]

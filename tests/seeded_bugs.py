@@ -177,7 +177,7 @@ def objects_are_kept_after_a_foreign_image():
 @bug("editors", "tests/test_editors.py", "tests/test_surprises.py")
 def generation_is_used_again_after_an_adoption():
     for place in (vacuum, surprises):
-        instead(place, "new_generation", lambda: 170)
+        instead(place, "new_generation", lambda _: 170)
 
 
 @bug("editors", "tests/test_surprises.py", "-k", "TestEdits or TestSleepers")

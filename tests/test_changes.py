@@ -17,9 +17,10 @@ from mmapstate.changes import (
     apply,
     decode,
     decode_each,
+    decode_effect,
     decode_start,
-    effective,
     encode,
+    encode_insert,
     encode_set,
     flow_text,
     text_of,
@@ -203,6 +204,44 @@ class TestTextOfASet:
         assert encode_set([], "k299", 1) == b'["set", [], "k299", 1]'
 
 
+class TestTextOfAnInsert:
+    """`encode_insert` is `encode` for one insert of a plain value, made of what it has kept of the last one there."""
+
+    @pytest.fixture(autouse=True)
+    def starts(self, monkeypatch):
+        monkeypatch.setattr(changes, "_INSERT_STARTS", starts := {})
+        return starts
+
+    def test_is_that_of_any_insert_whatever_has_been_kept(self):
+        for _ in range(2):
+            for path in (*([key] for key in TestTextOfASet.KEYS), ["a", 0], ["a", "b"], [0, "a"]):
+                for index in (0, 1, 1_000_000):
+                    for value in TestTextOfASet.VALUES:
+                        assert encode_insert(path, index, value) == encode([("insert", path, index, value)]), path
+
+    def test_is_none_where_the_value_or_the_way_there_is_no_json(self):
+        for path, value in ((["a"], math.inf), (["a"], b"x"), (["a"], date(2001, 1, 1)), ([b"a"], 1), ([math.inf], 1)):
+            assert encode_insert(path, 0, value) is None
+            assert encode_insert(path, 0, value) is None
+
+    def test_is_kept_for_texts_at_the_root_alone(self, starts):
+        for path in ([1], [True], [None], ["a", "b"], ["a", 0]):
+            encode_insert(path, 0, 5)
+        assert starts == {}
+        encode_insert(["k"], 0, 5)
+        assert starts == {"k": b'["insert", ["k"], '}
+
+    def test_begins_with_what_has_been_kept(self, starts):
+        starts["k"] = b"kept "
+        assert encode_insert(["k"], 3, 5) == b"kept 3, 5]"
+        assert encode_insert(["k", "k"], 3, 5) == b'["insert", ["k", "k"], 3, 5]'
+
+    def test_is_kept_for_so_many_and_no_more(self, starts):
+        for number in range(300):
+            assert encode_insert([f"k{number}"], 0, number) == b'["insert", ["k%d"], 0, %d]' % (number, number)
+        assert list(starts) == [f"k{number}" for number in range(256)]
+
+
 class TestFlowText:
     @pytest.mark.parametrize(
         ("value", "text"),
@@ -217,9 +256,14 @@ class TestFlowText:
 
 
 VALUES = st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2) | st.just({"d": {}, "k": 1})
+DATES = st.just(date(2001, 2, 3))  # no JSON
 
 
-class TestEffective:
+def appended(path, start, values):
+    return [encode([("insert", path, start + offset, value)]) for offset, value in enumerate(values)]
+
+
+class TestDecodeEffect:
     @given(
         batch=st.lists(
             st.one_of(
@@ -228,19 +272,22 @@ class TestEffective:
                     st.just("set"), st.just([]), st.sampled_from(["k", 1, "\n", 'a", ', "[", "]"]), st.integers()
                 ),
                 st.tuples(st.just("delete"), st.just([]), st.just("k")),
+                st.tuples(
+                    st.just("insert"), st.sampled_from([["l"], ["d", "l"], ["d"]]), st.integers(0, 4), VALUES | DATES
+                ),
             ),
             max_size=20,
         )
     )
     @settings(deadline=None, max_examples=scaled(500))
-    def test_what_is_left_out_changes_nothing(self, batch):
+    def test_is_the_effect_of_all_of_them(self, batch):
         payloads = [encode([change]) for change in batch]
         outcomes = []
-        for each in (payloads, effective(payloads)):
-            root = {"d": {"d": {}}, "k": 0}
+        for each in (map(decode, payloads), decode_effect(payloads)):
+            root = {"d": {"d": {}, "l": []}, "l": [1, 2], "k": 0}
             try:
-                for payload in each:
-                    apply(root, decode(payload))
+                for record in each:
+                    apply(root, record)
                 outcomes.append(root)
             except (LookupError, TypeError):  # then what was left out does not fit either, and all is read anew
                 outcomes.append("does not fit")
@@ -254,7 +301,28 @@ class TestEffective:
             encode([("set", ["d"], "k", 1)] * 2),
         ]
         for between in other:
-            assert effective([*payloads, between, *payloads]) == [payloads[-1], between, payloads[-1]]
+            last = decode(payloads[-1])
+            assert decode_effect([*payloads, between, *payloads]) == [last, decode(between), last]
+
+    def test_a_run_of_items_for_one_list_is_one_splice(self):
+        values = [1, "], [", {"a": [2, 3]}, [], None, math.inf, date(2001, 2, 3), b"x", "\u2028", 4]
+        start = [("splice", ["l"], 7, 7, [1])]
+        for count in range(2, len(values) + 1):
+            payloads = appended(["l"], 7, values[:count])
+            if all(map(is_json, payloads)):
+                assert decode_effect(payloads) == [[(*start[0][:4], values[:count])]]
+            else:  # of what only YAML can carry each is a record of its own
+                assert same(apart(decode_effect(payloads)), apart(map(decode, payloads)))
+
+    def test_runs_end_where_another_list_or_place_or_change_comes(self):
+        first, again = appended(["l"], 0, [1, 2]), appended(["l"], 2, [3, 4])
+        spliced = [("splice", ["l"], 0, 0, [1, 2])], [("splice", ["l"], 2, 2, [3, 4])]
+        for between in (
+            encode([("insert", ["m"], 2, 5)]), encode([("insert", ["l"], 0, 5)]), encode([("set", ["l"], 2, 5)]),
+            encode([("insert", ["l"], 2, 5)] * 2),
+        ):  # fmt: skip
+            assert decode_effect([*first, between, *again]) == [spliced[0], decode(between), spliced[1]]
+        assert decode_effect([*first, *again]) == [[("splice", ["l"], 0, 0, [1, 2, 3, 4])]]
 
     @pytest.mark.parametrize(
         "payloads",
@@ -264,10 +332,33 @@ class TestEffective:
             [b'["set", ["a"], "k", 1]', b'["set", ["b"], "k", 1]'],
             [b'["set", [], 1, 1]', b'["set", [], 2, 1]'],
             [b'["insert", ["a"], 0, 1]', b'["insert", ["a"], 0, 2]'],
+            [b'["insert", ["a"], 0, 1]', b'["insert", ["b"], 1, 2]'],
+            [b'["insert", ["a"], 0, 1]'],
+            [],
         ],
     )
     def test_all_others_are_left(self, payloads):
-        assert effective(payloads) == payloads
+        assert decode_effect(payloads) == [decode(payload) for payload in payloads]
+
+    @pytest.mark.parametrize(
+        "odd", [b'["insert", ["l"], 1, 2, 3]', b'["insert", ["l"], 1, ]', b'["insert", ["l"], 1, 2']
+    )
+    def test_what_is_no_change_by_itself_is_none_among_others(self, odd):
+        payloads = [*appended(["l"], 0, [1]), b'["insert", ["l"], 1, ' + odd, *appended(["l"], 2, [3])]
+        with pytest.raises(StateFileError):
+            decode_effect(payloads)
+
+
+def apart(batch):
+    """Return records as one list of changes, in which a splice into nothing is the inserts that it stands for."""
+    found = []
+    for change in (change for record in batch for change in record):
+        if change[0] == "splice":
+            assert change[2] == change[3]
+            found += [["insert", change[1], change[2] + offset, value] for offset, value in enumerate(change[4])]
+        else:
+            found.append(list(change))
+    return found
 
 
 class TestDecode:

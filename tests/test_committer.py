@@ -50,7 +50,7 @@ def is_free(state):
 
 
 class TestTheShortWay:
-    """What `Committer.set` does is what the general way would have done, and left behind."""
+    """What `Committer.commit_flat` does is what the general way would have done, and left behind."""
 
     def test_a_counter_takes_it(self, path):
         state = PersistedState(path, n=0, d={"e": {"n": 0}})
@@ -79,6 +79,38 @@ class TestTheShortWay:
         state.n = value
         assert roads.long == 1
         assert on_disk(path) == state == {"n": value}
+
+    @pytest.mark.parametrize("value", [5, True, None, 1.5, "text", "\u2028", 2**200])
+    def test_what_is_appended_takes_it(self, path, value):
+        state = PersistedState(path, n=0, jobs=[1], d={"jobs": []})
+        roads = Roads(state)
+        for jobs in (state["jobs"], state.d["jobs"]):
+            jobs.append(value)
+            jobs.append(7)
+        assert roads.long == 0
+        assert repr(on_disk(path)["jobs"]) == repr(state["jobs"].copy()) == repr([1, value, 7])
+        assert repr(on_disk(path)["d"]["jobs"]) == repr(state.d["jobs"].copy()) == repr([value, 7])
+        assert is_free(state)
+
+    @pytest.mark.parametrize("value", [b"bytes", math.inf, date(2001, 2, 3), [1], {"a": 1}, "x" * 100_000])
+    def test_what_is_appended_and_is_no_json_or_no_scalar_or_has_no_room_does_not(self, path, value):
+        state = PersistedState(path, n=0, jobs=[])
+        roads = Roads(state)
+        state["jobs"].append(value)
+        assert roads.long == 1
+        assert on_disk(path)["jobs"] == state["jobs"] == [value]
+
+    def test_a_list_that_is_no_longer_there_is_not_appended_to(self, path):
+        state = PersistedState(path, n=0, jobs=[])
+        roads = Roads(state)
+        jobs = state["jobs"]
+        del state["jobs"]
+        roads.long = 0
+        with pytest.raises(DetachedError):
+            jobs.append(1)
+        assert roads.long == 0
+        assert is_free(state)
+        assert (jobs.copy(), on_disk(path)) == ([], {"n": -1})
 
     @pytest.mark.parametrize("key", [1, "1", 1.0, True, "true"])
     def test_keys_that_are_equal_and_not_the_same_are_not_mixed_up(self, path, key):
@@ -707,6 +739,24 @@ class TestInterrupts:
         assert state.n == number > 200
         cases(number)
 
+    def test_an_interrupt_at_every_bytecode_of_an_append_leaves_the_item_there_once_or_not_at_all(self, path, cases):
+        state = PersistedState(path, n=0, jobs=[0])
+        Roads(state)
+        jobs = state["jobs"]
+        number = 0
+        hit = True
+        while hit:
+            number += 1
+            with state._thread_lock:
+                before = jobs.copy()
+            state._store.due = monotonic() + 1000
+            hit = at_bytecode(number, partial(jobs.append, number), interrupt)
+            assert jobs.copy() in (before, [*before, number]), number
+            assert on_disk(path) == state, number
+            assert not state._store.lock.owned(), number
+        assert jobs[-1] == number > 200
+        cases(number)
+
     def test_a_signal_handler_at_every_bytecode_of_the_short_way_is_refused_or_kept(self, path, cases):
         """What it sets is there unless it was refused, and what the interrupted statement sets is there, too."""
         state = PersistedState(path, n=0, handled=0)
@@ -738,13 +788,13 @@ def interrupt():
 
 
 def at_bytecode(number, statement, action):
-    """Do `statement`, and `action` before the `number`-th bytecode of `Committer.set`; return whether there is one."""
+    """Do `statement`, and `action` before the `number`-th bytecode of `commit_flat`; return whether there is one."""
     left = number
     outer = sys.gettrace()  # that of coverage
 
     def trace(frame, event, argument):
         nonlocal left
-        if frame.f_code is not Committer.set.__code__:
+        if frame.f_code is not Committer.commit_flat.__code__:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

@@ -7,7 +7,7 @@ from zlib import crc32
 
 import pytest
 from conftest import scaled
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from independent_reader import check, read_state
 from strategies import records
@@ -710,7 +710,7 @@ class TestSpecification:
         assert told == places
         assert max(offset + size for offset, size in told.items()) <= format.PAGE_SIZE
         assert sum(told.values()) == len(set().union(*(range(offset, offset + size) for offset, size in told.items())))
-        assert format.POSITION.start + 8 == 8 * format.TAIL_WORD == format.POSITION.stop - 8
+        assert format.POSITION.start + 8 == 8 * format.STAMP == format.POSITION.stop - 8
 
 
 class TestControlPage:
@@ -722,6 +722,34 @@ class TestControlPage:
         assert len(packed) == len(format.NO_POSITION) == 16
         assert format.unpack_position(packed) == position
         assert packed == generation.to_bytes(8, sys.byteorder) + tail.to_bytes(8, sys.byteorder)
+
+    @given(generation=st.integers(0, 2**64 - 1), tail=st.integers(0, 2**48 - 1))
+    @settings(deadline=None, max_examples=scaled(50))
+    def test_what_is_announced_is_a_generation_and_the_stamp_of_both(self, generation, tail):
+        position = Position(generation, tail)
+        packed = format.pack_announced(position)
+        assert format.unpack_announced(packed) == position
+        stamp = format.stamp(position)
+        assert packed == generation.to_bytes(8, sys.byteorder) + stamp.to_bytes(8, sys.byteorder)
+        assert stamp == format.stamp(Position(generation, 0)) + tail
+
+    @given(
+        generation=st.integers(0, 2**64 - 1),
+        bits=st.lists(st.integers(0, 2**48 - 1) | st.just(0), min_size=1, max_size=50),
+        tail=st.integers(0, 2**48 - 1),
+    )
+    @settings(deadline=None, max_examples=scaled(50))
+    @example(generation=2**64 - 1, bits=[0, 0], tail=5)
+    @example(generation=2**16 - 1, bits=[0, 0], tail=5)
+    def test_generations_in_a_row_have_stamps_of_their_own_at_one_tail(self, generation, bits, tail):
+        generations = [generation]
+        for some in bits:
+            generations.append(format.successor(generations[-1], some))
+            assert 0 < generations[-1] < 2**64
+        assert len({format.stamp(Position(each, tail)) for each in generations}) == len(generations)
+
+    def test_successors_are_told_apart_by_all_their_bits(self):
+        assert len({format.successor(7, 1 << bit) for bit in range(48)} | {format.successor(7, 0)}) == 49
 
     def test_no_position_is_generation_0(self):
         assert format.unpack_position(format.NO_POSITION) == Position(0, 0)
