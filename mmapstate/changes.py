@@ -18,7 +18,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime
 from typing import Any
 
 from mmapstate import snapshot
@@ -28,7 +27,6 @@ from mmapstate.values import Plain
 __all__ = [
     "SET_STARTS",
     "Change",
-    "Flat",
     "apply",
     "decode",
     "decode_each",
@@ -42,7 +40,6 @@ __all__ = [
 ]
 
 Change = tuple[Any, ...]
-Flat = bool | int | float | str | bytes | date | datetime | None
 
 _LENGTHS = {"set": 4, "delete": 3, "insert": 4, "splice": 5}
 
@@ -80,7 +77,7 @@ def encode(changes: Sequence[Change]) -> bytes:
     return text.encode()
 
 
-def encode_set(path: list[Any], key: Any, value: Flat) -> bytes | None:
+def encode_set(path: list[Any], key: Any, value: Plain) -> bytes | None:
     """Return what ``encode([("set", path, key, value)])`` does; None where that is no JSON."""
     try:
         start = SET_STARTS.get(key) if not path else None
@@ -93,7 +90,7 @@ def encode_set(path: list[Any], key: Any, value: Flat) -> bytes | None:
         return None
 
 
-def encode_insert(path: list[Any], index: int, value: Flat) -> bytes | None:
+def encode_insert(path: list[Any], index: int, value: Plain) -> bytes | None:
     """Return what ``encode([("insert", path, index, value)])`` does; None where that is no JSON."""
     key = path[0] if len(path) == 1 else None
     try:

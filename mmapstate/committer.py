@@ -28,7 +28,7 @@ from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, READ, UNSEEN, WRITE
 from mmapstate.platform import END
 from mmapstate.surprises import Surprises
-from mmapstate.tree import ADD, APPEND, SET, Node
+from mmapstate.tree import ADD, APPEND, KINDS, SET, Node, live
 from mmapstate.values import SURE_INT
 
 __all__ = ["Committer"]
@@ -189,9 +189,8 @@ class Committer(Surprises):
             try:
                 with contextlib.suppress(StateError, OSError):  # who has the lock is told
                     for _ in range(_CATCH_UPS):
-                        if self.stamp[0] == self.seen:
+                        if self.stamp[0] == self.seen or not self._follow_quietly():
                             break
-                        self._follow_quietly()
             finally:
                 self.guard.release()
 
@@ -274,8 +273,8 @@ class Committer(Surprises):
             self.due = monotonic() + LOOK_INTERVAL
         return True
 
-    def commit_flat(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
-        """Commit one change whose `value` is no container (see `tree.Tree`); return what stands there then.
+    def commit_one(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
+        """Commit one change (see `tree.Tree`); return what stands there then.
 
         Written out in one go for where nothing is in the way: the locks free, nothing new in the file, no look at the
         path due, room for the record. A counter spends its time here, and every call of a function would be a fortieth
@@ -306,13 +305,18 @@ class Committer(Surprises):
                                     result = old + value
                                 else:
                                     result = node._sum(key, value)
+                                held = result
                                 if how == APPEND:
                                     payload = changes.encode_insert(node._path(), len(items), result) or b""
+                                    if result.__class__ in KINDS:
+                                        held = live(result, node, len(items))
                                 elif result.__class__ is int and key in SET_STARTS and node._parent is None:
                                     payload = b"%b%d]" % (SET_STARTS[key], result)
                                 else:
                                     path = [] if node._parent is None else node._path()
                                     payload = changes.encode_set(path, key, result) or b""
+                                    if result.__class__ in KINDS:
+                                        held = live(result, node, key)
                                 crc = crc32(payload, journal.crc)
                                 text = UNCOMMITTED % (payload, crc)
                                 end = tail + len(text)
@@ -329,9 +333,9 @@ class Committer(Surprises):
                                     stores[tail + 1 : end + 1] = text
                                     stores[tail] = COMMITTED
                                     if how == APPEND:
-                                        items.append(result)
+                                        items.append(held)
                                     else:
-                                        items[key] = result
+                                        items[key] = held
                                     journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
                                     self.unsure = False
                                     stamp[0] = seen = journal.base + end

@@ -230,7 +230,7 @@ class State(StateDict):
             if (
                 value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
-                self._tree.commit_flat(self, name, value)
+                self._tree.commit_one(self, name, value)
             elif name in _INTERNAL:
                 raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
             elif name[:1] == "_" or (name in self._hidden and _has_setter(type(self), name)):
@@ -439,7 +439,7 @@ class PersistedState(State):
             if (
                 value.__class__ is int and name in _sure_where_free and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
-                self._tree.commit_flat(self, name, value)
+                self._tree.commit_one(self, name, value)
             else:
                 State.__setattr__(self, name, value)
 
@@ -515,7 +515,7 @@ class _Closed:
         """Refuse to write."""
         raise ClosedError(f"{self.file}: the state was closed; open it again")
 
-    commit_flat = commit = write
+    commit_one = commit = write
 
 
 def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:

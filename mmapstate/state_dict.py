@@ -113,15 +113,11 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if not (key.__class__ is str and len(key) < SURE_KEY and key.isascii()):
             key = self._checked_key(key)
         if value.__class__ is int and -SURE_INT < value < SURE_INT:  # spares a counter three calls
-            self._tree.commit_flat(self, key, value)
+            self._tree.commit_one(self, key, value)
         elif self._is_own(value):
             self._tree.write(self._set_node, key, value)
         else:
-            value = self._checked(value, key)
-            if value.__class__ in KINDS:
-                self._tree.write(self._set, key, value)
-            else:
-                self._tree.commit_flat(self, key, value)
+            self._tree.commit_one(self, key, self._checked(value, key))
 
     def __delitem__(self, key: Any) -> None:
         self._tree.write(self._delete, key)
@@ -171,7 +167,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if by.__class__ is not int or not -SURE_INT < by < SURE_INT:
             by = self._checked(by, key)
             self._refuse_no_number(by, key, "add")
-        return self._tree.commit_flat(self, key, by, ADD)
+        return self._tree.commit_one(self, key, by, ADD)
 
     # The inner halves run under the locks, with memory up to date. They take plain values, and `Node`s where told.
 

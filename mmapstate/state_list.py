@@ -131,10 +131,7 @@ class StateList(Node, MutableSequence[Any]):
         """Add `value` at the end. No value that another process appends is lost."""
         if not (value.__class__ is int and -SURE_INT < value < SURE_INT):
             value = self._checked(value, len(self._items))
-        if value.__class__ in KINDS:
-            self._tree.write(self._append, None, value)
-        else:
-            self._tree.commit_flat(self, None, value, APPEND)
+        self._tree.commit_one(self, None, value, APPEND)
 
     def extend(self, values: Iterable[Any]) -> None:
         """Add all `values` at the end, as one record."""

@@ -320,4 +320,4 @@ class Store(Transactions):
 
 
 _CLOSED_PAGE = bytes(UNSETTLED) + b"\1" + bytes(BEFORE.stop - UNSETTLED - 1)
-"""Of a closed store: unsettled, so that `commit_flat` does not go on as reads do."""
+"""Of a closed store: unsettled, so that `commit_one` does not go on as reads do."""

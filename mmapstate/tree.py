@@ -50,7 +50,7 @@ NODES: set[Any] = set()
 """All classes of nodes: a look here is many times faster than isinstance, which asks the abstract base classes."""
 
 SET, ADD, APPEND = range(3)
-"""What `Tree.commit_flat` does."""
+"""What `Tree.commit_one` does."""
 
 _FLAT = frozenset({int, str, float, bool, bytes, type(None)})  # the types that are no container
 
@@ -87,8 +87,8 @@ class Tree(Protocol):
         Raises `StateError` when called by `decide` or by anything that runs inside it, such as a sort key.
         """
 
-    def commit_flat(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
-        """Do one change whose `value` is no container, in whatever way, and return what stands there then.
+    def commit_one(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
+        """Do one change, in whatever way; with `ADD`, return the sum.
 
         With `SET` it is ``write(node._set, key, value)`` of a mapping, with `ADD` ``write(node._increment, key,
         value)``; with `APPEND` it is ``write(node._append, key, value)`` of a sequence, and `key` is ignored.

@@ -51,7 +51,7 @@ class MemoryTree:
             finally:
                 self.busy = False
 
-    def commit_flat(self, node, key, value, how=SET):
+    def commit_one(self, node, key, value, how=SET):
         return self.write(getattr(node, {SET: "_set", ADD: "_increment", APPEND: "_append"}[how]), key, value)
 
     def commit(self, node, record, publish, *args):

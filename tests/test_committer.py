@@ -50,7 +50,7 @@ def is_free(state):
 
 
 class TestTheShortWay:
-    """What `Committer.commit_flat` does is what the general way would have done, and left behind."""
+    """What `Committer.commit_one` does is what the general way would have done, and left behind."""
 
     def test_a_counter_takes_it(self, path):
         state = PersistedState(path, n=0, d={"e": {"n": 0}})
@@ -72,13 +72,34 @@ class TestTheShortWay:
         assert roads.long == 0
         assert repr(state.n) == repr(on_disk(path)["n"]) == repr(value)
 
-    @pytest.mark.parametrize("value", [b"bytes", math.inf, date(2001, 2, 3), [1], {}, "x" * 100_000])
-    def test_what_is_no_json_or_no_scalar_or_has_no_room_does_not(self, path, value):
+    @pytest.mark.parametrize("value", [[1], {}, {"a": [{"b": None}], "c": {}}])
+    def test_a_container_takes_it_and_is_live_then(self, path, value):
+        state = PersistedState(path, n=0, d={}, jobs=[])
+        roads = Roads(state)
+        state.n = value
+        state.d["k"] = value
+        state.jobs.append(value)
+        state.jobs.append(value)
+        assert roads.long == 0
+        assert on_disk(path) == state == {"n": value, "d": {"k": value}, "jobs": [value, value]}
+        places = [state.n, state.d["k"], *state.jobs]
+        assert len(set(map(id, places))) == 4
+        for number, place in enumerate(places):
+            place.clear()
+            if isinstance(value, list):
+                place.append(number)
+            else:
+                place["number"] = number
+        kept = [[number] if isinstance(value, list) else {"number": number} for number in range(4)]
+        assert on_disk(path) == state == {"n": kept[0], "d": {"k": kept[1]}, "jobs": kept[2:]}
+
+    @pytest.mark.parametrize("value", [b"bytes", math.inf, date(2001, 2, 3), [b"x"], {"a": math.nan}, "x" * 100_000])
+    def test_what_is_no_json_or_has_no_room_does_not(self, path, value):
         state = PersistedState(path, n=0)
         roads = Roads(state)
         state.n = value
         assert roads.long == 1
-        assert on_disk(path) == state == {"n": value}
+        assert repr(on_disk(path)) == repr(state.copy()) == repr({"n": value})
 
     @pytest.mark.parametrize("value", [5, True, None, 1.5, "text", "\u2028", 2**200])
     def test_what_is_appended_takes_it(self, path, value):
@@ -92,8 +113,8 @@ class TestTheShortWay:
         assert repr(on_disk(path)["d"]["jobs"]) == repr(state.d["jobs"].copy()) == repr([value, 7])
         assert is_free(state)
 
-    @pytest.mark.parametrize("value", [b"bytes", math.inf, date(2001, 2, 3), [1], {"a": 1}, "x" * 100_000])
-    def test_what_is_appended_and_is_no_json_or_no_scalar_or_has_no_room_does_not(self, path, value):
+    @pytest.mark.parametrize("value", [b"bytes", math.inf, date(2001, 2, 3), [b"x"], "x" * 100_000])
+    def test_what_is_appended_and_is_no_json_or_has_no_room_does_not(self, path, value):
         state = PersistedState(path, n=0, jobs=[])
         roads = Roads(state)
         state["jobs"].append(value)
@@ -576,25 +597,26 @@ class TestInterrupts:
                         raise KeyboardInterrupt
                 return trace
 
-            before = state.copy()
+            with state._thread_lock:  # clears what the last interrupt left
+                before = state.copy()
             outer = sys.gettrace()  # that of coverage
             sys.settrace(trace)
             try:
-                state.queue.append({"line": line})
+                state.queue.append({"line": line, "any": b"thing"})  # no JSON: it goes the long way
             except KeyboardInterrupt:
                 interrupted = True
             else:
                 interrupted = False
             finally:
                 sys.settrace(outer)
-            after = {"n": 0, "queue": [*before["queue"], {"line": line}]}
+            after = {"n": 0, "queue": [*before["queue"], {"line": line, "any": b"thing"}]}
             assert state.copy() in (before, after), line
             assert on_disk(path) == state, line
             assert not state._store.lock.owned(), line
             if not interrupted:
                 break
         assert line > 40
-        assert state.queue[-1] == {"line": line}
+        assert state.queue[-1] == {"line": line, "any": b"thing"}
 
     @not_on_windows("there is no timer that sends signals there")
     def test_a_signal_handler_that_commits_during_a_commit_gets_an_error_or_is_kept(self, path):
@@ -750,11 +772,13 @@ class TestInterrupts:
             with state._thread_lock:
                 before = jobs.copy()
             state._store.due = monotonic() + 1000
-            hit = at_bytecode(number, partial(jobs.append, number), interrupt)
-            assert jobs.copy() in (before, [*before, number]), number
+            item = number if number % 2 else [number]
+            hit = at_bytecode(number, partial(jobs.append, item), interrupt)
+            assert jobs.copy() in (before, [*before, item]), number
             assert on_disk(path) == state, number
             assert not state._store.lock.owned(), number
-        assert jobs[-1] == number > 200
+        assert jobs[-1] == item
+        assert number > 200
         cases(number)
 
     def test_a_signal_handler_at_every_bytecode_of_the_short_way_is_refused_or_kept(self, path, cases):
@@ -788,13 +812,13 @@ def interrupt():
 
 
 def at_bytecode(number, statement, action):
-    """Do `statement`, and `action` before the `number`-th bytecode of `commit_flat`; return whether there is one."""
+    """Do `statement`, and `action` before the `number`-th bytecode of `commit_one`; return whether there is one."""
     left = number
     outer = sys.gettrace()  # that of coverage
 
     def trace(frame, event, argument):
         nonlocal left
-        if frame.f_code is not Committer.commit_flat.__code__:
+        if frame.f_code is not Committer.commit_one.__code__:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
