@@ -4,7 +4,10 @@ Each is a broken variant of one function, put in its place in the process of the
 """
 
 import contextlib
+import inspect
 import itertools
+import sys
+import textwrap
 from zlib import crc32
 
 from mmapstate import (
@@ -49,6 +52,17 @@ def instead(place, name, function):
     setattr(place, name, function)
 
 
+def with_lines(place, name, *replaced):
+    """Put a method in its own place with other lines: ``(before, after)``, each found once, indented as it is."""
+    source = textwrap.dedent(inspect.getsource(getattr(place, name)))
+    for before, after in replaced:
+        assert source.count(before) == 1, f"{name} has no {before!r} any more"
+        source = source.replace(before, after)
+    made = {}
+    exec(source, vars(sys.modules[place.__module__]), made)
+    instead(place, name, made[name])
+
+
 @bug("every-byte", "tests/test_bytes.py")
 def crcs_are_not_checked():
     def record_at(data, start, crc):
@@ -68,6 +82,38 @@ def commit_byte_is_stored_first():
         self.file.bytes[self.tail + 1 : self.tail + 1 + len(text)] = text
 
     instead(journal.Journal, "append", append)
+
+
+@bug("kill9", "tests/test_kill.py", "-k", "every_step")
+def commit_byte_of_the_short_way_is_stored_first():
+    text = "stores[tail + 1 : end + 1] = text"
+    with_lines(committer.Committer, "commit_one", (text, f"stores[tail] = COMMITTED; {text}"))
+
+
+@bug("editors", "tests/test_committer.py", "-k", "TestInTheWay")
+def short_way_does_not_look_at_the_last_record():
+    with_lines(committer.Committer, "commit_one", ("and stores[journal.end_start : tail + 1] == journal.end", ""))
+
+
+@bug("interrupts", "tests/test_committer.py", "-k", "bytecode")
+def short_way_leaves_memory_behind_after_an_interrupt():
+    with_lines(committer.Committer, "commit_one", ("self.unsure = True", "pass"))
+
+
+@bug("history", "tests/test_history.py")
+def short_way_does_not_look_for_what_is_new():
+    with_lines(
+        committer.Committer,
+        "commit_one",
+        ("if stamp[0] == self.seen and", "if"),
+        ("and stores[journal.end_start : tail + 1] == journal.end", ""),
+    )
+
+
+@bug("history", "tests/test_history.py")
+def items_that_others_append_in_a_row_are_read_in_another_order():
+    real = changes._splice_text
+    instead(changes, "_splice_text", lambda payload, items: real(payload, items[::-1]))
 
 
 @bug("kill9", "tests/test_kill.py", "-k", "every_step")

@@ -360,6 +360,7 @@ class TestInTheWay:
         assert on_disk(path) == state
         assert state.n == 1
 
+    @pytest.mark.family("editors")
     def test_another_file_of_the_same_shape_written_over_it(self, path, tmp_path):
         """Every offset is the same: only the crc of the last record tells."""
         other = tmp_path / "other.state"

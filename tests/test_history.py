@@ -71,6 +71,12 @@ def increment(talk, path, rounds):
     return given
 
 
+def increment_without_a_look(talk, path, rounds):
+    """A read just before would have told what is new."""
+    state = mmapstate.open(path, timeout=120)
+    return [state.increment("counter") for _ in range(rounds)]
+
+
 def increment_and_append(talk, path, rounds):
     state = mmapstate.open(path, timeout=120)
     given = []
@@ -84,12 +90,46 @@ def increment_and_append(talk, path, rounds):
     return given
 
 
+def append(talk, path, name, rounds):
+    """Append items of several kinds, each with whose and which it is; return the list when all have done so."""
+    state = mmapstate.open(path, timeout=120)
+    for number in range(rounds):
+        item = [name, number]
+        state.log.append(name * rounds + number if number % 3 else {"item": item} if number % 2 else item)
+    talk.send("done")
+    talk.receive(250)
+    return state.log.copy()
+
+
 @pytest.mark.family("history")
-@pytest.mark.parametrize("work", [increment, increment_and_append])
+@pytest.mark.parametrize("work", [increment, increment_without_a_look, increment_and_append])
 def test_every_number_is_given_once_while_a_vacuum_runs_and_reads_only_go_forward(path, work, cases):
     rounds = scaled(5000 if hasattr(os, "fork") else 2500)
     numbers = numbers_of(path, work, rounds)
     assert sorted(number for given in numbers for number in given) == list(range(1, PROCESSES * rounds + 1))
     assert all(given == sorted(given) for given in numbers)
     assert on_disk(path)["counter"] == PROCESSES * rounds
+    cases(PROCESSES * rounds)
+
+
+@pytest.mark.family("history")
+def test_items_that_many_append_to_one_list_are_there_once_and_all_see_them_in_one_order(path, cases):
+    rounds = scaled(500)
+    with mmapstate.open(path, {"log": []}) as state, contextlib.ExitStack() as ended:
+        children = [ended.enter_context(Child.share(append, path, name, rounds)) for name in range(PROCESSES)]
+        for child in children:
+            assert child.receive(250) == "done"
+        for child in children:
+            child.send("look")
+        lists = [*(child.result(250) for child in children), state.log.copy(), on_disk(path)["log"]]
+    items = []
+    for item in lists[0]:
+        name, number = (
+            divmod(item, rounds) if isinstance(item, int) else item["item"] if isinstance(item, dict) else item
+        )
+        items.append((name, number))
+    assert all(found == lists[0] for found in lists)
+    for name in range(PROCESSES):
+        assert [number for whose, number in items if whose == name] == list(range(rounds))
+    assert len(items) == PROCESSES * rounds
     cases(PROCESSES * rounds)

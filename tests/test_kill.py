@@ -229,6 +229,9 @@ SHORT_LIFE = (
     moved,
     lambda state: state.vacuum(),
     lambda state: state.update(n=2, m=[]),
+    lambda state: state.__setitem__("n", 3),  # the short way, as these all
+    lambda state: state["m"].append(4),
+    lambda state: state["m"].append({"k": [5]}),
 )
 
 
