@@ -5,12 +5,14 @@ With tiny counts: nothing here says how fast anything is. Contenders that are no
 
 import dataclasses
 import json
+import random
 import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from conftest import SEED, scaled
 from processes import needs_fork
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,6 +37,7 @@ pytestmark = needs_fork  # where there is none they work, but take a new interpr
 COUNT = 16
 TINY = Effort(rounds=1, seconds=0.1, count=COUNT)
 NAMED = {case.name: case for case in CASES}
+CHOSEN = random.Random(SEED).sample(sorted(NAMED), min(len(NAMED), scaled(60)))
 
 
 class Forgetful(Sqlite):
@@ -66,7 +69,13 @@ def judged(tmp_path_factory):
     return run(case, [Sqlite, Forgetful, Failing], tmp_path_factory.mktemp("perf"), TINY)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case.name, marks=() if case.name in CHOSEN else pytest.mark.skip("not drawn"))
+        for case in CASES
+    ],
+)
 def test_case(case, tmp_path, monkeypatch):
     """Ours, and whoever is installed, end it with the total they should, and tell the figures that a goal is about."""
     monkeypatch.setattr(opening, "_ENTRIES", state_of(1_000))
