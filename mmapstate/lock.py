@@ -161,16 +161,24 @@ class StoreLock:
         if not self.owned():
             return
         try:
-            if self.held and not self.kept:
-                whole, self.whole = self.whole, False
-                try:
-                    file_lock(self.descriptor, UNLOCK)
-                except OSError:  # Windows refuses to unlock what is not locked, as may be after an interrupt
-                    if whole:
-                        raise
-                self.held = False
+            self._unlock()
+        except (
+            BaseException
+        ):  # an interrupt, maybe before anything was done; who has no thread lock can do nothing more
+            self._unlock()
+            raise
         finally:
             self.thread._release_save()  # all levels at once: an interrupt may have cut an acquire in two
+
+    def _unlock(self) -> None:
+        if self.held and not self.kept:
+            whole, self.whole = self.whole, False
+            try:
+                file_lock(self.descriptor, UNLOCK)
+            except OSError:  # Windows refuses to unlock what is not locked, as may be after an interrupt
+                if whole:
+                    raise
+            self.held = False
 
     def keep(self) -> None:
         """Keep the file lock from now on, until `close`: `release` frees the thread lock alone."""
