@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cases = [case for case in cases if case.goals and case.quick]
     if not cases:
         parser.error(f"no such case; there are: {', '.join(case.name for case in CASES)}")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an import is told as users have it: what is installed is compiled
     # In a process each: to import some of them makes others slower (see `run`).
     kinds = dict.fromkeys([*OTHERS, *(kind for case in cases for kind in case.others)])
     missing = {kind: alone(kind.missing) for kind in kinds}
