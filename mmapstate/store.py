@@ -263,8 +263,8 @@ class Store(Transactions):
         if not self._has_file() or (self.page_bytes[LET_GO] == 0) == (self.mapping.descriptor >= 0):
             return
         with self.guard:
-            if self.closed:
-                return
+            if self.closed or (self.page_bytes[LET_GO] == 0) == (self.mapping.descriptor >= 0):
+                return  # it was this process's own vacuum, and is over
             with contextlib.suppress(StateError, OSError):  # told to whoever uses the state next
                 position = self.page.position
                 if not self.page_bytes[LET_GO]:
