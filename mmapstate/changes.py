@@ -55,9 +55,12 @@ _INSERT_STARTS: dict[Any, bytes] = {}  # likewise, of an insert into a list at t
 
 _MOST_STARTS = 256
 
-# Of a record like which the next one is likely to be; with keys such as most have, and all of ours at the root.
+# Of a record like which the next one is likely to be; with keys such as most have, and all of ours at the root. The
+# path to the last byte: what ends in the middle of a text could be the start of another one, too.
+_TEXT = rb'"[^"\\]*"'
+_PATH = rb"\[(?:(?:%b|[0-9]+)(?:, (?:%b|[0-9]+))*)?\]" % (_TEXT, _TEXT)
 _RUN_START = re.compile(
-    rb'\["set", \[[^][{}]*\], "[^"\\]*", |(?P<before>\["insert", \[[^][{}]*\], )(?P<index>[0-9]{1,18}), '
+    rb'\["set", %b, %b, |(?P<before>\["insert", %b, )(?P<index>[0-9]{1,18}), ' % (_PATH, _TEXT, _PATH)
 )
 
 

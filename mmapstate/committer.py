@@ -284,13 +284,15 @@ class Committer(Surprises):
             return self.write(getattr(node, _DECIDES[how]), key, value)
         lock = self.lock
         # Not with "power", where the sync is what takes long; nor where this thread has the lock: a signal handler may.
-        if lock.held == lock.kept and lock.descriptor >= 0 and not (self.power or lock.owned()):
+        if lock.held == lock.kept and not (self.power or lock.owned()):
+            locked = False
             try:
                 try:
                     if lock.thread.acquire(False):
-                        if not lock.kept:
+                        if not lock.kept and lock.descriptor >= 0:  # else it was closed, and the page is unsettled
                             lock.held = True
                             file_lock(lock.descriptor, EXCLUSIVE)
+                        locked = True
                         page, stamp = self.page_bytes, self.stamp
                         if stamp[0] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
                             journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
@@ -299,7 +301,7 @@ class Committer(Surprises):
                                 items = node._items
                                 if how != ADD:
                                     result = value
-                                elif (old := items.get(key, 0)).__class__ is value.__class__ is int and (
+                                elif (old := items.get(key)).__class__ is value.__class__ is int and (
                                     -SURE_INT < old < SURE_INT
                                 ):
                                     result = old + value
@@ -349,8 +351,9 @@ class Committer(Surprises):
                                     return result
                         self._leave_again()
                 except BlockingIOError:  # another process has the lock
-                    lock.held = False
                     self._leave_again()
+                    if locked:  # no: a signal handler raised it
+                        raise
                 except BaseException:
                     self._leave_again()
                     raise

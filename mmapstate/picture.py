@@ -104,6 +104,7 @@ class Picture:
         return hasattr(self, "journal")
 
     def _use_page(self, page: ControlPage) -> None:
+        self.seen = UNSEEN  # what it is compared with is another page's from now on
         self.page, self.page_bytes, self.stamp = page, page.bytes, page.stamp
 
     def _take_up(self) -> bool:
@@ -233,7 +234,7 @@ class Picture:
         self.mtime = image.mtime
         self.page.announce(self.journal.position, origin, image, self.journal.start, before)
         self.page.unsettled = False
-        self.seen = self.stamp[0]
+        self.seen = UNSEEN if self.applying & 1 else self.stamp[0]  # in a transaction memory is ahead of it
 
     def _let_go(self) -> None:
         self.presence.leave()

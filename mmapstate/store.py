@@ -313,6 +313,7 @@ class Store(Transactions):
             inode = platform.image_of(self.lock.descriptor).inode
             if inode != self.lock.inode:  # the sidecar was replaced meanwhile: the parent may still use the old one
                 self.lock.inode = inode
+                self.stamp = (UNSEEN - 1,)  # readers in other threads find that all is new, and wait for the guard
                 self.page.close()
                 del self.page
                 self._join()

@@ -356,5 +356,6 @@ class Surprises(Vacuum):
         page = ControlPage(self.lock.path, descriptor)
         if not page.is_usable(self.boot):
             page.initialise(self.boot)
-        self.page.close()
+        old = self.page
         self._use_page(page)
+        old.close()  # not before: readers in other threads ask it

@@ -90,9 +90,9 @@ class Vacuum(Picture):
             self._sync_region(file)
         born = Marker(start, start + len(line), "1", generation, before.position, crc, lead != b"")
         self.journal = Journal.begun(file, born)
+        self.unsure = False  # before it is announced: from then on memory would be taken for what the file holds
         # Who stood where the file at rest was made from has seen what it held.
         self._announce(before.position, self.page.origin)
-        self.unsure = False
 
     def _sync_region(self, file: MappedFile) -> None:
         """Before a record is stored: loss of power could leave that without the marker, as anybody's damaged text."""

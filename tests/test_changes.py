@@ -267,7 +267,12 @@ class TestDecodeEffect:
     @given(
         batch=st.lists(
             st.one_of(
-                st.tuples(st.just("set"), st.sampled_from([[], ["d"], ["d", "d"]]), st.sampled_from("kd,"), VALUES),
+                st.tuples(
+                    st.just("set"),
+                    st.sampled_from([[], ["d"], ["d", "d"], ["a], "], ["d", "l", 0]]),
+                    st.sampled_from(["k", "d", ",", ", x", ", y"]),
+                    VALUES,
+                ),
                 st.tuples(
                     st.just("set"), st.just([]), st.sampled_from(["k", 1, "\n", 'a", ', "[", "]"]), st.integers()
                 ),
@@ -284,7 +289,7 @@ class TestDecodeEffect:
         payloads = [encode([change]) for change in batch]
         outcomes = []
         for each in (map(decode, payloads), decode_effect(payloads)):
-            root = {"d": {"d": {}, "l": []}, "l": [1, 2], "k": 0}
+            root = {"d": {"d": {}, "l": [{}]}, "l": [1, 2], "k": 0, "a], ": {}}
             try:
                 for record in each:
                     apply(root, record)
@@ -303,6 +308,13 @@ class TestDecodeEffect:
         for between in other:
             last = decode(payloads[-1])
             assert decode_effect([*payloads, between, *payloads]) == [last, decode(between), last]
+
+    def test_a_key_with_brackets_on_the_way_is_not_taken_for_the_end_of_the_path(self):
+        for pair in (
+            [("set", ["a], "], ", x", 1), ("set", ["a], "], ", y", 2)],
+            [("insert", ["a], 3, ", "l"], 0, 1), ("insert", ["a], 3, ", "m"], 1, 2)],
+        ):
+            assert decode_effect([encode([each]) for each in pair]) == [[each] for each in pair]
 
     def test_a_run_of_items_for_one_list_is_one_splice(self):
         values = [1, "], [", {"a": [2, 3]}, [], None, math.inf, date(2001, 2, 3), b"x", "\u2028", 4]

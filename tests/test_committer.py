@@ -1,5 +1,6 @@
 """Each access: the short way of a counter and what sends it the long one; interrupts and signal handlers inside."""
 
+import contextlib
 import gc
 import glob
 import itertools
@@ -16,14 +17,16 @@ from functools import partial
 from time import monotonic
 
 import pytest
+from conftest import on_an_open_file
 from independent_reader import read_file as on_disk
 from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
-from mmapstate import DetachedError, LockTimeout, PersistedState, committer, platform, registry
+from mmapstate import DetachedError, LockTimeout, PersistedState, State, committer, platform, registry
 from mmapstate.committer import Committer
 from mmapstate.format import UNSETTLED, WAITED_FOR
 from mmapstate.lock import file_lock
+from mmapstate.mapping import ControlPage
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
 
@@ -235,6 +238,63 @@ class TestInTheWay:
             threading.Timer(0.05, let_go.set).start()
             state.n = 5
         assert on_disk(path) == {"n": 5}
+
+    def test_another_thread_that_closes_the_state_just_before(self, path):
+        state = PersistedState(path, n=0)
+        Roads(state)
+        store, lock = state._store, state._store.lock
+
+        def owned():
+            lock.owned = lock.thread._is_owned
+            thread = threading.Thread(target=store.close)
+            thread.start()
+            thread.join()
+            return False
+
+        lock.owned = owned
+        with pytest.raises(mmapstate.ClosedError):
+            store.commit_one(state, "n", 7)
+        assert not lock.held
+        assert on_disk(path) == {"n": -1}
+
+    def test_a_counter_that_is_deleted_just_before_begins_at_what_is_declared(self, path, monkeypatch):
+        class Counting(State):
+            hits: int = 5
+
+        state = Counting(path)
+        state.hits = 7
+        fits = Committer._fits
+
+        def delete_after(self, node, key, value):
+            monkeypatch.undo()
+            fit = fits(self, node, key, value)
+            del state["hits"]
+            return fit
+
+        monkeypatch.setattr(Committer, "_fits", delete_after)
+        assert state.increment("hits") == 6
+
+    def test_a_read_in_the_moment_in_which_the_lock_file_is_exchanged(self, path, monkeypatch):
+        state = PersistedState(path, n=0)
+        found = []
+
+        def close_and_read(page):
+            monkeypatch.undo()
+            page.close()
+            thread = threading.Thread(target=lambda: found.append(state["n"]))
+            thread.start()
+            thread.join(0.2)  # it may wait for who is at work
+            threads.append(thread)
+
+        threads = []
+        monkeypatch.setattr(ControlPage, "close", close_and_read)
+        with on_an_open_file():
+            os.unlink(path + "-lock")
+        state._store.due = 0.0
+        state.n = 5
+        threads[0].join()
+        assert found in ([0], [5])
+        assert state.n == 5
 
     def test_another_thread_with_the_lock(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0.05)
@@ -782,6 +842,68 @@ class TestInterrupts:
         assert number > 200
         cases(number)
 
+    def test_what_a_signal_handler_raises_is_not_taken_for_a_lock_that_somebody_has(self, path, cases):
+        """A self-pipe that is full raises what a lock does that another process has: the change is not made again."""
+        state = PersistedState(path, n=0, jobs=[0])
+        Roads(state)
+        jobs = state["jobs"]
+        number = 0
+        hit = True
+        while hit:
+            number += 1
+            with state._thread_lock:
+                before = jobs.copy()
+            state._store.due = monotonic() + 1000
+            with contextlib.suppress(BlockingIOError):
+                hit = at_bytecode(number, partial(jobs.append, number), pipe_is_full)
+            assert jobs.copy() in (before, [*before, number]), number
+            assert on_disk(path) == state, number
+            assert is_free(state), number
+        assert number > 200
+        cases(number)
+
+    @pytest.mark.parametrize("at_rest", [True, False])
+    def test_an_interrupt_in_a_transaction_that_makes_room_commits_nothing_of_it(self, path, at_rest, cases):
+        state = PersistedState(path, n=0, pad="x" * 5000)
+        line = 0
+        interrupted = True
+        while interrupted:
+            line += 1
+            left = line
+            if at_rest:
+                state.vacuum()
+            else:
+                fill_up(state)
+            before = state.copy()
+
+            def trace(frame, event, argument):
+                nonlocal left
+                if frame.f_code.co_name in ("_begin_journal", "_grow", "_announce", "_make_room_in_place"):
+                    source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+                    if event == "line" and source != "try:" and not source.startswith("with "):
+                        left -= 1
+                        if left == 0:
+                            sys.settrace(None)
+                            raise KeyboardInterrupt
+                return trace
+
+            outer = sys.gettrace()  # that of coverage
+            try:
+                with state.transaction():
+                    state["n"] += 100
+                    sys.settrace(trace)
+                interrupted = False
+            except KeyboardInterrupt:
+                pass
+            finally:
+                sys.settrace(outer)
+            begun = before["n"] + (0 if interrupted else 100)
+            assert state.increment("n") == begun + 1, line
+            assert on_disk(path) == state.copy() == {**before, "n": begun + 1}, line
+            assert is_free(state)
+        assert line > 8
+        cases(line)
+
     def test_a_signal_handler_at_every_bytecode_of_the_short_way_is_refused_or_kept(self, path, cases):
         """What it sets is there unless it was refused, and what the interrupted statement sets is there, too."""
         state = PersistedState(path, n=0, handled=0)
@@ -810,6 +932,18 @@ class TestInterrupts:
 
 def interrupt():
     raise KeyboardInterrupt
+
+
+def pipe_is_full():
+    raise BlockingIOError
+
+
+def fill_up(state):
+    """Leave no room for a record in the file's region."""
+    state.text = ""
+    with state._thread_lock:
+        room = state._store.journal.room() - len(RECORD_OF_TEXT) - 20
+    state.text = "x" * max(room, 0)
 
 
 def at_bytecode(number, statement, action):
