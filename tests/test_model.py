@@ -20,7 +20,7 @@ from processes import Child
 import mmapstate
 
 # Where a process cannot be forked, to start the workers takes most of the time.
-STEPS = int(os.environ.get("MMAPSTATE_TEST_STEPS", "0")) or scaled(2000 if hasattr(os, "fork") else 250)
+STEPS = int(os.environ.get("MMAPSTATE_TEST_STEPS", "0")) or scaled(2000 if hasattr(os, "fork") else 120)
 STEPS_IN_A_RUN = 40
 WORKERS = 3
 
