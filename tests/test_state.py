@@ -327,11 +327,11 @@ class TestClose:
 
     def test_thousands_of_unclosed_opens_keep_descriptors_flat(self, path):
         PersistedState(path, count=0)
-        before = sorted(open_descriptors().values())  # the numbers may be others after a vacuum
+        before = sorted((open_descriptors() or {}).values())  # the numbers may be others after a vacuum
         times = scaled(10_000)
         for _ in range(times):
             PersistedState(path).count += 1
-        assert sorted(open_descriptors().values()) == before
+        assert sorted((open_descriptors() or {}).values()) == before
         assert on_disk(path) == {"count": times}
 
     def test_a_close_inside_of_an_open_or_close_of_the_same_thread_waits_for_nobody(self, path):
