@@ -52,6 +52,14 @@ def is_free(state):
     return not (lock.owned() or lock.held or lock.whole or state._store.busy)
 
 
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def pipe_is_full():
+    raise BlockingIOError
+
+
 class TestTheShortWay:
     """What `Committer.commit_one` does is what the general way would have done, and left behind."""
 
@@ -822,27 +830,10 @@ class TestInterrupts:
         assert state.n == number > 200
         cases(number)
 
-    def test_an_interrupt_at_every_bytecode_of_an_append_leaves_the_item_there_once_or_not_at_all(self, path, cases):
-        state = PersistedState(path, n=0, jobs=[0])
-        Roads(state)
-        jobs = state["jobs"]
-        number = 0
-        hit = True
-        while hit:
-            number += 1
-            with state._thread_lock:
-                before = jobs.copy()
-            state._store.due = monotonic() + 1000
-            item = number if number % 2 else [number]
-            hit = at_bytecode(number, partial(jobs.append, item), interrupt)
-            assert jobs.copy() in (before, [*before, item]), number
-            assert on_disk(path) == state, number
-            assert is_free(state), number
-        assert jobs[-1] == item
-        assert number > 200
-        cases(number)
-
-    def test_what_a_signal_handler_raises_is_not_taken_for_a_lock_that_somebody_has(self, path, cases):
+    @pytest.mark.parametrize("action", [interrupt, pipe_is_full])
+    def test_what_a_signal_raises_at_every_bytecode_of_an_append_leaves_the_item_there_once_or_not_at_all(
+        self, path, action, cases
+    ):
         """A self-pipe that is full raises what a lock does that another process has: the change is not made again."""
         state = PersistedState(path, n=0, jobs=[0])
         Roads(state)
@@ -854,11 +845,13 @@ class TestInterrupts:
             with state._thread_lock:
                 before = jobs.copy()
             state._store.due = monotonic() + 1000
+            item = number if number % 2 else [number]
             with contextlib.suppress(BlockingIOError):
-                hit = at_bytecode(number, partial(jobs.append, number), pipe_is_full)
-            assert jobs.copy() in (before, [*before, number]), number
+                hit = at_bytecode(number, partial(jobs.append, item), action)
+            assert jobs.copy() in (before, [*before, item]), number
             assert on_disk(path) == state, number
             assert is_free(state), number
+        assert jobs[-1] == item
         assert number > 200
         cases(number)
 
@@ -928,14 +921,6 @@ class TestInterrupts:
         assert refused > 150
         assert number - refused > 10
         cases(number)
-
-
-def interrupt():
-    raise KeyboardInterrupt
-
-
-def pipe_is_full():
-    raise BlockingIOError
 
 
 def fill_up(state):
