@@ -36,8 +36,6 @@ __all__ = ["Committer"]
 _PATIENCE = 0.02  # seconds of waiting for the lock after which the others are asked to pause
 _PAUSE = 2 * LONGEST_WAIT  # seconds; who waits tries the lock more than once meanwhile
 
-_DECIDES = {SET: "_set", ADD: "_increment", APPEND: "_append"}
-
 _CATCH_UPS = 4  # each has less to read: what came while the one before it read
 
 _T = TypeVar("_T")
@@ -273,7 +271,7 @@ class Committer(Surprises):
             self.due = monotonic() + LOOK_INTERVAL
         return True
 
-    def commit_one(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
+    def commit_one(self, node: Any, key: Any, value: Any, how: str = SET) -> Any:
         """Commit one change (see `tree.Tree`); return what stands there then.
 
         Written out in one go for where nothing is in the way: the locks free, nothing new in the file, no look at the
@@ -281,7 +279,7 @@ class Committer(Surprises):
         of it. What a look is for is told at `_look`, the order of the stores at `Journal.append`.
         """
         if self.declared and not self._fits(node, key, value):
-            return self.write(getattr(node, _DECIDES[how]), key, value)
+            return self.write(getattr(node, how), key, value)
         lock = self.lock
         # Not with "power", where the sync is what takes long; nor where this thread has the lock: a signal handler may.
         if lock.held == lock.kept and not (self.power or lock.owned()):
@@ -360,7 +358,7 @@ class Committer(Surprises):
             except BaseException:  # again: an interrupt may have come before the first one began to release
                 self._leave_again()
                 raise
-        return self.write(getattr(node, _DECIDES[how]), key, value)
+        return self.write(getattr(node, how), key, value)
 
     def _fits(self, node: Node, key: Any, value: Any) -> bool:
         """Return whether a value at the top of the state, and any sum with it, is sure to be what is declared."""

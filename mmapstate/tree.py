@@ -49,8 +49,8 @@ KINDS: dict[Any, Any] = {}
 NODES: set[Any] = set()
 """All classes of nodes: a look here is many times faster than isinstance, which asks the abstract base classes."""
 
-SET, ADD, APPEND = range(3)
-"""What `Tree.commit_one` does."""
+SET, ADD, APPEND = "_set", "_increment", "_append"
+"""What `Tree.commit_one` does: the inner half of a node that does it."""
 
 _FLAT = frozenset({int, str, float, bool, bytes, type(None)})  # the types that are no container
 
@@ -87,7 +87,7 @@ class Tree(Protocol):
         Raises `StateError` when called by `decide` or by anything that runs inside it, such as a sort key.
         """
 
-    def commit_one(self, node: Any, key: Any, value: Any, how: int = SET) -> Any:
+    def commit_one(self, node: Any, key: Any, value: Any, how: str = SET) -> Any:
         """Do one change, in whatever way; with `ADD`, return the sum.
 
         With `SET` it is ``write(node._set, key, value)`` of a mapping, with `ADD` ``write(node._increment, key,

@@ -105,7 +105,7 @@ class View:
         """Refuse to write."""
         raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to change it")
 
-    def commit_one(self, node: Any, key: Any, value: Any, how: int = 0) -> Any:  # noqa: ARG002
+    def commit_one(self, node: Any, key: Any, value: Any, how: str = "") -> Any:  # noqa: ARG002
         """Refuse to write."""
         self.write(node.plain)
 

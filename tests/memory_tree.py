@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from mmapstate import changes, nodes
 from mmapstate.errors import StateError
-from mmapstate.tree import ADD, APPEND, NODES, SET
+from mmapstate.tree import NODES, SET
 from mmapstate.values import normalise, same
 
 
@@ -52,7 +52,7 @@ class MemoryTree:
                 self.busy = False
 
     def commit_one(self, node, key, value, how=SET):
-        return self.write(getattr(node, {SET: "_set", ADD: "_increment", APPEND: "_append"}[how]), key, value)
+        return self.write(getattr(node, how), key, value)
 
     def commit(self, node, record, publish, *args):
         assert self.busy, "commit is for inside of write"
