@@ -19,10 +19,10 @@ from zlib import crc32
 
 from mmapstate import changes, platform
 from mmapstate.changes import SET_STARTS
-from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
-from mmapstate.format import DOUBTFUL, LET_GO, UNCOMMITTED, UNSETTLED, WAITED_FOR, stamp
-from mmapstate.journal import COMMITTED, Journal
-from mmapstate.lock import EXCLUSIVE, LONGEST_WAIT, UNLOCK, file_lock
+from mmapstate.errors import ClosedError, LockTimeout, StateError, UnsupportedValueError
+from mmapstate.format import BEFORE, DOUBTFUL, LET_GO, UNCOMMITTED, UNSETTLED, WAITED_FOR, stamp
+from mmapstate.journal import COMMITTED, SLACK, Journal
+from mmapstate.lock import LONGEST_WAIT
 from mmapstate.mapping import EditedMeanwhile
 from mmapstate.pending import Pending
 from mmapstate.picture import LOOK_INTERVAL, READ, UNSEEN, WRITE
@@ -35,6 +35,8 @@ __all__ = ["Committer"]
 
 _PATIENCE = 0.02  # seconds of waiting for the lock after which the others are asked to pause
 _PAUSE = 2 * LONGEST_WAIT  # seconds; who waits tries the lock more than once meanwhile
+
+_READ_PATIENCE = 0.1  # seconds that a read waits for the lock, as long as it can go on without
 
 _CATCH_UPS = 4  # each has less to read: what came while the one before it read
 
@@ -72,23 +74,54 @@ class Committer(Surprises):
 
     def glance(self) -> None:
         """Bring memory up to date if that raises nothing, needs no lock and waits for nobody: for `repr`."""
-        if self.closed or self.forked or self.pending is not None or self._is_inside() or not self.guard.acquire(False):
-            return
+        if not (self.closed or self.forked or self.pending is not None or self._is_inside()):
+            self._unless_guarded(self._follow_quietly)
+
+    def _unless_guarded(self, look: Callable[[], object]) -> None:
+        """Call `look` under the guard, if no thread has that; what it finds wrong is told to others."""
         try:
-            with contextlib.suppress(StateError, OSError):
-                self._follow_quietly()
-        finally:
-            self.guard.release()
+            try:
+                if not self.guarded() and self.guard.acquire(False):
+                    with contextlib.suppress(StateError, OSError):
+                        look()
+            finally:
+                if self.guarded():
+                    self.guard.release()
+        finally:  # again: an interrupt may have come before the first release
+            if self.guarded():
+                self.guard.release()
 
     def _refresh(self) -> None:
         if (self.pending is not None and self.is_in_transaction()) or self._is_inside():
             return  # a signal handler or finaliser inside this thread's own change: as it is
         if self.forked:
             self._wake()
+        if monotonic() < self.read_on and self.stamp[0] == self.seen:
+            return
         with self.guard:
             done = self._follow_quietly()
-        if not done:
-            self._locked(READ, nothing, ())
+        if done:
+            return
+        try:
+            self._locked(READ, nothing, (), _READ_PATIENCE)
+        except LockTimeout:
+            if not self._read_on():
+                self._locked(READ, nothing, ())
+
+    def _read_on(self) -> bool:
+        """Go on with what has been announced where the lock is not to be had: who has it may be stopped, in a vacuum.
+
+        Whatever stands at the path, that one has to see to it. Returns False where memory is not what was announced.
+        """
+        with self.guard:
+            if self.applying & 1 or self.pending is not None:  # of another thread, in a transaction
+                return False
+            position = self.page.position
+            if (self.unsure or self.journal.position != position) and not self._read_anew():
+                return False
+            self.seen = stamp(position)
+            self.read_on = monotonic() + LOOK_INTERVAL
+            return True
 
     def _follow_quietly(self) -> bool:
         """Follow what others appended, without the lock; return False if that does not do. Under the guard."""
@@ -108,10 +141,12 @@ class Committer(Surprises):
             return False
         if self.mapping.descriptor < 0:
             return True  # another process is replacing it just now
+        present = self._be_present()
         if monotonic() >= self.due:
             if not self._is_path_unchanged(READ):
                 return False
-            self.due = monotonic() + LOOK_INTERVAL
+            if present:
+                self.due = monotonic() + LOOK_INTERVAL
         self.seen = stamp(position)
         if self.page_bytes[LET_GO]:
             self._let_go_of_file()
@@ -140,18 +175,23 @@ class Committer(Surprises):
             return self._write_inside(decide, args)
         return self._locked(WRITE, decide, args)
 
-    def _locked(self, purpose: str, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+    def _locked(
+        self, purpose: str, decide: Callable[..., _T], args: tuple[Any, ...], patience: float | None = None
+    ) -> _T:
+        """Return ``decide(*args)``, run under the locks, after a look at the file for `purpose`."""
         if self.closed:
             raise ClosedError(f"{self.file}: the state was closed; open it again")
         if self.forked:
             self._wake()
         lock = self.lock
-        joined = lock.owned()
         self._refuse_inside()
+        joined = lock.owned()
         try:
             try:
                 if not joined:
-                    self._acquire()
+                    self._acquire(patience)
+                if self.closed:  # while this thread waited
+                    raise ClosedError(f"{self.file}: the state was closed; open it again")
                 self.busy = True
                 while True:
                     try:
@@ -159,20 +199,41 @@ class Committer(Surprises):
                         return decide(*args)
                     except EditedMeanwhile:
                         self.due = 0.0
-                        self.mtime = -1  # check the snapshot's bytes
+                        self.times, self.bytes_due = None, 0.0  # check the snapshot's bytes
             finally:
                 if lock.owned():  # else another thread has it, and this one has waited in vain
                     self.busy = False
-                if not joined:
-                    lock.release()
-        finally:
+                    if not joined:
+                        lock.free()
+        except BaseException:
             if not joined:
                 self._leave_again()
+            raise
+        finally:
+            if self.closed and not joined:
+                self._close_files(0)
 
-    def _acquire(self) -> None:
+    def _close_files(self, timeout: float | None) -> None:
+        """Close all files, once no thread is in the middle of a change.
+
+        One that is there for longer than `timeout` seconds does it itself, at its end. Each that comes later finds
+        `closed` set.
+        """
+        thread = self.lock.thread
+        if self.lock.closed or not thread.acquire(True, -1 if timeout is None else timeout):
+            return
+        try:
+            with self.guard:
+                self.page_bytes, self.stamp, self.seen, self.due = _CLOSED_PAGE, (0,), 0, float("inf")
+                self._let_go()
+                self.lock.close()
+        finally:
+            thread.release()
+
+    def _acquire(self, patience: float | None = None) -> None:
         if self.page_bytes[WAITED_FOR] and self.timeout != 0:
             sleep(_PAUSE)  # the lock is nobody's in turn: who vacuums all the time would leave it for microseconds
-        self.lock.acquire(self.timeout, self._wait_usefully)
+        self.lock.acquire(self.timeout, self._wait_usefully, patience)
         if self.page_bytes[WAITED_FOR]:
             self.page_bytes[WAITED_FOR] = 0  # whoever waits still says so again
         if self.pending is not None:  # an interrupt cut short the end of a transaction
@@ -183,14 +244,13 @@ class Committer(Surprises):
         """Follow the process that has the lock while waiting for it: what is read by then delays nobody later."""
         if waited > _PATIENCE and not self.closed:
             self.page_bytes[WAITED_FOR] = 1
-        if self.stamp[0] != self.seen and self.guard.acquire(False):
-            try:
-                with contextlib.suppress(StateError, OSError):  # who has the lock is told
-                    for _ in range(_CATCH_UPS):
-                        if self.stamp[0] == self.seen or not self._follow_quietly():
-                            break
-            finally:
-                self.guard.release()
+        if self.stamp[0] != self.seen:
+            self._unless_guarded(self._follow_several)
+
+    def _follow_several(self) -> None:
+        for _ in range(_CATCH_UPS):
+            if self.stamp[0] == self.seen or not self._follow_quietly():
+                break
 
     def _leave_again(self) -> None:
         """Release the locks, whatever of them this thread has: an interrupt may have hit the release itself."""
@@ -235,21 +295,33 @@ class Committer(Surprises):
                 or platform.file_size(self.mapping.descriptor) != self.mapping.size
                 or (journal.start >= 0 and not journal.is_untouched())
                 or monotonic() >= self.due
+                or self.lock.inode != self.page.inode  # opened anew, as an unlock failed
             ):
                 self._look_closely(purpose)
 
     def _look_closely(self, purpose: str) -> None:
         self._take_up()
-        if not self._catch_up(purpose):
-            self._settle(purpose)
-            self.due = monotonic() + LOOK_INTERVAL
-        if self.presence_due or self.presence.descriptor < 0:  # an interrupt left it so; or Windows, which has none
-            self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)
+        deadline = None if self.timeout is None else monotonic() + self.timeout
+        while True:
+            if not self._catch_up(purpose):
+                self._settle(purpose)
+                self.due = monotonic() + LOOK_INTERVAL
+            if self._is_present():
+                break
+            if self._be_present():
+                continue  # now that it is present: the look at the path, and at the lock file, once more
+            if purpose != WRITE:
+                break
+            if deadline is not None and monotonic() >= deadline:
+                raise StateError(
+                    f"{self.file}: another program has locked the state file itself; stop it and try again"
+                )
+            sleep(_PAUSE)
         self.seen = self.stamp[0]
 
     def _catch_up(self, purpose: str) -> bool:
         """Follow what others did in good order; return False if anything else happened."""
-        if self.page.unsettled or self.unsure or self.applying & 1:
+        if self.page.unsettled or self.unsure or self.applying & 1 or self.lock.inode != self.page.inode:
             return False
         position = self.page.position
         if position.generation != self.journal.generation and not self._move_over(position):
@@ -276,21 +348,17 @@ class Committer(Surprises):
 
         Written out in one go for where nothing is in the way: the locks free, nothing new in the file, no look at the
         path due, room for the record. A counter spends its time here, and every call of a function would be a fortieth
-        of it. What a look is for is told at `_look`, the order of the stores at `Journal.append`.
+        of it. What a look is for is told at `_look`, the order of the stores at `_append`.
         """
         if self.declared and not self._fits(node, key, value):
             return self.write(getattr(node, how), key, value)
         lock = self.lock
         # Not with "power", where the sync is what takes long; nor where this thread has the lock: a signal handler may.
         if lock.held == lock.kept and not (self.power or lock.owned()):
-            locked = False
+            done = False
             try:
                 try:
-                    if lock.thread.acquire(False):
-                        if not lock.kept and lock.descriptor >= 0:  # else it was closed, and the page is unsettled
-                            lock.held = True
-                            file_lock(lock.descriptor, EXCLUSIVE)
-                        locked = True
+                    if lock.take():
                         page, stamp = self.page_bytes, self.stamp
                         if stamp[0] == self.seen and not page[UNSETTLED]:  # so memory, too, is as it should be
                             journal, file = self.journal, self.mapping  # not before: a reader may have been moving over
@@ -319,45 +387,45 @@ class Committer(Surprises):
                                         held = live(result, node, key)
                                 crc = crc32(payload, journal.crc)
                                 text = UNCOMMITTED % (payload, crc)
-                                end = tail + len(text)
+                                start, end = tail + 1, tail + len(text)
+                                seen = journal.base + end
                                 if (  # as late as can be: another program may cut the file before the stores
                                     payload
                                     and end < file.size
                                     and platform.seek(file.descriptor, 0, END) == file.size
-                                    and stores[journal.end_start : tail + 1] == journal.end
+                                    and stores[journal.end_start : start] == journal.end
                                 ):
                                     self.busy = True
                                     self.seen = UNSEEN
                                     self.unsure = True
                                     page[UNSETTLED] = 1
-                                    stores[tail + 1 : end + 1] = text
+                                    stores[start : end + 1] = text
                                     stores[tail] = COMMITTED
+                                    done = True
+                                    journal.end_start = start
+                                    journal.end = text
+                                    journal.crc = crc
+                                    journal.tail = end
                                     if how == APPEND:
                                         items.append(held)
                                     else:
                                         items[key] = held
-                                    journal.end_start, journal.end, journal.crc, journal.tail = tail + 1, text, crc, end
                                     self.unsure = False
-                                    stamp[0] = seen = journal.base + end
+                                    stamp[0] = seen
                                     page[UNSETTLED] = 0
                                     self.seen = seen
-                                    self.busy = False
-                                    if not lock.kept:
-                                        file_lock(lock.descriptor, UNLOCK)
-                                        lock.held = False
-                                    lock.thread.release()
-                                    return result
-                        self._leave_again()
-                except BlockingIOError:  # another process has the lock
-                    self._leave_again()
-                    if locked:  # no: a signal handler raised it
+                except MemoryError:
+                    if not done:  # else only memory is behind, and the next access rebuilds it
                         raise
-                except BaseException:
-                    self._leave_again()
-                    raise
-            except BaseException:  # again: an interrupt may have come before the first one began to release
-                self._leave_again()
+                finally:
+                    if lock.owned():
+                        self.busy = False
+                        lock.free()
+            except BaseException:
+                self._leave_again()  # an interrupt may have come before, or in, the release
                 raise
+            if done:
+                return result
         return self.write(getattr(node, how), key, value)
 
     def _fits(self, node: Node, key: Any, value: Any) -> bool:
@@ -398,6 +466,11 @@ class Committer(Surprises):
         publish: Callable[..., None],
         *args: Any,
     ) -> None:
+        """Put `record` into the file and call ``publish(*args)``.
+
+        All that can fail comes before the commit. After it nothing is raised, for who calls takes an error for "not
+        committed": where memory or stack are wanting for the rest, what is in memory is rebuilt by the next access.
+        """
         try:
             payload = changes.encode(record)
         except ValueError as error:
@@ -408,34 +481,53 @@ class Committer(Surprises):
             make_room(len(text))
             journal = self.journal
             text, crc = journal.encode(payload)
-        page = self.page_bytes
+        page, stores, tail = self.page_bytes, self.mapping.bytes, journal.tail
         if self.power:
             self._sync_first()
         self.mapping.check_size()
+        start, end, known = tail + 1, tail + len(text), text[-10:]
+        stored, known_from, seen = slice(start, start + len(text)), end - 9, journal.base + end
+        half_way = self.applying | 1
+        after = half_way + 1
+        committed = False
         self._begin_unsure()
         page[UNSETTLED] = 1
-        journal.append(text)
-        if self.power:
-            self._sync_commit(journal, text)
-        with self.guard:
-            self.applying |= 1
-            publish(*args)
-            journal.advance(text, crc)
-            self.applying += 1
-        self.unsure = False
-        self.stamp[0] = seen = journal.stamp
+        try:
+            # A kill tears this store: any of its bytes may be missing. The slack is clean, so these are spaces: junk in
+            # a comment. The last store is one byte, which no kill tears.
+            stores[stored] = text
+            stores[tail] = COMMITTED
+            if self.power:
+                self._sync_commit(journal, text)
+            committed = True
+            with self.guard:
+                self.applying = half_way
+                journal.end_start = known_from
+                journal.end = known
+                journal.crc = crc
+                journal.tail = end
+                publish(*args)
+                self.applying = after
+                self.unsure = False
+                self.seen = seen
+        except (MemoryError, RecursionError):
+            if not committed:
+                raise
+        self.stamp[0] = seen
         page[UNSETTLED] = 0
-        self.seen = seen
 
     def _sync_commit(self, journal: Journal, text: bytes) -> None:
         """Make the record just appended survive loss of power; a sync that fails takes it back, and is raised."""
         try:
             self.mapping.sync()
-        except OSError:
-            # A second fsync would claim success. Nobody has seen the record: it was not announced.
-            journal.take_back(text)
-            self.page_bytes[DOUBTFUL] = 1  # whoever writes next writes a new file
-            self.unsure = False
+        except BaseException as error:
+            # Nobody has seen the record: it was not announced. This first: what is left of it is a comment then, and
+            # is blanked by who finds the page unsettled.
+            self.mapping.bytes[journal.tail] = SLACK
+            self.page_bytes[DOUBTFUL] = 1  # a second fsync would claim success: whoever writes next writes a new file
+            if isinstance(error, OSError):
+                journal.blank(journal.tail + 1, journal.tail + 1 + len(text))
+                self.unsure = False
             raise
 
     def _sync_first(self) -> None:
@@ -452,6 +544,10 @@ class Committer(Surprises):
     def _sync_all(self) -> None:
         self.mapping.sync()
         platform.sync_folder(self.path)
+
+
+_CLOSED_PAGE = bytes(UNSETTLED) + b"\1" + bytes(BEFORE.stop - UNSETTLED - 1)
+"""Of a closed store: unsettled, so that `commit_one` does not go on as reads do."""
 
 
 def nothing() -> None:

@@ -64,10 +64,11 @@ offset  bytes
 32      16     the position the present image was made from (zeros: made from none)
 48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
 72      16     generation and inode of an image about to be swapped in
-88      16     the last position before an edit by hand was adopted (zeros: none, or all of it is in the edit)
 104     16     boot id of the machine (zeros: unknown)
 120     8      offset of the journal's marker in the present image (-1: at rest)
 128     16     the position that the image at rest was made from, in which the present journal was begun
+144     8      crc of the present image's snapshot, at rest or before the marker
+256     256    the last positions before edits by hand were adopted, the newest first (zeros: none)
 ======  =====  ===========================================================================================
 
 A position is a generation and an offset behind its journal's last record, its tail, of 8 bytes each. The stamp is the
@@ -100,6 +101,7 @@ __all__ = [
     "PENDING",
     "POSITION",
     "RECORD",
+    "SNAPSHOT_CRC",
     "STAMP",
     "START",
     "SUPERSEDED",
@@ -129,6 +131,7 @@ __all__ = [
     "unpack_image",
     "unpack_offset",
     "unpack_position",
+    "unpack_positions",
 ]
 
 JOURNAL_VERSION = 1
@@ -154,7 +157,7 @@ RECORD = b"--- %b #%08x\n"  # payload, crc
 UNCOMMITTED = RECORD[1:] + b"#"  # what is stored behind the tail before the commit
 
 PAGE_SIZE = 4096
-MAGIC = b"mmapst\x00\x02"
+MAGIC = b"mmapst\x00\x03"
 UNSETTLED = 8
 LET_GO = 9
 DOUBTFUL = 10
@@ -166,10 +169,11 @@ STAMP = 3  # counted in words of 8 bytes
 FROM = slice(32, 48)
 IMAGE = slice(48, 72)
 PENDING = slice(72, 88)
-SUPERSEDED = slice(88, 104)
 BOOT = slice(104, 120)
 START = slice(120, 128)
 BEFORE = slice(128, 144)
+SNAPSHOT_CRC = slice(144, 152)
+SUPERSEDED = slice(256, 512)
 NO_POSITION = bytes(16)
 
 _GENERATION = 2**64 - 1
@@ -189,11 +193,21 @@ class Position(NamedTuple):
 
 
 class Image(NamedTuple):
-    """What the operating system says of a file: inode number, size in bytes, mtime in nanoseconds."""
+    """What the operating system says of a file: inode number, size in bytes, mtime and ctime in nanoseconds.
+
+    The times tell when to look at the bytes, never that these are the same: some filesystems count in seconds, and any
+    program may set an mtime. So the page has no ctime, and only inode and size of the page's are compared.
+    """
 
     inode: int
     size: int
     mtime: int
+    changed: int = 0
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """What differs after a change, once the filesystem's clock has ticked."""
+        return self.mtime, self.changed
 
 
 class Marker(NamedTuple):
@@ -349,6 +363,11 @@ def successor(generation: int, bits: int) -> int:
     return ((bits << 16 & _GENERATION) | (generation + 1 & _GENERATION_PART)) or 1
 
 
+def unpack_positions(data: bytes) -> list[Position]:
+    """Return the positions in `data` that are some."""
+    return [Position(*each) for each in _POSITION.iter_unpack(data) if each[0]]
+
+
 def unpack_position(data: bytes) -> Position:
     """Return the position that 16 bytes of the control page hold."""
     return Position(*_POSITION.unpack(data))
@@ -356,7 +375,7 @@ def unpack_position(data: bytes) -> Position:
 
 def pack_image(image: Image) -> bytes:
     """Return the 24 bytes of an image in the control page."""
-    return _IMAGE.pack(*image)
+    return _IMAGE.pack(*image[:3])
 
 
 def unpack_image(data: bytes) -> Image:

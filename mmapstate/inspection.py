@@ -187,7 +187,7 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
             WARNING, file, "was replaced, or edited by hand, when programs had made changes that may not be in it",
             "look at the copies beside it; programs take up what is there",
         )  # fmt: skip
-    elif image != page.image:
+    elif image[:2] != page.image[:2] or parts.snapshot_crc != page.snapshot_crc:
         yield _whole(NOTE, file, "was edited by hand since programs wrote it last", "nothing: programs take it up")
 
 

@@ -11,9 +11,9 @@ from zlib import crc32
 from mmapstate.format import UNCOMMITTED, Marker, Position, read_batch, seed, stamp
 from mmapstate.mapping import MappedFile
 
-__all__ = ["COMMITTED", "Journal"]
+__all__ = ["COMMITTED", "SLACK", "Journal"]
 
-_SLACK = ord("#")
+SLACK = ord("#")
 COMMITTED = ord("-")
 
 
@@ -73,26 +73,6 @@ class Journal:
         """
         crc = crc32(payload, self.crc)
         return UNCOMMITTED % (payload, crc), crc
-
-    def append(self, text: bytes) -> None:
-        """Store what `encode` returned, which fits, behind the tail. With the last of these stores it is committed.
-
-        A kill tears the first store: any of its bytes may be missing. The slack is clean, so what is missing are
-        spaces: junk in a comment, maybe with blanks in the next line. The last store is one byte, which no kill tears.
-        """
-        stores = self.file.bytes
-        tail = self.tail
-        stores[tail + 1 : tail + 1 + len(text)] = text
-        stores[tail] = COMMITTED
-
-    def advance(self, text: bytes, crc: int) -> None:
-        """Move on behind the record just appended."""
-        self._move(self.tail + len(text), crc, text[-10:])
-
-    def take_back(self, text: bytes) -> None:
-        """Make the record just appended a comment again, and then blank. Instead of `advance`."""
-        self.file.bytes[self.tail] = _SLACK
-        self.blank(self.tail + 1, self.tail + 1 + len(text))
 
     def is_untouched(self) -> bool:
         """Return whether the end of the last record (or marker) stands before the tail, and no record at it.

@@ -122,79 +122,142 @@ class StoreLock:
     def __init__(self, path: str, descriptor: int, file: str) -> None:
         self.path = path
         self.file = file
-        try:
-            self.inode = platform.image_of(descriptor).inode
-        except BaseException:
-            platform.close(descriptor)  # it was given away
-            raise
         self.descriptor = descriptor
-        self.held = self.whole = self.kept = False
+        self.inode = 0
+        self.held = self.whole = self.kept = self.closed = False
         self._renew()
+        self._know(descriptor)
 
     def _renew(self) -> None:
         self.thread = new_thread_lock()
         self.owned: Callable[[], bool] = self.thread._is_owned  # as threading.Condition asks: is it this thread's?
 
-    def acquire(self, timeout: float | None, meanwhile: Callable[[float], object] = bool) -> None:
+    def _know(self, descriptor: int) -> None:
+        try:
+            self.inode = platform.image_of(descriptor).inode
+        except BaseException:
+            self._close()  # it was given away
+            raise
+
+    def acquire(
+        self,
+        timeout: float | None,
+        meanwhile: Callable[[float], object] = bool,
+        patience: float | None = None,
+    ) -> None:
         """Take both locks within `timeout` seconds (None: wait for ever); raise `LockTimeout` otherwise.
 
-        While another process has the file lock `meanwhile` is called now and then, with the seconds waited so far.
+        While another process has the file lock `meanwhile` is called now and then, with the seconds waited so far. It
+        is given up after `patience` seconds, if that is less.
         """
+        if patience is None or (timeout is not None and timeout < patience):
+            patience = timeout
         thread = self.thread
         if not thread.acquire(False):
             self._acquire_thread(timeout)
-        if self.descriptor < 0:  # while this thread waited
-            raise ClosedError(f"{self.file}: the state was closed; open it again")
         if self.kept:
             return
+        if self.descriptor < 0:
+            self.open_again()
         self.held = True
         if not _try_lock(self.descriptor):
             try:
-                self._wait(self.descriptor, timeout, meanwhile)
+                self._wait(self.descriptor, patience, meanwhile)
             except LockTimeout:
                 self.held = False
                 raise
         self.whole = True
 
-    def release(self) -> None:
-        """Release what this thread holds of the two. Can be called again after an interrupt."""
-        if not self.owned():
-            return
-        try:
-            self._unlock()
-        except (
-            BaseException
-        ):  # an interrupt, maybe before anything was done; who has no thread lock can do nothing more
-            self._unlock()
-            raise
-        finally:
-            self.thread._release_save()  # all levels at once: an interrupt may have cut an acquire in two
+    def take(self) -> bool:
+        """Take both locks if nobody has them, this thread neither; return False otherwise. `free` must follow.
 
-    def _unlock(self) -> None:
-        if self.held and not self.kept:
-            whole, self.whole = self.whole, False
+        Not `whole`: what a signal handler calls shall not join it.
+        """
+        if not self.thread.acquire(False):
+            return False
+        if not self.kept:
+            if self.descriptor < 0:
+                return False
+            self.held = True
             try:
-                file_lock(self.descriptor, UNLOCK)
-            except OSError:  # Windows refuses to unlock what is not locked, as may be after an interrupt
-                if whole:
-                    raise
-            self.held = False
+                file_lock(self.descriptor, EXCLUSIVE)
+            except BlockingIOError:
+                return False
+        return True
+
+    def free(self) -> None:
+        """Release what this thread holds of the two, where an interrupt has it called again.
+
+        It needs no more stack than `take`, and no memory: neither a RecursionError nor a MemoryError that sends a
+        thread here can keep it from being done. Nor does it raise: what was done under the lock is done.
+        """
+        if self.owned():
+            if self.held and not self.kept:
+                whole, self.whole = self.whole, False
+                try:
+                    file_lock(self.descriptor, UNLOCK)
+                except OSError:
+                    if whole or not platform.WINDOWS:  # there it can be that somebody else had the lock
+                        self.drop()
+                self.held = False
+            self.thread.release()
+
+    def release(self) -> None:
+        """Release what this thread holds of the two, also where an interrupt comes just now."""
+        try:
+            self.free()
+        except BaseException:
+            self.free()
+            raise
+
+    def drop(self) -> None:
+        """Close the descriptor, where the system refuses to unlock it (ENOLCK): that frees the lock in any case.
+
+        What was done under the lock is done: it must not be an error of who did it. The next one opens it anew.
+        """
+        self._close()
+
+    def open_again(self) -> None:
+        """Open the sidecar where it is not open, as after `drop` and `forget`; `inode` may be another one then."""
+        if self.closed:  # while this thread waited
+            raise ClosedError(f"{self.file}: the state was closed; open it again")
+        if self.descriptor >= 0:
+            return
+        self.descriptor = open_sidecar(self.path, platform.status(self.file))
+        self._know(self.descriptor)
+
+    def is_in_place(self) -> bool:
+        """Return whether the file that is locked is the one at its path: if not, others may lock another one."""
+        found = platform.path_image(self.path)
+        return found is not None and found.inode == self.inode
 
     def keep(self) -> None:
         """Keep the file lock from now on, until `close`: `release` frees the thread lock alone."""
         self.kept = True
 
-    def switch(self, descriptor: int, timeout: float | None) -> None:
-        """Go on with another sidecar, its lock taken while the old one is held: that was deleted or replaced."""
-        try:
-            if not _try_lock(descriptor):
-                self._wait(descriptor, timeout, bool)
-            inode = platform.image_of(descriptor).inode
-        except BaseException:
-            platform.close(descriptor)
-            raise
-        old, self.descriptor, self.inode = self.descriptor, descriptor, inode
-        platform.close(old)
+    def successor(self, timeout: float | None) -> StoreLock:
+        """Return the lock of the sidecar that stands at the path by now, its file lock taken; made if there is none.
+
+        Its thread lock is not taken: `replace_by` makes it this one's. Raises `LockTimeout`.
+        """
+        while True:
+            new = StoreLock(self.path, open_sidecar(self.path, platform.status(self.file)), self.file)
+            try:
+                if not _try_lock(new.descriptor):
+                    new._wait(new.descriptor, timeout, bool)
+                if new.is_in_place():
+                    return new
+            except BaseException:
+                new.close()
+                raise
+            new.close()
+
+    def replace_by(self, new: StoreLock) -> None:
+        """Go on with the file of `new`, which is locked; free the old one."""
+        old, self.descriptor, self.inode = self.descriptor, new.descriptor, new.inode
+        new.descriptor = -1
+        if old >= 0:
+            platform.close(old)
 
     def forget(self) -> None:
         """In a forked child: close the inherited descriptor without unlocking, and start with a fresh thread lock."""
@@ -204,6 +267,7 @@ class StoreLock:
 
     def close(self) -> None:
         """Close the descriptor, and with it free the lock."""
+        self.closed = True
         self._close()
         self.held = self.whole = self.kept = False
 
@@ -244,8 +308,7 @@ class Presence:
     """A shared lock on the state file's inode, held while a process has the state open (POSIX).
 
     Who can get it exclusively is the only one. On a descriptor of its own: a map keeps a duplicate of its descriptor.
-    Taken and tried under the file lock only. On Windows there is none: there the system itself refuses to replace a
-    file that somebody else has open.
+    On Windows there is none: there the system itself refuses to replace a file that somebody else has open.
     """
 
     def __init__(self) -> None:
@@ -253,20 +316,31 @@ class Presence:
         self.inode = 0
 
     def take(self, path: str, *, exclusively: bool = False) -> bool:
-        """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had."""
+        """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had.
+
+        Then the former one is left, too, only if it is no longer what `path` names.
+        """
         if platform.REPLACE_NEEDS_UNMAPPED:
             return True
-        self.leave()
+        new = Presence()
         try:
-            descriptor = platform.open_regular(path, write=False)
+            new.descriptor = platform.open_regular(path, write=False)
         except FileNotFoundError:  # deleted a moment ago: who looks next finds out
             return False
-        self.descriptor = descriptor
-        self.inode = platform.image_of(descriptor).inode
-        if _try_lock(descriptor, EXCLUSIVE if exclusively else _SHARED):
-            return True
+        try:
+            inode = platform.image_of(new.descriptor).inode
+            if inode == self.inode:  # as its own other lock would be in the way
+                self.leave()
+            taken = _try_lock(new.descriptor, EXCLUSIVE if exclusively else _SHARED)
+        except BaseException:
+            new.leave()
+            raise
+        if not taken:
+            new.leave()
+            return False
         self.leave()
-        return False
+        self.descriptor, self.inode = new.descriptor, inode
+        return True
 
     def is_only(self) -> bool:
         """Return whether no other process is present on this inode. Stays present."""

@@ -21,6 +21,7 @@ from mmapstate.format import (
     PAGE_SIZE,
     PENDING,
     POSITION,
+    SNAPSHOT_CRC,
     STAMP,
     START,
     SUPERSEDED,
@@ -35,6 +36,7 @@ from mmapstate.format import (
     unpack_image,
     unpack_offset,
     unpack_position,
+    unpack_positions,
 )
 
 __all__ = ["ControlPage", "EditedMeanwhile", "MappedFile"]
@@ -190,7 +192,7 @@ class _Written:
             platform.write_all(self.descriptor, value, key.start)
         else:
             assert isinstance(value, int)
-            platform.write_all(self.descriptor, bytes((value,)), key)
+            platform.write_byte(self.descriptor, value, key)
 
     def flush(self) -> None:
         """Have nothing to do: what was stored is in the file."""
@@ -207,16 +209,33 @@ def stamp_of(page: mmap.mmap) -> memoryview:
 class ControlPage:
     """The first page of the sidecar, mapped; `bytes` are its contents and `stamp` their stamp, for paths in a hurry."""
 
-    def __init__(self, path: str, lock_descriptor: int) -> None:
-        if platform.file_size(lock_descriptor) < PAGE_SIZE:
-            # Through the lock's own descriptor: on Windows no other may write where the lock is.
-            platform.write_all(lock_descriptor, bytes(PAGE_SIZE), 0)
+    def __init__(self, path: str) -> None:
         descriptor = platform.open_regular(path, write=True, follow=False)
         try:
+            self.inode = platform.image_of(descriptor).inode
             self.bytes: Any = mmap.mmap(descriptor, PAGE_SIZE)
         finally:
             platform.close(descriptor)
         self.stamp: Any = stamp_of(self.bytes)
+
+    @classmethod
+    def behind(cls, path: str, lock_descriptor: int, inode: int) -> ControlPage | None:
+        """Return the page of the sidecar whose lock is held; None if that is no longer the file at `path`.
+
+        The map needs an open file of its own, which is opened by name: it could be another one's, and two processes
+        would have one lock and two pages, or the other way round.
+        """
+        if platform.file_size(lock_descriptor) < PAGE_SIZE:
+            # Through the lock's own descriptor: on Windows no other may write where the lock is.
+            platform.write_all(lock_descriptor, bytes(PAGE_SIZE), 0)
+        try:
+            page = cls(path)
+        except (FileNotFoundError, ValueError):  # removed, or a new one, still empty
+            return None
+        if page.inode == inode:
+            return page
+        page.close()
+        return None
 
     @classmethod
     def of_bytes(cls, data: bytes) -> ControlPage:
@@ -235,6 +254,10 @@ class ControlPage:
         self.bytes[UNSETTLED + 1 : PAGE_SIZE] = bytes(PAGE_SIZE - UNSETTLED - 1)
         self.bytes[BOOT] = boot
         self.bytes[: len(MAGIC)] = MAGIC
+
+    def take_over(self, other: ControlPage) -> None:
+        """Say what `other`, the page of a sidecar that is gone, has said."""
+        self.bytes[:PAGE_SIZE] = other.bytes[:PAGE_SIZE]
 
     @property
     def unsettled(self) -> bool:
@@ -279,13 +302,19 @@ class ControlPage:
         self.bytes[PENDING] = pack_position(pending)
 
     @property
-    def superseded(self) -> Position:
-        """The last position before an edit by hand was adopted."""
-        return unpack_position(self.bytes[SUPERSEDED])
+    def superseded(self) -> list[Position]:
+        """The last positions before edits by hand were adopted, the newest first."""
+        return unpack_positions(self.bytes[SUPERSEDED])
 
-    @superseded.setter
-    def superseded(self, position: Position) -> None:
-        self.bytes[SUPERSEDED] = pack_position(position)
+    def supersede(self, position: Position) -> None:
+        """Add to them, in the place of the oldest."""
+        if position.generation and position not in self.superseded:
+            self.bytes[SUPERSEDED] = pack_position(position) + self.bytes[SUPERSEDED][: -len(NO_POSITION)]
+
+    @property
+    def snapshot_crc(self) -> int:
+        """The crc of the present image's snapshot."""
+        return unpack_offset(self.bytes[SNAPSHOT_CRC])
 
     @property
     def before(self) -> Position:
@@ -293,9 +322,16 @@ class ControlPage:
         return unpack_position(self.bytes[BEFORE])
 
     def announce(
-        self, position: Position, origin: Position | None, image: Image, start: int, before: Position | None
+        self,
+        position: Position,
+        origin: Position | None,
+        image: Image,
+        start: int,
+        before: Position | None,
+        snapshot_crc: int,
     ) -> None:
         """Announce a new generation; who reads the new position reads what belongs to it."""
+        self.bytes[SNAPSHOT_CRC] = pack_offset(snapshot_crc)
         self.bytes[BEFORE] = pack_position(before) if before else NO_POSITION
         self.bytes[FROM] = pack_position(origin) if origin else NO_POSITION
         self.bytes[IMAGE] = pack_image(image)

@@ -15,7 +15,7 @@ from zlib import crc32
 from mmapstate import changes, nodes, platform
 from mmapstate.declared import Declared
 from mmapstate.errors import StateFileError
-from mmapstate.format import Position, find_marker
+from mmapstate.format import Image, Position, find_marker
 from mmapstate.journal import Journal
 from mmapstate.lock import Presence, StoreLock, new_thread_lock
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
@@ -28,6 +28,7 @@ READ, WRITE, OPEN, CLOSE = "read", "write", "open", "close"  # what a look at th
 UNSEEN = -1
 """No stamp: whoever has seen this looks again."""
 
+_BYTES_SHARE = 100  # a check of all bytes is due again after so many times what it took
 _MARKER_LENGTH = 256  # bytes, more than any marker of ours has
 
 
@@ -87,12 +88,13 @@ class Picture:
         self.copying = False
         self.seen = UNSEEN
         self.due = 0.0
-        self.mtime = -1
+        self.read_on = 0.0  # until then reads go on with what was announced, as the lock was not to be had
+        self.times: tuple[int, int] | None = None  # of the file, when its bytes were found to be those known here
+        self.bytes_due = 0.0
         self.missing_since: float | None = None
         self.boot = platform.boot_id()
         self.fresh_page = False
         self.presence = Presence()
-        self.presence_due = False
         self.left = False  # has let go of the file at its end: only an access takes it up again
 
     def _renew_guard(self) -> None:
@@ -106,6 +108,21 @@ class Picture:
     def _use_page(self, page: ControlPage) -> None:
         self.seen = UNSEEN  # what it is compared with is another page's from now on
         self.page, self.page_bytes, self.stamp = page, page.bytes, page.stamp
+
+    def _is_present(self) -> bool:
+        """Return whether others find this process on the file that it stands on."""
+        return platform.REPLACE_NEEDS_UNMAPPED or self.presence.inode == self.mapping.inode
+
+    def _be_present(self) -> bool:
+        """Be present on the file that this process stands on. Under the guard.
+
+        Whoever comes with another lock file, as this one's was deleted, has made that before it looks who is present.
+        So this one looks at the lock file after it is present, and writes nothing before: one finds the other.
+        """
+        if not self._is_present():
+            self.due = 0.0
+            self.presence.take(self.path, exclusively=self.exclusive)
+        return self._is_present()
 
     def _take_up(self) -> bool:
         """Open again what was let go of for another process's vacuum (Windows); return False if it is not there."""
@@ -158,19 +175,19 @@ class Picture:
             if (
                 moved is None
                 or file.inode != self.page.image.inode  # an edit can be a copy of it, marker and all
-                or (start < 0 and self.page.image != file.image)
+                or (start < 0 and self.page.image.size != file.size)
                 or self.page.position.generation != (position.generation)
             ):
                 return False
             self._stand_on(file, moved)
-            self.mtime = -1  # for the next look to check the snapshot's bytes, which this has not read
             return True
         return False
 
     def _journal_of(self, file: MappedFile, position: Position, start: int) -> Journal | None:
         """Return where the journal of `position` begins in `file`, if this is its file."""
         if start < 0:
-            return Journal.at_rest(file, position.generation, crc32(file.read(0, file.size)))
+            crc = crc32(file.read(0, file.size))
+            return Journal.at_rest(file, position.generation, crc) if crc == self.page.snapshot_crc else None
         found = find_marker(file.read(start, start + _MARKER_LENGTH))
         if found is None or found.start != 0 or found.generation != position.generation:
             return None
@@ -184,10 +201,9 @@ class Picture:
         self._begin_unsure()
         self.mapping, self.journal = file, journal
         self.unsure = False
-        self.mtime = file.image.mtime
+        self.times, self.bytes_due = None, 0.0
         if old is not None and old is not file:
             old.close()
-        self.presence_due = self.presence.inode != file.inode
 
     @contextlib.contextmanager
     def _closed_unless_used(self, file: MappedFile) -> Iterator[None]:
@@ -211,14 +227,26 @@ class Picture:
             return purpose == READ
         if found.inode != self.mapping.inode or found.size != self.mapping.size:
             return False
-        sidecar = platform.path_image(self.lock.path)
-        if sidecar is None or sidecar.inode != self.lock.inode:
+        if self.page.inode != self.lock.inode or not self.lock.is_in_place():
             return False
-        if found.mtime != self.mtime:
-            if not self._is_snapshot_intact() or not self.journal.is_in_file():
-                return False
-            self.mtime = found.mtime
+        if found.times != self.times and not self._are_bytes_unchanged(found):
+            return False
         self.missing_since = None
+        return True
+
+    def _are_bytes_unchanged(self, found: Image) -> bool:
+        """Look whether the snapshot is still the one known, and the last record in its place.
+
+        A journal's times change all the time: there it takes at most a hundredth of the time, however large the file.
+        """
+        begun = time.monotonic()
+        if self.journal.start >= 0 and begun < self.bytes_due:
+            return True
+        if not self._is_snapshot_intact() or not self.journal.is_in_file():
+            return False
+        now = time.monotonic()
+        self.bytes_due = now + _BYTES_SHARE * (now - begun)
+        self.times = found.times if platform.is_settled(found) else None
         return True
 
     def _is_snapshot_intact(self) -> bool:
@@ -231,8 +259,8 @@ class Picture:
         Who stood at `origin`, or at `before`, has the state that the image was made from.
         """
         image = platform.image_of(self.mapping.descriptor)
-        self.mtime = image.mtime
-        self.page.announce(self.journal.position, origin, image, self.journal.start, before)
+        journal = self.journal
+        self.page.announce(journal.position, origin, image, journal.start, before, journal.snapshot_crc)
         self.page.unsettled = False
         self.seen = UNSEEN if self.applying & 1 else self.stamp[0]  # in a transaction memory is ahead of it
 

@@ -42,8 +42,10 @@ __all__ = [
     "is_heard",
     "is_in_use",
     "is_refusal",
+    "is_settled",
     "is_there",
     "keep_owner",
+    "may_be_young",
     "names_in",
     "obeys_escapes",
     "open_regular",
@@ -63,6 +65,7 @@ __all__ = [
     "sync_folder",
     "truncate",
     "write_all",
+    "write_byte",
     "write_in_place",
     "writes_copies",
 ]
@@ -98,6 +101,8 @@ _FOREIGN = frozenset(
 )
 _EDITORS = ("notepad",) if WINDOWS else ("sensible-editor", "editor", "nano", "vi")
 _VIRTUAL_TERMINAL = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
+
+_COARSEST_TICK = 2_500_000_000  # nanoseconds, of a filesystem's times
 
 _MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -244,12 +249,12 @@ def names_in(folder: str) -> list[str]:
 
 
 def image_of(descriptor: int) -> Image:
-    """Return inode, size and mtime of an open file."""
+    """Return inode, size and times of an open file."""
     return _image(os.fstat(descriptor))
 
 
 def path_image(path: str) -> Image | None:
-    """Return inode, size and mtime of the file at `path`; None if there is none."""
+    """Return inode, size and times of the file at `path`; None if there is none."""
     try:
         found = os.stat(path)
         if found.st_ino == 0:  # Windows, from the folder: the file could not be opened for a look (Wine: it is mapped)
@@ -264,7 +269,21 @@ def path_image(path: str) -> Image | None:
 
 
 def _image(found: os.stat_result) -> Image:
-    return Image(found.st_ino & 0xFFFF_FFFF_FFFF_FFFF, found.st_size, found.st_mtime_ns)
+    return Image(found.st_ino & 0xFFFF_FFFF_FFFF_FFFF, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def is_settled(image: Image) -> bool:
+    """Return whether any later change of the file must give it other times: the clock has ticked since they were set.
+
+    ext4 with small inodes counts in seconds, FAT in two.
+    """
+    return time.time_ns() - max(image.times) > _COARSEST_TICK
+
+
+def may_be_young(image: Image, seconds: float) -> bool:
+    """Return whether the file may have changed in the last `seconds`, as far as its mtime tells."""
+    tick = 0 if image.mtime % 10**9 else _COARSEST_TICK
+    return not seconds * 1e9 + tick <= time.time_ns() - image.mtime
 
 
 if WINDOWS:  # no pread and pwrite there; the position of a descriptor is nobody else's
@@ -304,6 +323,11 @@ else:
             written = os.pwrite(descriptor, view, start)
             view = view[written:]
             start += written
+
+
+def write_byte(descriptor: int, byte: int, start: int) -> None:
+    """Write one byte at the offset `start`. It may be a commit: nothing that can fail comes after the system's call."""
+    os.pwrite(descriptor, bytes((byte,)), start)
 
 
 def truncate(descriptor: int, size: int) -> None:

@@ -64,6 +64,9 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
         lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real), platform.status(real)), real)
         undo.callback(lock.close)
         lock.acquire(timeout)
+        while (page := ControlPage.behind(lock.path, lock.descriptor, lock.inode)) is None:
+            lock.replace_by(lock.successor(timeout))
+        undo.callback(page.close)
         presence = Presence()
         undo.callback(presence.leave)
         _refuse_in_use(real, presence)
@@ -72,8 +75,6 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
         if mended is None:
             return Repair(None, [])  # somebody else was faster
         copy = _keep(real, data)
-        page = ControlPage(lock.path, lock.descriptor)
-        undo.callback(page.close)
         _swap(real, mended.text, page)
     with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
         open_state(real, timeout=timeout).close()  # takes up the new file, and tells that it can be opened
@@ -109,7 +110,7 @@ def _swap(file: str, text: bytes, page: ControlPage) -> None:
     generation = new_generation(page.position.generation)
     temporary = beside.temporary_path(file, generation)
     page.unsettled = True
-    page.superseded = page.position  # whoever stood there, with the lock file gone, has in memory what may be lost here
+    page.supersede(page.position)  # whoever stood there, with the lock file gone, has in memory what may be lost here
     page.pending = Position(generation, 0)
     page.bytes[LAYOUT] = UNKNOWN
     try:

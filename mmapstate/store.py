@@ -17,16 +17,18 @@ from mmapstate import beside, content, idle, nodes, platform
 from mmapstate.committer import nothing
 from mmapstate.declared import Declared
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.format import BEFORE, LET_GO, UNSETTLED, stamp
+from mmapstate.format import LET_GO, stamp
 from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
 from mmapstate.logger import log
-from mmapstate.mapping import ControlPage, MappedFile
+from mmapstate.mapping import MappedFile
 from mmapstate.pending import Pending
 from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, UNSEEN
 from mmapstate.transactions import Transactions
 from mmapstate.values import Plain
 
 __all__ = ["Store"]
+
+_LONGEST_CHANGE = 1.0  # seconds that a close waits for a change of another thread at least
 
 
 class Store(Transactions):
@@ -131,8 +133,8 @@ class Store(Transactions):
         try:
             lock.acquire(self.timeout)
             self.busy = True
-            if "page" not in self.__dict__:
-                self._use_page(ControlPage(lock.path, lock.descriptor))
+            if "page" not in self.__dict__ or not lock.is_in_place():
+                self._change_page()
             self.fresh_page = not self.page.is_usable(self.boot)
             if not self._may_open():
                 return False
@@ -142,15 +144,20 @@ class Store(Transactions):
             with self.guard:
                 if self.fresh_page or self.page.unsettled or not self._pin_known():
                     self._settle(OPEN)
-            if not self.presence.take(self.path, exclusively=self.exclusive):
+            if not self._be_present() or not lock.is_in_place():  # in this order: see `_be_present`
                 return False
-            self.presence_due = False
             if self.exclusive:
                 lock.keep()
             return True
         finally:
             self.busy = False
             lock.release()
+
+    def _change_page(self) -> None:
+        page, old = self._page_of_lock(), self.__dict__.get("page")
+        self._use_page(page)
+        if old is not None:
+            old.close()
 
     def _may_open(self) -> bool:
         """Return whether no other process has the state open, where that matters."""
@@ -165,7 +172,7 @@ class Store(Transactions):
     def _is_last(self) -> bool:
         """Return whether no other process has the state open. Under the locks."""
         if not platform.REPLACE_NEEDS_UNMAPPED:
-            return (self.presence.descriptor >= 0 or self.presence.take(self.path)) and self.presence.is_only()
+            return self._be_present() and self.presence.is_only()
         self.mapping.close()
         alone = not platform.is_in_use(self.path)
         return self._take_up() and alone
@@ -174,7 +181,7 @@ class Store(Transactions):
         """Stand in front of the records of a file that the page knows; it is parsed later, without the lock."""
         page = self.page
         found = platform.path_image(self.path)
-        if found is None or (found != page.image if page.start < 0 else found[:2] != page.image[:2]):
+        if found is None or found[:2] != page.image[:2]:
             return False
         file = MappedFile.open(self.path)
         with self._closed_unless_used(file):
@@ -209,17 +216,8 @@ class Store(Transactions):
             return
         self.rest()
         idle.unwatch(self)
-        thread = self.lock.thread  # no other thread may be in the middle of a write, or begin one, when the files go
-        waited = thread.acquire(True, -1 if self.timeout is None else self.timeout)
-        try:
-            self.closed = True
-            with self.guard:
-                self.page_bytes, self.stamp, self.seen, self.due = _CLOSED_PAGE, (0,), 0, float("inf")
-                self._let_go()
-                self.lock.close()
-        finally:
-            if waited:
-                thread.release()
+        self.closed = True  # whoever comes, or has waited for a lock, finds it so
+        self._close_files(None if self.timeout is None else max(self.timeout, _LONGEST_CHANGE))
 
     def rest(self) -> None:
         """Vacuum the file to rest if no other process has it open, and be no longer one that has.
@@ -306,19 +304,11 @@ class Store(Transactions):
                 self.pending_of_parent.take_back()
                 self.applying += 1
                 self.pending_of_parent = None
-            if self.lock.descriptor < 0:
-                self.lock.descriptor = open_sidecar(self.lock.path, None)
-            self.presence_due = True
             self.due = 0.0
-            inode = platform.image_of(self.lock.descriptor).inode
-            if inode != self.lock.inode:  # the sidecar was replaced meanwhile: the parent may still use the old one
-                self.lock.inode = inode
+            self.lock.open_again()
+            if self.lock.inode != self.page.inode:  # it was replaced meanwhile: the parent may still use the old one
                 self.stamp = (UNSEEN - 1,)  # readers in other threads find that all is new, and wait for the guard
                 self.page.close()
                 del self.page
                 self._join()
             self.forked = False
-
-
-_CLOSED_PAGE = bytes(UNSETTLED) + b"\1" + bytes(BEFORE.stop - UNSETTLED - 1)
-"""Of a closed store: unsettled, so that `commit_one` does not go on as reads do."""

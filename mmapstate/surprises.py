@@ -15,7 +15,6 @@ from mmapstate import beside, content, nodes, platform, snapshot
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
 from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position
 from mmapstate.journal import Journal
-from mmapstate.lock import open_sidecar
 from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
 from mmapstate.picture import OPEN, UNSEEN, WRITE
@@ -112,7 +111,8 @@ class Surprises(Vacuum):
             return bool(parts.intact and parts.marker.generation in known - {0} and file.inode in inodes)
         if parts.unborn or parts.foreign:
             return False
-        return file.image == page.image or (pending.tail == file.inode and pending.generation != 0)
+        as_left = file.image[:2] == page.image[:2] and parts.snapshot_crc == page.snapshot_crc
+        return as_left or (pending.tail == file.inode and pending.generation != 0)
 
     def _settle_own(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
         """Go on with our own file: replay what a dead writer committed, clear what it left. False: look again."""
@@ -170,11 +170,47 @@ class Surprises(Vacuum):
         """Read the state from the file's bytes into the live tree; containers at paths of keys alone stay the same."""
         state = content.read(data, parts, self.file).state
         content.check(data, parts, state, self.declared, self.file)
-        self._keep_superseded(self.page.superseded)  # if an edit superseded what this process stood at last
+        for last in self.page.superseded:  # if an edit superseded what this process stood at last
+            self._keep_superseded(last)
         self._begin_unsure()
         self.applying |= 1
         nodes.reconcile(self.root, state)
         self.applying += 1
+
+    def _read_anew(self) -> bool:
+        """Rebuild memory from the file at the path, without the lock, if programs of this library have written that.
+
+        Under the guard. What a vacuum has swapped in and not announced is what was announced, in another form.
+        """
+        page = self.page
+        try:
+            file = MappedFile.open(self.path)
+        except (OSError, StateError):
+            return False
+        with self._closed_unless_used(file):
+            data = file.read(0, file.size)
+            try:
+                parts = content.layout(data, self.file)
+                if len(data) != file.size or not self._is_ours(file, parts):
+                    return False
+                if parts.scan is None:
+                    swapped = page.pending.generation != 0 and page.pending.tail == file.inode
+                    generation = page.pending.generation if swapped else page.position.generation
+                    journal = Journal.at_rest(file, generation, parts.snapshot_crc)
+                elif parts.marker is None or parts.scan.bad >= 0:
+                    return False
+                else:
+                    journal = Journal.begun(file, parts.marker)
+                    if page.position.generation == journal.generation:  # what is not announced may yet be taken back
+                        data = data[: page.position.tail]
+                        parts = content.layout(data, self.file)
+                self._rebuild(data, parts)
+            except StateFileError:
+                return False
+            if parts.scan is not None:
+                journal.stand(parts.scan.tail, parts.scan.crc)
+            self._stand_on(file, journal)
+        return True
 
     def _damaged(self, data: bytes, offset: int) -> NoReturn:
         line = data.count(b"\n", 0, offset) + 1
@@ -188,7 +224,7 @@ class Surprises(Vacuum):
 
     def _adopt(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
         """Take over what somebody else put at the path, once it stands still. Returns False: look again."""
-        if not self._stands_still(file):
+        if not self._stands_still(file, data):
             return False
         if parts.scan is not None and parts.scan.bad >= 0:
             if not self.fresh_page and any(self.boot):
@@ -203,7 +239,7 @@ class Surprises(Vacuum):
         superseded = self._supersede(parts)
         self.page.unsettled = True
         self.page_bytes[LAYOUT] = UNKNOWN
-        self.page.superseded = superseded
+        self.page.supersede(superseded)
         self._begin_unsure()
         self.applying |= 1
         nodes.reconcile(self.root, state.state)
@@ -226,13 +262,12 @@ class Surprises(Vacuum):
         self._announce(None)
         return True
 
-    def _stands_still(self, file: MappedFile) -> bool:
-        """Wait until size, inode and mtime have not changed for a while; return False when they have."""
-        age = (time.time_ns() - file.image.mtime) / 1e9
-        if 0 <= age < SETTLING:
-            time.sleep(SETTLING - age)
-        elif age < 0:
-            time.sleep(SETTLING)  # a clock that was set back tells nothing: watch for the whole time
+    def _stands_still(self, file: MappedFile, data: bytes) -> bool:
+        """Wait until size, inode, times and bytes have not changed for a while; return False when they have."""
+        if platform.may_be_young(file.image, SETTLING):
+            time.sleep(SETTLING)
+            if file.read(0) != data:
+                return False
         return platform.path_image(self.path) == file.image
 
     def _supersede(self, parts: content.Layout) -> Position:
@@ -303,7 +338,6 @@ class Surprises(Vacuum):
                 f"{self.file}: the file is gone, and this process has not seen all that others changed in it; let one "
                 "of them write, or put the file back, or close the state and open it anew"
             )
-        self.page.superseded = Position(0, 0)
         try:
             written = self._vacuum(beside.region_size(0, 0, 0), origin_known=False, expected=found or NOTHING_THERE)
         except EditedMeanwhile:
@@ -323,7 +357,7 @@ class Surprises(Vacuum):
         with self._closed_unless_used(file):
             self.page.unsettled = True
             if self.page.start >= 0:
-                self.page.superseded = self.page.position  # it was deleted while others use it: they keep what it held
+                self.page.supersede(self.page.position)  # it was deleted while others use it: they keep what it held
             self._stand_on(
                 file,
                 Journal.at_rest(file, new_generation(self.page.position.generation), crc32(file.read(0, file.size))),
@@ -347,15 +381,25 @@ class Surprises(Vacuum):
 
     def _look_at_sidecar(self) -> None:
         """Go on with a new sidecar where somebody removed or replaced the one in use."""
-        found = platform.path_image(self.lock.path)
-        if found is not None and found.inode == self.lock.inode:
+        if self.page.inode == self.lock.inode and self.lock.is_in_place():
             return
-        descriptor = open_sidecar(self.lock.path, None)
-        self.lock.switch(descriptor, self.timeout)
-        self.page.unsettled = True  # for good: who still has it looks closely, and comes here
-        page = ControlPage(self.lock.path, descriptor)
+        old, unsettled = self.page, self.page.unsettled
+        old.unsettled = True  # before anybody else can have the old lock: who gets it looks closely, and comes here
+        page = self._page_of_lock()
         if not page.is_usable(self.boot):
-            page.initialise(self.boot)
-        old = self.page
+            if old.is_usable(self.boot):
+                page.take_over(old)  # no program was let in since: this one is present
+                page.unsettled = unsettled
+            else:
+                page.initialise(self.boot)
         self._use_page(page)
         old.close()  # not before: readers in other threads ask it
+
+    def _page_of_lock(self) -> ControlPage:
+        """Return the page of the sidecar that stands at its path; the lock that this thread has is that file's then."""
+        lock = self.lock
+        while True:
+            page = ControlPage.behind(lock.path, lock.descriptor, lock.inode)
+            if page is not None:
+                return page
+            lock.replace_by(lock.successor(self.timeout))

@@ -70,6 +70,8 @@ class Transactions(Committer):
         if holders == [holder]:
             self.lock.release()  # first: an interrupt in it leaves a holder that can call this again
         holders.remove(holder)
+        if self.closed and not self.lock.owned():
+            self._close_files(0)
         return True
 
     def begin(self, holder: int) -> None:
@@ -186,6 +188,8 @@ class Transactions(Committer):
     def _is_as_left(self) -> bool:
         """Return whether the file is as this thread, which has had the lock since, left it."""
         with self.guard:
+            if monotonic() >= self.due:
+                self._look_at_sidecar()  # deleted meanwhile: no edit, and all else is as it was
             page, journal = self.page_bytes, self.journal
             if (
                 page[UNSETTLED]

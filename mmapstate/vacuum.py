@@ -23,6 +23,7 @@ from mmapstate.format import (
     successor,
 )
 from mmapstate.journal import Journal
+from mmapstate.lock import Presence
 from mmapstate.logger import log
 from mmapstate.mapping import EditedMeanwhile, MappedFile
 from mmapstate.picture import UNSEEN, Picture
@@ -68,7 +69,7 @@ class Vacuum(Picture):
     def _begin_journal(self, capacity: int) -> None:
         """Append marker and slack to a file at rest, as one write of real bytes, and give birth to it by one store."""
         file, before = self.mapping, self.journal
-        if platform.image_of(file.descriptor).mtime != self.mtime and not self._is_snapshot_intact():
+        if platform.image_of(file.descriptor).times != self.times and not self._is_snapshot_intact():
             raise EditedMeanwhile  # in place, since the last look, and of the same size
         generation = new_generation(self.page.position.generation)
         lead = b"" if file.size == 0 or file.read(file.size - 1, file.size) == b"\n" else b"\n"
@@ -80,7 +81,6 @@ class Vacuum(Picture):
             file.append(b"%b#%b#%b" % (lead, line[1:], b" " * (capacity - 1)))
         except OSError:  # a full disk: the file is as it was, but for its mtime
             self.page.image = platform.image_of(file.descriptor)
-            self.mtime = self.page.image.mtime
             self.page.unsettled = False
             raise
         self._begin_unsure()
@@ -153,9 +153,12 @@ class Vacuum(Picture):
         self.page.pending = Position(generation, 0)
         self.page_bytes[LAYOUT] = UNKNOWN
         file: MappedFile | None = None
+        presence = Presence()
         try:
             try:
                 file = self._write_image(temporary, data)
+                if not presence.take(temporary, exclusively=self.exclusive):
+                    raise EditedMeanwhile  # of another program, as it is ours alone
             except PermissionError as error:  # the folder, or the file, is another user's
                 self._refused(error)
             else:
@@ -164,6 +167,7 @@ class Vacuum(Picture):
             if file is None or not self._swap(temporary, file):
                 if file is not None:
                     file.close()
+                presence.leave()
                 self.page.pending = Position(0, 0)
                 self.page_bytes[LAYOUT] = layout_before
                 self.page.unsettled = False
@@ -174,11 +178,16 @@ class Vacuum(Picture):
             self.seen = UNSEEN
             if file is not None:
                 file.close()
+            presence.leave()
             platform.remove(temporary)
             if file is None or not self._is_swapped_in(file):
                 self.page.pending = Position(0, 0)
             raise
         self.page_bytes[LAYOUT] = layout
+        # Present on the new file since before it had its name: a program that comes with another lock file, as this one
+        # was deleted, finds either the old file in use, or this one.
+        former, self.presence = self.presence, presence
+        former.leave()
         with self._closed_unless_used(file):
             self._stand_on_own(file, generation, origin, end)
         self._sync_swap()
@@ -272,7 +281,6 @@ class Vacuum(Picture):
         self._stand_on(file, journal)
         self.synced_inode = file.inode  # written, synced and named by us
         self.page_bytes[DOUBTFUL] = 0
-        self.presence_due = not self.presence.take(self.path, exclusively=self.exclusive)
         self._announce(origin)
 
     def _sync_swap(self) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import mmap
 import os
 
-from mmapstate import committer, lock, mapping, platform
+from mmapstate import lock, mapping, platform
 from mmapstate.format import STAMP
 
 __all__ = ["CALLS", "STORES", "between"]
@@ -88,7 +88,6 @@ def between(handle):
         (mapping, "mmap", Maps),
         (mapping, "stamp_of", Stamp),
         (lock, "file_lock", _through(handle, "flock", lock.file_lock)),
-        (committer, "file_lock", _through(handle, "flock", lock.file_lock)),
     ]
     before = [(place, name, getattr(place, name, open)) for place, name, _ in places]
     for place, name, substitute in places:

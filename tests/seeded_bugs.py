@@ -196,8 +196,7 @@ def lock_is_released_in_the_child():
 
 @bug("history", "tests/test_history.py")
 def lock_is_not_taken():
-    for place in (lock, committer):
-        instead(place, "file_lock", lambda descriptor, operation: None)
+    instead(lock, "file_lock", lambda descriptor, operation: None)
 
 
 @bug("model", "tests/test_nodes.py", "tests/test_model.py")

@@ -22,10 +22,11 @@ from independent_reader import read_file as on_disk
 from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
-from mmapstate import DetachedError, LockTimeout, PersistedState, State, committer, platform, registry
+from mmapstate import DetachedError, LockTimeout, PersistedState, State, committer, lock, platform, registry
 from mmapstate.committer import Committer
 from mmapstate.format import UNSETTLED, WAITED_FOR
-from mmapstate.lock import file_lock
+from mmapstate.journal import COMMITTED
+from mmapstate.lock import StoreLock, file_lock
 from mmapstate.mapping import ControlPage
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
@@ -474,7 +475,10 @@ class TestInTheWay:
             with state._thread_lock:
                 store = state._store
                 store.page_bytes[UNSETTLED] = unsettled
-                store.journal.append(store.journal.encode(b'["set", [], "m", 5]')[0])
+                text, _ = store.journal.encode(b'["set", [], "m", 5]')
+                tail = store.journal.tail
+                store.mapping.bytes[tail + 1 : tail + 1 + len(text)] = text
+                store.mapping.bytes[tail] = COMMITTED
                 talk.send("committed")
                 talk.receive()
 
@@ -722,7 +726,7 @@ class TestInterrupts:
         in_handler = False
 
         def contended(descriptor, operation):
-            if in_handler:
+            if sys._getframe(1).f_code is StoreLock.take.__code__ and in_handler:
                 raise BlockingIOError
             file_lock(descriptor, operation)
 
@@ -736,7 +740,7 @@ class TestInterrupts:
             finally:
                 in_handler = False
 
-        monkeypatch.setattr(committer, "file_lock", contended)
+        monkeypatch.setattr(lock, "file_lock", contended)
         hit = True
         while hit:
             number += 1
@@ -746,30 +750,24 @@ class TestInterrupts:
             assert is_free(state), number
             assert on_disk(path)["n"] == state.n == number
 
-    def test_an_interrupt_on_the_way_out_of_a_set_that_found_the_lock_taken_leaves_no_lock(self, path, monkeypatch):
-        """It comes when the first thing of the clean-up is called, before that has done anything."""
+    def test_an_interrupt_at_every_bytecode_of_a_set_that_finds_the_lock_taken_leaves_no_lock(self, path, monkeypatch):
         state = PersistedState(path, n=0)
         Roads(state)
-        leave_again = state._store._leave_again
-        calls = []
-
-        def interrupted():
-            calls.append("called")
-            if len(calls) == 1:
-                raise KeyboardInterrupt
-            leave_again()
 
         def contended(descriptor, operation):
+            lock.file_lock = file_lock  # the long way gets it
             raise BlockingIOError
 
-        monkeypatch.setattr(committer, "file_lock", contended)
-        monkeypatch.setattr(state._store, "_leave_again", interrupted, raising=False)
-        with pytest.raises(KeyboardInterrupt):
-            state.n = 1
-        monkeypatch.undo()
-        assert is_free(state)
-        state.n = 2
-        assert on_disk(path) == {"n": 2}
+        for number in itertools.count(1):
+            with state._thread_lock:
+                state._store.due = monotonic() + 1000
+            with monkeypatch.context() as patched:
+                patched.setattr(lock, "file_lock", contended)
+                hit = at_bytecode(number, partial(state.__setattr__, "n", number), interrupt)
+            assert is_free(state), number
+            if not hit:
+                break
+        assert on_disk(path) == state == {"n": number}
 
     def test_an_interrupt_around_the_lock_of_a_with_statement_leaves_it_free(self, path):
         """Python calls no `__exit__` when one comes at the end of `__enter__`, or at the beginning of `__exit__`."""
@@ -931,14 +929,17 @@ def fill_up(state):
     state.text = "x" * max(room, 0)
 
 
+SHORT_WAY = {function.__code__ for function in (Committer.commit_one, StoreLock.take, StoreLock.free)}
+
+
 def at_bytecode(number, statement, action):
-    """Do `statement`, and `action` before the `number`-th bytecode of `commit_one`; return whether there is one."""
+    """Do `statement`, and `action` before the `number`-th bytecode of the short way; return whether there is one."""
     left = number
     outer = sys.gettrace()  # that of coverage
 
     def trace(frame, event, argument):
         nonlocal left
-        if frame.f_code is not Committer.commit_one.__code__:
+        if frame.f_code not in SHORT_WAY:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":
