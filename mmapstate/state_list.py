@@ -330,6 +330,9 @@ class StateList(Node, MutableSequence[Any]):
             raise child._detached()
         return cast("int", child._key)
 
+    def _holds(self, child: Node) -> bool:
+        return any(item is child for item in self._items.copy())
+
     def _resolved(self, index: int, message: str) -> int:
         length = len(self._items)
         if index < 0:
