@@ -577,6 +577,20 @@ class TestDetached:
         assert (tree.root, len(tree.records)) == before
         assert inner.pop("missing", 5) == 5
 
+    @pytest.mark.parametrize("removal", REMOVALS)
+    def test_its_repr_says_so_and_its_text_is_its_contents(self, removal):
+        """So does that of what is in it; what is part of the state says nothing, however it moved."""
+        tree = MemoryTree({"a": 1, "c": {"l": [{"x": 1}]}})
+        outer = tree.root["c"]
+        inner = outer["l"][0]
+        outer["l"].insert(0, 5)
+        assert repr(inner) == "StateDict({'x': 1})"
+        self.REMOVALS[removal](tree.root)
+        assert repr(inner) == "StateDict({'x': 1}, removed from the state)"
+        assert repr(outer) == "StateDict({'l': [5, {'x': 1}]}, removed from the state)"
+        assert repr(outer["l"]) == "StateList([5, {'x': 1}], removed from the state)"
+        assert str(inner) == "{'x': 1}"
+
     @pytest.mark.parametrize(
         "removal",
         [
