@@ -22,8 +22,10 @@ class StateList(Node, MutableSequence[Any]):
 
     A value is copied in; reading a container gives a live node. Slices, ``+`` and ``*`` give a new plain ``list`` (of
     live nodes where containers are inside). Containers that a sort, a reversal or the assignment of a slice only moves
-    stay live. Iteration walks the items as they were when the walk began. ``pop`` returns plain data, ``copy`` a plain,
-    deep, consistent copy. Writing raises as `StateDict` tells.
+    stay live, whoever does it. After an edit by hand, or vacuums that this process has missed, a container inside is
+    known by what it holds, by its first entry, or by its place where as many are left; else it is detached. Iteration
+    walks the items as they were when the walk began. ``pop`` returns plain data, ``copy`` a plain, deep, consistent
+    copy. Writing raises as `StateDict` tells.
     """
 
     __slots__ = ()
