@@ -28,6 +28,7 @@ __all__ = [
     "read_alone",
     "record_start",
     "snapshot_in",
+    "warning_of",
 ]
 
 MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
@@ -200,6 +201,14 @@ def _described(change: changes.Change) -> str:
     return f"{change[0]} at {place(where)}"
 
 
+def warning_of(suspect: snapshot.Suspect, file: str) -> str:
+    """Return what there is to say of a plain word such as ``yes``."""
+    return (
+        f"{file}, line {suspect.line}: {suspect.text} is read as text, not as a boolean; write true or false, or put "
+        "it in quotes"
+    )
+
+
 _warned: set[tuple[str, int, str]] = set()
 
 
@@ -209,7 +218,4 @@ def _warn_of(suspects: list[snapshot.Suspect], file: str) -> None:
             _warned.add((file, *suspect))
             from mmapstate.logger import log  # seldom needed, and what it imports takes a while
 
-            log.warning(
-                "%s, line %d: %s is read as text, not as a boolean; write true or false, or put it in quotes",
-                file, suspect.line, suspect.text,
-            )  # fmt: skip
+            log.warning("%s", warning_of(suspect, file))

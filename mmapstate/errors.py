@@ -4,7 +4,7 @@ StateError                      anything this library refuses or cannot do
 ├── StateFileError              the file at the path is no usable state file
 │   └── DamagedStateError       committed bytes changed: not what a crash can do
 ├── UnsupportedValueError       a value that cannot be stored        (also TypeError)
-├── DetachedError               a write through a removed or replaced container
+├── DetachedError               a removed or replaced container is written to
 ├── LockTimeout                 the lock stayed with somebody else   (also TimeoutError)
 ├── ClosedError                 a write after close()                (also ValueError)
 └── ReadOnlyError               a write through a readonly state
@@ -72,7 +72,11 @@ class UnsupportedValueError(StateError, TypeError):
 
 
 class DetachedError(StateError):
-    """Is raised by a write to a container that was removed from the state, or replaced in it."""
+    """Is raised by a write to a container that was removed from the state, or replaced in it: read it again.
+
+    Such a container still reads: it keeps what it held last, and its ``repr`` says that it was removed. Where nothing
+    else is looked at, `wait_for` raises this, too, as it would wait for ever.
+    """
 
 
 class LockTimeout(StateError, TimeoutError):

@@ -1,4 +1,8 @@
-"""The logger of the library. Who imports it imports `logging`: those that seldom have to tell do it when they do."""
+"""The logger of the library. Who imports it imports `logging`: those that seldom have to tell do it when they do.
+
+It has no handler of its own: where a program has not set up logging, Python prints warnings to stderr. They tell of
+what somebody would lose, or has lost.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from contextlib import contextmanager
 __all__ = ["log", "warnings_shown"]
 
 log = logging.getLogger("mmapstate")
-log.addHandler(logging.NullHandler())  # else Python prints warnings of a program that has not set up logging
 
 
 @contextmanager

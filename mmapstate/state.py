@@ -177,7 +177,8 @@ class State(StateDict):
         still for 0.2 s).
 
         Raises `StateError` where this thread holds the state's locks, since nobody else could change it; `ClosedError`;
-        what `predicate` and reading raise.
+        `DetachedError` where the variables of `predicate` show that it looks at nothing but containers that were
+        removed; what `predicate` and reading raise.
         """
         return wait_for(self._store, self._refuse_to_wait, predicate, timeout)
 

@@ -278,6 +278,9 @@ class StateDict(Node, MutableMapping[Any, Any]):
             raise child._detached()
         return child._key
 
+    def _holds(self, child: Node) -> bool:
+        return self._items.get(child._key) is child
+
     def _checked_key(self, key: Any) -> Any:
         hash(key)  # what dict raises, it raises
         try:

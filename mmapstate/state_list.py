@@ -22,8 +22,10 @@ class StateList(Node, MutableSequence[Any]):
 
     A value is copied in; reading a container gives a live node. Slices, ``+`` and ``*`` give a new plain ``list`` (of
     live nodes where containers are inside). Containers that a sort, a reversal or the assignment of a slice only moves
-    stay live. Iteration walks the items as they were when the walk began. ``pop`` returns plain data, ``copy`` a plain,
-    deep, consistent copy. Writing raises as `StateDict` tells.
+    stay live, whoever does it. After an edit by hand, or vacuums that this process has missed, a container inside is
+    known by what it holds, by its first entry, or by its place where as many are left; else it is detached. Iteration
+    walks the items as they were when the walk began. ``pop`` returns plain data, ``copy`` a plain, deep, consistent
+    copy. Writing raises as `StateDict` tells.
     """
 
     __slots__ = ()
@@ -329,6 +331,9 @@ class StateList(Node, MutableSequence[Any]):
         if not (child._key < len(items) and items[child._key] is child):
             raise child._detached()
         return cast("int", child._key)
+
+    def _holds(self, child: Node) -> bool:
+        return any(item is child for item in self._items.copy())
 
     def _resolved(self, index: int, message: str) -> int:
         length = len(self._items)

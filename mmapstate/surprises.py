@@ -167,7 +167,7 @@ class Surprises(Vacuum):
         return journal.position if journal.position == origin else None
 
     def _rebuild(self, data: bytes, parts: content.Layout) -> None:
-        """Read the state from the file's bytes into the live tree; containers at paths of keys alone stay the same."""
+        """Read the state from the file's bytes into the live tree; containers that are still there stay the same."""
         state = content.read(data, parts, self.file).state
         content.check(data, parts, state, self.declared, self.file)
         for last in self.page.superseded:  # if an edit superseded what this process stood at last

@@ -144,7 +144,8 @@ class Node(Live):
     def __repr__(self) -> str:
         """Return what can be told at once: never raises, and waits neither for a lock nor for an editor."""
         self._tree.glance()
-        return f"{type(self).__name__}({copy_of(self._items)!r})"
+        removed = "" if self._is_part() else ", removed from the state"
+        return f"{type(self).__name__}({copy_of(self._items)!r}{removed})"
 
     def __str__(self) -> str:
         """Return the contents as plain data has them; the last good ones while an edit by hand is refused."""
@@ -184,6 +185,19 @@ class Node(Live):
     def _key_of(self, child: Node) -> Any:
         """Return where `child` stands in this container, or raise `DetachedError` if it does not."""
         raise NotImplementedError
+
+    def _holds(self, child: Node) -> bool:
+        """Return whether `child` stands in this container, asked at any moment."""
+        raise NotImplementedError
+
+    def _is_part(self) -> bool:
+        """Return whether this container is part of the state. Needs no lock: half-way through a change it says yes."""
+        tree = self._tree
+        before = tree.applying
+        node, parent = self, self._parent
+        while parent is not None and parent._holds(node):
+            node, parent = parent, parent._parent
+        return parent is None or bool(before & 1) or tree.applying is not before
 
     def _path(self) -> list[Any]:
         """Return the keys from the root to this container. Needs the locks: an index may move."""

@@ -356,3 +356,8 @@ def slice_is_replayed_one_item_too_short():
             real(root, [shorter])
 
     instead(nodes, "replay", replay)
+
+
+@bug("model", "tests/test_nodes.py")
+def lists_are_rebuilt_with_new_containers():
+    instead(nodes, "_reconcile_list", lambda node, data: node._put_slice(0, sys.maxsize, data))

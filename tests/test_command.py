@@ -317,9 +317,17 @@ class TestChanging:
     def test_what_the_library_warns_of_goes_to_stderr(self, state):
         """A script's owner sees it, though nobody has set up logging."""
         Path(state).write_text("debug: yes\nhits: 1\n")
-        code, output, errors = run("increment", state, "hits")
-        assert (code, output) == (0, "2\n")
-        assert errors.startswith(f"mmapstate: warning: {state}, line 1: yes is read as text")
+        told = f"mmapstate: warning: {state}, line 1: yes is read as text"
+        for arguments, expected in (
+            (("increment", state, "hits"), "2\n"),
+            (("get", state, "hits"), "2\n"),
+            (("show", state), "debug: 'yes'\nhits: 2\n"),
+            (("journal", state), "# there are no changes since the last vacuum\n"),
+        ):
+            code, output, errors = run(*arguments)
+            assert (code, output) == (0, expected)
+            assert errors.startswith(told)
+            assert errors.count("\n") == 1
 
 
 class TestMistakes:

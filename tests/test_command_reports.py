@@ -243,10 +243,13 @@ class TestDoctor:
         code, output, _ = call("doctor", str(tmp_path))
         assert (code, output.count("FAILED"), output.count("\n")) == (1, 1, 2)
 
-    def test_a_folder_that_is_not_there(self, tmp_path, call):  # noqa: F811
-        code, output, errors = call("doctor", str(tmp_path / "none" / "a.state"))
-        assert (code, output) == (1, "")
-        assert "No such file" in errors
+    @pytest.mark.parametrize("name", ["none", "none/a.state", "a.state"])
+    def test_a_folder_that_is_not_there_is_told_and_no_other_one_is_tried(self, tmp_path, call, name):  # noqa: F811
+        path = str(tmp_path / name)
+        assert call("doctor", path) == (
+            1, "", f"mmapstate: {path}: there is no such folder, and no such file; name one that is there\n"
+        )  # fmt: skip
+        assert list(tmp_path.iterdir()) == []
 
     @not_on_windows("kinds of filesystems are told by mounts")
     @pytest.mark.parametrize(

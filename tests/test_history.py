@@ -133,3 +133,40 @@ def test_items_that_many_append_to_one_list_are_there_once_and_all_see_them_in_o
         assert [number for whose, number in items if whose == name] == list(range(rounds))
     assert len(items) == PROCESSES * rounds
     cases(PROCESSES * rounds)
+
+
+def compact_all_the_time(talk, path):
+    """Compact, and change an item of the list and another key meanwhile: who looks now and then misses some."""
+    vacuums = 0
+    with mmapstate.open(path, timeout=120) as state:
+        talk.send("ready")
+        while not talk.ready(0):
+            state["others"] = vacuums
+            state["items"][1]["n"] += 1
+            with contextlib.suppress(mmapstate.StateError) if sys.platform == "win32" else contextlib.nullcontext():
+                state.vacuum()
+            vacuums += 1
+    return vacuums
+
+
+@pytest.mark.family("history")
+def test_no_container_that_nobody_removed_is_detached_beside_a_program_that_compacts(path, cases):
+    """Neither in one statement nor held for long, in a list, by whoever writes, or only reads."""
+    rounds = scaled(300)
+    with mmapstate.open(path, {"others": 0, "items": [{"n": 0}, {"n": 0}]}, timeout=120) as state:
+        readonly = mmapstate.open(path, readonly=True)
+        held, seen = state["items"][0], readonly["items"][0]
+        with Child.share(compact_all_the_time, path) as child:
+            assert child.receive(60) == "ready"
+            for number in range(1, rounds):
+                time.sleep(0.004)  # for the other one to compact more than once: who misses that rebuilds
+                state["items"][0]["n"] = number
+                held["n"] += 1
+            child.send("enough")
+            print(child.result(), "vacuums")
+        assert held["n"] == rounds
+        time.sleep(0.06)  # a readonly state looks at the path every 50 ms
+        assert seen["n"] == rounds
+        assert (held, seen) == (state["items"][0], readonly["items"][0])
+        readonly.close()
+    cases(rounds)

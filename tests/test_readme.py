@@ -246,11 +246,11 @@ def test_loop_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("number", [0, 1, 2])
 def test_processes_however_they_are_started(tmp_path, method, number):
     """The examples with several processes hold with each way to start them."""
     found = [example for example in examples(README) if "multiprocessing" in example.source]
-    assert len(found) == 2
+    assert len(found) == 3
     guard = 'if __name__ == "__main__":\n'
     assert guard in found[number].source
     source = found[number].source.replace(guard, f"{guard}    multiprocessing.set_start_method({method!r})\n")

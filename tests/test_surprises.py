@@ -4,6 +4,8 @@ import errno
 import glob
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -903,3 +905,23 @@ def test_messages_go_to_the_logger_of_the_package(path, caplog):
     look(state)
     assert state.a == 2
     assert {record.name for record in caplog.records} == {"mmapstate"}
+
+
+def test_warnings_are_seen_where_nobody_has_set_up_logging_and_go_to_the_log_where_somebody_has(path, tmp_path):
+    put(path, b"debug: yes\n")
+    program = "import logging, sys, mmapstate; {}; mmapstate.open(sys.argv[1]).close()"
+    found = {}
+    for setup in (
+        "0",
+        "logging.basicConfig(filename=sys.argv[1] + '.log')",
+        "logging.getLogger('mmapstate').setLevel(40)",
+    ):
+        run = subprocess.run(
+            [sys.executable, "-c", program.format(setup), path],
+            capture_output=True, encoding="utf-8", check=True, timeout=60,
+        )  # fmt: skip
+        assert run.stdout == ""
+        found[setup[:14]] = run.stderr
+    told = f"{path}, line 1: yes is read as text, not as a boolean; write true or false, or put it in quotes\n"
+    assert found == {"0": told, "logging.basicC": "", "logging.getLog": ""}
+    assert told in read(path + ".log").decode()

@@ -1,5 +1,6 @@
 """Waiting for a state: what wakes it, what it returns, what it costs."""
 
+import functools
 import threading
 import time
 
@@ -130,6 +131,108 @@ class TestWhatWakesIt:
         with open(path, "w") as file:
             file.write("level: debug\n")
         assert state.wait_for(lambda: state.level == "debug", timeout=30)
+
+
+def finish(talk, path):
+    with PersistedState(path) as state:
+        for _ in range(3):
+            state.other += 1
+            state.vacuum()
+        talk.send("compacted")
+        talk.receive()
+        state["jobs"][1]["done"] = True
+        state.vacuum()
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_held_item_of_a_list_is_waited_for_across_vacuums_and_edits(path, readonly):
+    PersistedState(path, other=0, jobs=[{"done": False}, {"done": False}]).close()
+    state = mmapstate.open(path, readonly=readonly)
+    job = state.jobs[1]
+    with open(path, "w") as file:
+        file.write("other: 0\nmore: 1\njobs:\n- new: 1\n- done: false\n- done: false\n- {}\n")
+    assert state.wait_for(lambda: state.get("more"), timeout=30)
+    with open(path, "w") as file:
+        file.write("other: 0\njobs:\n- done: false\n- done: false\n")
+    assert state.wait_for(lambda: "more" not in state, timeout=30)
+    with Child.share(finish, path) as child:
+        assert child.receive() == "compacted"
+        assert not state.wait_for(lambda: job["done"], timeout=0.1)
+        child.send("go on")
+        assert state.wait_for(lambda: job["done"], timeout=30)
+        assert job is state.jobs[1]
+        child.result()
+
+
+class TestWhatWasRemoved:
+    """It still reads, so it would be waited for in vain, without an end."""
+
+    def removed(self, path):
+        state = PersistedState(path, closed=False, jobs=[{"done": False}, {"done": True}])
+        return state, state.jobs[0], state.jobs[1]
+
+    def test_an_item_that_is_removed_meanwhile_ends_the_waiting(self, path):
+        state, job, _ = self.removed(path)
+        threading.Timer(0.05, lambda: state.jobs.pop(0)).start()
+        with pytest.raises(
+            mmapstate.DetachedError, match=r"example\.state: what wait_for looks at was removed.*STATE\["
+        ):
+            state.wait_for(lambda: job["done"], timeout=30)
+
+    def test_a_key_that_is_replaced_by_another_process_ends_it_too(self, path):
+        state = PersistedState(path, job={"done": False})
+
+        def replace(talk):
+            with PersistedState(path) as other:
+                other.job = {"done": False}
+
+        job = state.job
+        with Child(replace) as child:
+            state = PersistedState(path)
+            job = state.job
+            with pytest.raises(mmapstate.DetachedError):
+                state.wait_for(lambda: job["done"], timeout=30)
+            child.result()
+
+    def test_whatever_form_the_predicate_has(self, path):
+        state, job, _ = self.removed(path)
+        state.jobs.clear()
+
+        def is_done(one, *, last=job):
+            return one["done"] and last["done"]
+
+        for predicate in (
+            lambda: is_done(job),
+            lambda job=job: job["done"],
+            lambda: any(one["done"] for one in (job,)),
+            functools.partial(is_done, job),
+            functools.partial(job.get, "done"),
+        ):
+            with pytest.raises(mmapstate.DetachedError):
+                state.wait_for(predicate, timeout=30)
+
+    def test_what_is_true_of_it_already_is_returned(self, path):
+        state, _, job = self.removed(path)
+        state.jobs.clear()
+        assert state.wait_for(lambda: job["done"], timeout=30)
+
+    def test_a_predicate_that_may_look_at_more_is_waited_for(self, path):
+        state, job, _ = self.removed(path)
+        state.jobs.clear()
+        holder = type("Holder", (), {"state": state})()
+
+        def more():
+            return state.closed
+
+        for number, predicate in enumerate(
+            (
+                lambda: job["done"] or state.closed,
+                lambda: job["done"] or more(),
+                lambda: job["done"] or holder.state.closed,
+                lambda: job["done"] or [state][0].closed,
+            )
+        ):
+            assert not state.wait_for(predicate, timeout=0.01), number
 
 
 class TestRefusals:

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mmapstate import platform, reading
+from mmapstate import content, platform, reading
 from mmapstate.command import output
 from mmapstate.command.key_paths import find, key_in, missing, parse
 from mmapstate.command.outcome import MISUSED, WARNING, WELL, Failure
 
 if TYPE_CHECKING:
+    from mmapstate.snapshot import Suspect
     from mmapstate.state import PersistedState
 
 __all__ = ["append", "delete", "get", "increment", "naming", "opened", "set_value", "show"]
@@ -83,7 +84,12 @@ def increment(options: Any) -> int:
 
 def _read(options: Any) -> Any:
     segments = parse(options.path) if options.path is not None else ()
-    return find(reading.read(str(platform.real_path(options.file))), segments)
+    words: list[Suspect] = []
+    file = str(platform.real_path(options.file))
+    state = reading.read(file, words)
+    for word in words:
+        print(f"{WARNING}{content.warning_of(word, file)}", file=sys.stderr)
+    return find(state, segments)
 
 
 def _value(options: Any) -> Any:
@@ -92,7 +98,7 @@ def _value(options: Any) -> Any:
 
 def _yaml(text: str) -> Any:
     from mmapstate.errors import StateFileError
-    from mmapstate.snapshot import Suspect, parse_flow
+    from mmapstate.snapshot import parse_flow
 
     words: list[Suspect] = []
     try:

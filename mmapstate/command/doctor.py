@@ -34,9 +34,9 @@ class _Failed(Exception):
 def doctor(options: Any) -> int:
     """Try a folder, and print what was found."""
     path = str(platform.real_path(options.path))
+    if platform.status(path) is None:  # not of a file that is to come: a folder that is misspelt would be one, too
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder, and no such file; name one that is there", path)
     folder = path if platform.is_folder(path) else os.path.dirname(path)
-    if not platform.is_folder(folder):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
     print(f"{folder}: {_described(folder)}")
     code = WELL
     for name, attempt in _ATTEMPTS.items():

@@ -65,11 +65,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"mmapstate {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, prog="mmapstate")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="mmapstate")
     known = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     for name in known:  # to set up all of them takes longer than to answer one
         COMMANDS[name](commands, name)
-    return parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    if rest:  # told by the command's own parser: argparse leaves them to the main one, which has another usage
+        getattr(options, "parser", parser).error(f"unrecognized arguments: {' '.join(rest)}")
+    if not hasattr(options, "run"):
+        parser.error("a COMMAND is missing")
+    return options
 
 
 class _Unmeasured(argparse.RawDescriptionHelpFormatter):
@@ -80,15 +85,15 @@ class _Unmeasured(argparse.RawDescriptionHelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a wrong call with the help and what was wrong, on stderr."""
+    """Answers a wrong call with the usage and what was wrong, on stderr."""
 
     def format_help(self) -> str:
         self.formatter_class = argparse.RawDescriptionHelpFormatter
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        self.print_help(sys.stderr)
-        self.exit(2, f"\n{self.prog}: {message}\n")
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help tells more\n")
 
 
 def _command(
@@ -99,7 +104,7 @@ def _command(
         name, help=help, description=description, epilog=epilog,
         formatter_class=_Unmeasured, allow_abbrev=False,
     )  # fmt: skip
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     return parser
 
 

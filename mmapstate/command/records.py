@@ -10,7 +10,8 @@ from mmapstate.changes import Change, flow_text
 from mmapstate.command import output
 from mmapstate.command.following import Followed
 from mmapstate.command.key_paths import written
-from mmapstate.command.outcome import INTERRUPTED, WELL
+from mmapstate.command.outcome import INTERRUPTED, WARNING, WELL
+from mmapstate.logger import warnings_shown
 
 __all__ = ["journal", "text_of"]
 
@@ -19,6 +20,11 @@ _PAUSES = (1e-3, 0.05)  # seconds between two looks at the file: short while it 
 
 def journal(options: Any) -> int:
     """Print the journal of a state."""
+    with warnings_shown(WARNING):
+        return _journal(options)
+
+
+def _journal(options: Any) -> int:
     printed = _Printed(options.file)
     followed = Followed(options.file, printed.record, printed.event)
     try:

@@ -17,7 +17,8 @@ from mmapstate.changes import Change, flow_text
 from mmapstate.command import key_paths, output
 from mmapstate.command.following import Followed
 from mmapstate.command.key_paths import Segment
-from mmapstate.command.outcome import INTERRUPTED, Failure
+from mmapstate.command.outcome import INTERRUPTED, WARNING, Failure
+from mmapstate.logger import warnings_shown
 from mmapstate.values import same
 
 __all__ = ["watch"]
@@ -34,6 +35,11 @@ _MISSING: Any = object()
 
 def watch(options: Any) -> int:
     """Show values until Ctrl-C."""
+    with warnings_shown(WARNING):
+        return _watch(options)
+
+
+def _watch(options: Any) -> int:
     watched = _Watched(options.file, [key_paths.parse(path) for path in options.paths], options.interval)
     screen: _Screen | _Lines = _Screen(watched) if platform.obeys_escapes(sys.stdout) else _Lines(watched)
     try:
