@@ -4,14 +4,14 @@ The file lock is held on the sidecar (``<state file>-lock``), a file of its own 
 state file would go with each vacuum's rename, and on Windows keep other programs from reading it. Its descriptor is
 never mapped: a map keeps a duplicate of its descriptor alive, and with it the lock, in a forked child.
 
-flock belongs to the open file, which a fork shares: the child must close its descriptors (`StoreLock.forget`) and never
-unlock, else it would unlock its parent.
+flock belongs to the open file, which a fork shares: the child must close its descriptors (see `forks`), and must not
+unlock, else it would unlock its parent. Who closes one otherwise unlocks it first: a child that another thread forks in
+that moment has it open, too, and does not know of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import threading
 import time
@@ -20,7 +20,7 @@ from typing import Any
 
 from portalocker import portalocker as _portalocker
 
-from mmapstate import platform
+from mmapstate import forks, platform
 from mmapstate.errors import ClosedError, LockTimeout
 
 __all__ = [
@@ -31,9 +31,6 @@ __all__ = [
     "StoreLock",
     "file_lock",
     "new_thread_lock",
-    "open_sidecar",
-    "sidecar_mode",
-    "sidecar_path",
 ]
 
 _FIRST_WAIT = 200e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
@@ -69,43 +66,6 @@ else:
     _SHARED = int(_portalocker.LockFlags.SHARED | _portalocker.LockFlags.NON_BLOCKING)
 
 
-def sidecar_path(path: str) -> str:
-    """Return the path of the sidecar. Not ``.lock``: shell idioms such as ``9>state.lock`` truncate that name."""
-    return path + "-lock"
-
-
-def open_sidecar(path: str, state: os.stat_result | None) -> int:
-    """Return a descriptor of the sidecar at `path`, created if need be as private as the state file `state`.
-
-    Who can read a file can hold a lock on it for ever: only who may write the state may read its sidecar.
-    """
-    while True:
-        try:
-            return platform.open_regular(path, write=True, follow=False)
-        except FileNotFoundError:
-            pass
-        try:
-            descriptor = platform.create(path, 0o600)
-        except FileExistsError:
-            continue
-        try:
-            platform.write_in_place(path, descriptor)
-            if state is not None:
-                with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
-                    platform.keep_owner(descriptor, state)
-                platform.set_mode(descriptor, sidecar_mode(state))
-        except BaseException:
-            platform.close(descriptor)
-            raise
-        return descriptor
-
-
-def sidecar_mode(state: os.stat_result) -> int:
-    """Return the mode that the sidecar of the state file `state` should have: for those alone who may write that."""
-    writers = state.st_mode & 0o222
-    return writers | writers << 1 or 0o600  # none: for who may write whatever the mode says
-
-
 def new_thread_lock() -> Any:
     """Return a re-entrant lock that can tell, by ``_is_owned``, whether the asking thread holds it."""
     return threading.RLock()  # has told threading.Condition so since Python 2; typeshed does not know
@@ -130,6 +90,7 @@ class StoreLock:
         self.descriptor = descriptor
         self.held = self.whole = self.kept = False
         self._renew()
+        forks.inherit(self)
 
     def _renew(self) -> None:
         self.thread = new_thread_lock()
@@ -203,7 +164,9 @@ class StoreLock:
         self._renew()
 
     def close(self) -> None:
-        """Close the descriptor, and with it free the lock."""
+        """Free the lock, and close the descriptor."""
+        if self.held and self.descriptor >= 0:
+            _free(self.descriptor)
         self._close()
         self.held = self.whole = self.kept = False
 
@@ -251,6 +214,7 @@ class Presence:
     def __init__(self) -> None:
         self.descriptor = -1
         self.inode = 0
+        forks.inherit(self)
 
     def take(self, path: str, *, exclusively: bool = False) -> bool:
         """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had."""
@@ -258,7 +222,7 @@ class Presence:
             return True
         self.leave()
         try:
-            descriptor = platform.open_regular(path, write=False)
+            descriptor = forks.alone(lambda: platform.open_regular(path, write=False))
         except FileNotFoundError:  # deleted a moment ago: who looks next finds out
             return False
         self.descriptor = descriptor
@@ -278,9 +242,20 @@ class Presence:
 
     def leave(self) -> None:
         """Be no longer present."""
+        if self.descriptor >= 0:
+            _free(self.descriptor)
+        self.forget()
+
+    def forget(self) -> None:
+        """In a forked child: not be present, which the parent still is."""
         descriptor, self.descriptor, self.inode = self.descriptor, -1, 0
         if descriptor >= 0:
             platform.close(descriptor)
+
+
+def _free(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # Windows refuses to unlock what is not locked
+        file_lock(descriptor, UNLOCK)
 
 
 def _try_lock(descriptor: int, operation: Any = EXCLUSIVE) -> bool:

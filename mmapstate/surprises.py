@@ -15,10 +15,10 @@ from mmapstate import beside, content, nodes, platform, snapshot
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
 from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position
 from mmapstate.journal import Journal
-from mmapstate.lock import open_sidecar
 from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
 from mmapstate.picture import OPEN, UNSEEN, WRITE
+from mmapstate.sidecar import open_sidecar
 from mmapstate.vacuum import NOTHING_THERE, Vacuum, new_generation
 
 __all__ = ["Surprises"]
@@ -350,7 +350,7 @@ class Surprises(Vacuum):
         found = platform.path_image(self.lock.path)
         if found is not None and found.inode == self.lock.inode:
             return
-        descriptor = open_sidecar(self.lock.path, None)
+        descriptor = open_sidecar(self.lock.path)
         self.lock.switch(descriptor, self.timeout)
         self.page.unsettled = True  # for good: who still has it looks closely, and comes here
         page = ControlPage(self.lock.path, descriptor)
