@@ -224,11 +224,15 @@ class Committer(Surprises):
             return
         try:
             with self.guard:
-                self.page_bytes, self.stamp, self.seen, self.due = _CLOSED_PAGE, (0,), 0, float("inf")
-                self._let_go()
+                self._let_go_for_good()
                 self.lock.close()
         finally:
             thread.release()
+
+    def _let_go_for_good(self) -> None:
+        """Have no file any more: reads go on working on the last state. Can be called again."""
+        self.page_bytes, self.stamp, self.seen, self.due = _CLOSED_PAGE, (0,), 0, float("inf")
+        self._let_go()
 
     def _acquire(self, patience: float | None = None) -> None:
         if self.page_bytes[WAITED_FOR] and self.timeout != 0:

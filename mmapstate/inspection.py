@@ -13,12 +13,13 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mmapstate import beside, content, findings, platform
+from mmapstate import beside, content, findings, forks, platform
 from mmapstate.errors import LockTimeout, StateError
 from mmapstate.findings import BY_ITSELF, ERROR, NOTE, WARNING, Finding
 from mmapstate.format import DOUBTFUL, MAGIC, PAGE_SIZE, Image
-from mmapstate.lock import StoreLock, sidecar_mode, sidecar_path
+from mmapstate.lock import StoreLock
 from mmapstate.mapping import ControlPage
+from mmapstate.sidecar import fault_of, may_be_page, sidecar_mode, sidecar_path
 
 __all__ = ["check"]
 
@@ -76,7 +77,7 @@ def _locked(file: str, undo: contextlib.ExitStack) -> StoreLock | None:
     """Return the lock of a state, taken, to be closed by `undo`; None where it is not there, or not to be had."""
     path = sidecar_path(file)
     try:
-        descriptor = platform.open_regular(path, write=False, follow=False)
+        descriptor = forks.alone(lambda: platform.open_regular(path, write=False, follow=False))
     except (OSError, StateError):
         return None
     lock = StoreLock(path, descriptor, file)
@@ -140,6 +141,9 @@ def _of_page(file: str, look: _Look, parts: content.Layout | None) -> list[Findi
     """Compare the file with what the programs that use it have agreed on."""
     if not any(look.page) or parts is None:
         return []
+    if not may_be_page(look.page):
+        what = "what stands where its lock file must be is none of this library: programs refuse to open the state"
+        return [_whole(ERROR, file, what, f"move {sidecar_path(file)} away, or remove it")]
     if len(look.page) < PAGE_SIZE or look.page[: len(MAGIC)] != MAGIC:
         what = "its lock file was cut, or written to by another program"
         return [_whole(WARNING, file, what, "stop the programs that use the state, and remove the lock file")]
@@ -240,10 +244,17 @@ def _of_sidecar(file: str, state: os.stat_result) -> list[Finding]:
     if platform.WINDOWS:
         return []
     found = []
+    fault = fault_of(status, state, os.path.dirname(file))
+    if fault is not None:
+        found.append(_whole(ERROR, path, f"the lock file {fault.what}", fault.what_to_do))
     mode, expected = stat.S_IMODE(status.st_mode), sidecar_mode(state)
-    if (status.st_uid, status.st_gid) != (state.st_uid, state.st_gid):
-        what = "the lock file has another owner or group than the state"
-        found.append(_whole(WARNING, path, what, "give both the same: else who may write the state cannot open it"))
+    shared = status.st_gid == state.st_gid and mode & expected & 0o060 == 0o060
+    if fault is None and status.st_uid != state.st_uid and not shared:
+        what = "the lock file has another owner than the state, who may not be able to open it"
+        found.append(_whole(WARNING, path, what, "give both the same"))
+    elif status.st_gid != state.st_gid and expected & 0o060:
+        what = "the lock file has another group than the state: who may write the state cannot open it"
+        found.append(_whole(WARNING, path, what, "give both the same"))
     if mode & ~expected & 0o666:
         what = f"the lock file's mode is {mode:03o}: who may not write the state could hold its lock for ever"
         found.append(_whole(WARNING, path, what, f"set it to {expected:03o}"))

@@ -4,14 +4,14 @@ The file lock is held on the sidecar (``<state file>-lock``), a file of its own 
 state file would go with each vacuum's rename, and on Windows keep other programs from reading it. Its descriptor is
 never mapped: a map keeps a duplicate of its descriptor alive, and with it the lock, in a forked child.
 
-flock belongs to the open file, which a fork shares: the child must close its descriptors (`StoreLock.forget`) and never
-unlock, else it would unlock its parent.
+flock belongs to the open file, which a fork shares: the child must close its descriptors (see `forks`), and must not
+unlock, else it would unlock its parent. Who closes one otherwise unlocks it first: a child that another thread forks in
+that moment has it open, too, and does not know of it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import threading
 import time
@@ -20,8 +20,9 @@ from typing import Any
 
 from portalocker import portalocker as _portalocker
 
-from mmapstate import platform
+from mmapstate import forks, platform
 from mmapstate.errors import ClosedError, LockTimeout
+from mmapstate.sidecar import open_sidecar
 
 __all__ = [
     "EXCLUSIVE",
@@ -31,9 +32,6 @@ __all__ = [
     "StoreLock",
     "file_lock",
     "new_thread_lock",
-    "open_sidecar",
-    "sidecar_mode",
-    "sidecar_path",
 ]
 
 _FIRST_WAIT = 200e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
@@ -69,43 +67,6 @@ else:
     _SHARED = int(_portalocker.LockFlags.SHARED | _portalocker.LockFlags.NON_BLOCKING)
 
 
-def sidecar_path(path: str) -> str:
-    """Return the path of the sidecar. Not ``.lock``: shell idioms such as ``9>state.lock`` truncate that name."""
-    return path + "-lock"
-
-
-def open_sidecar(path: str, state: os.stat_result | None) -> int:
-    """Return a descriptor of the sidecar at `path`, created if need be as private as the state file `state`.
-
-    Who can read a file can hold a lock on it for ever: only who may write the state may read its sidecar.
-    """
-    while True:
-        try:
-            return platform.open_regular(path, write=True, follow=False)
-        except FileNotFoundError:
-            pass
-        try:
-            descriptor = platform.create(path, 0o600)
-        except FileExistsError:
-            continue
-        try:
-            platform.write_in_place(path, descriptor)
-            if state is not None:
-                with contextlib.suppress(PermissionError):  # the owner is another user: the mode alone, then
-                    platform.keep_owner(descriptor, state)
-                platform.set_mode(descriptor, sidecar_mode(state))
-        except BaseException:
-            platform.close(descriptor)
-            raise
-        return descriptor
-
-
-def sidecar_mode(state: os.stat_result) -> int:
-    """Return the mode that the sidecar of the state file `state` should have: for those alone who may write that."""
-    writers = state.st_mode & 0o222
-    return writers | writers << 1 or 0o600  # none: for who may write whatever the mode says
-
-
 def new_thread_lock() -> Any:
     """Return a re-entrant lock that can tell, by ``_is_owned``, whether the asking thread holds it."""
     return threading.RLock()  # has told threading.Condition so since Python 2; typeshed does not know
@@ -126,6 +87,7 @@ class StoreLock:
         self.inode = 0
         self.held = self.whole = self.kept = self.closed = False
         self._renew()
+        forks.inherit(self)
         self._know(descriptor)
 
     def _renew(self) -> None:
@@ -223,7 +185,7 @@ class StoreLock:
             raise ClosedError(f"{self.file}: the state was closed; open it again")
         if self.descriptor >= 0:
             return
-        self.descriptor = open_sidecar(self.path, platform.status(self.file))
+        self.descriptor = open_sidecar(self.path)
         self._know(self.descriptor)
 
     def is_in_place(self) -> bool:
@@ -241,10 +203,11 @@ class StoreLock:
         Its thread lock is not taken: `replace_by` makes it this one's. Raises `LockTimeout`.
         """
         while True:
-            new = StoreLock(self.path, open_sidecar(self.path, platform.status(self.file)), self.file)
+            new = StoreLock(self.path, open_sidecar(self.path), self.file)
             try:
                 if not _try_lock(new.descriptor):
                     new._wait(new.descriptor, timeout, bool)
+                new.held = True
                 if new.is_in_place():
                     return new
             except BaseException:
@@ -254,10 +217,9 @@ class StoreLock:
 
     def replace_by(self, new: StoreLock) -> None:
         """Go on with the file of `new`, which is locked; free the old one."""
-        old, self.descriptor, self.inode = self.descriptor, new.descriptor, new.inode
-        new.descriptor = -1
-        if old >= 0:
-            platform.close(old)
+        self.descriptor, new.descriptor = new.descriptor, self.descriptor
+        self.inode = new.inode
+        new.close()
 
     def forget(self) -> None:
         """In a forked child: close the inherited descriptor without unlocking, and start with a fresh thread lock."""
@@ -266,8 +228,10 @@ class StoreLock:
         self._renew()
 
     def close(self) -> None:
-        """Close the descriptor, and with it free the lock."""
+        """Free the lock, and close the descriptor."""
         self.closed = True
+        if self.held and self.descriptor >= 0:
+            _free(self.descriptor)
         self._close()
         self.held = self.whole = self.kept = False
 
@@ -314,6 +278,7 @@ class Presence:
     def __init__(self) -> None:
         self.descriptor = -1
         self.inode = 0
+        forks.inherit(self)
 
     def take(self, path: str, *, exclusively: bool = False) -> bool:
         """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had.
@@ -324,7 +289,7 @@ class Presence:
             return True
         new = Presence()
         try:
-            new.descriptor = platform.open_regular(path, write=False)
+            new.descriptor = forks.alone(lambda: platform.open_regular(path, write=False))
         except FileNotFoundError:  # deleted a moment ago: who looks next finds out
             return False
         try:
@@ -339,7 +304,8 @@ class Presence:
             new.leave()
             return False
         self.leave()
-        self.descriptor, self.inode = new.descriptor, inode
+        self.descriptor, new.descriptor = new.descriptor, -1
+        self.inode = inode
         return True
 
     def is_only(self) -> bool:
@@ -352,9 +318,20 @@ class Presence:
 
     def leave(self) -> None:
         """Be no longer present."""
+        if self.descriptor >= 0:
+            _free(self.descriptor)
+        self.forget()
+
+    def forget(self) -> None:
+        """In a forked child: not be present, which the parent still is."""
         descriptor, self.descriptor, self.inode = self.descriptor, -1, 0
         if descriptor >= 0:
             platform.close(descriptor)
+
+
+def _free(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # Windows refuses to unlock what is not locked
+        file_lock(descriptor, UNLOCK)
 
 
 def _try_lock(descriptor: int, operation: Any = EXCLUSIVE) -> bool:

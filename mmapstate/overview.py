@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mmapstate import content, platform
 from mmapstate.format import DAMAGED
-from mmapstate.lock import sidecar_path
+from mmapstate.sidecar import sidecar_path
 
 __all__ = ["Info", "Process", "info"]
 

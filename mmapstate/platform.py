@@ -44,6 +44,7 @@ __all__ = [
     "is_refusal",
     "is_settled",
     "is_there",
+    "keep_group",
     "keep_owner",
     "may_be_young",
     "names_in",
@@ -64,6 +65,8 @@ __all__ = [
     "sync_file",
     "sync_folder",
     "truncate",
+    "unshared",
+    "user",
     "write_all",
     "write_byte",
     "write_in_place",
@@ -176,11 +179,16 @@ def create(path: str, mode: int = 0o666) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _EXTRA | _NO_FOLLOW, mode)
 
 
+unshared: set[int] = set()
+"""Descriptors that a forked child closes; see `forks`."""
+
+
 def close(descriptor: int) -> None:
     """Close an open file, which succeeds even where the system complains.
 
     Linux frees the descriptor whatever it says. What it can tell, that bytes did not reach the disk, a sync tells, too.
     """
+    unshared.discard(descriptor)  # first: its number may be another file's a moment later
     try:
         os.close(descriptor)
     except OSError as error:
@@ -195,6 +203,17 @@ def keep_owner(descriptor: int, like: os.stat_result) -> None:
     now = os.fstat(descriptor)
     if (now.st_uid, now.st_gid) != (like.st_uid, like.st_gid):
         os.fchown(descriptor, like.st_uid, like.st_gid)
+
+
+def keep_group(descriptor: int, like: os.stat_result) -> None:
+    """Give a new file the group of another one; raise PermissionError where the system does not let us."""
+    if not WINDOWS:
+        os.fchown(descriptor, -1, like.st_gid)
+
+
+def user() -> int:
+    """Return the number of the user whose rights this process has; -1 on Windows, where users have none."""
+    return -1 if sys.platform == "win32" else os.geteuid()
 
 
 def set_mode(descriptor: int, mode: int) -> None:

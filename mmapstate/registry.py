@@ -1,4 +1,4 @@
-"""One store per real path in a process: found again by every open, told of forks, put to rest at exit."""
+"""One store per real path in a process: found again by every open, put to rest at exit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import threading
 import weakref
 from typing import Any, Protocol
 
+from mmapstate import forks
 from mmapstate.declared import Declared
 from mmapstate.errors import StateError
-from mmapstate.logger import log
 from mmapstate.store import Store
 
 __all__ = ["Handle", "enter", "leave", "rest_all"]
@@ -31,6 +31,11 @@ class _Place:
         self.lock = threading.RLock()
         self.store: Store | None = None
         self.handles: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by id: no hash
+        forks.inherit(self)
+
+    def forget(self) -> None:
+        """In a forked child: have a lock that no other thread has, as those are gone."""
+        self.lock = threading.RLock()
 
     def asks_for_power(self) -> bool:
         """Return whether any handle wants its changes to survive loss of power."""
@@ -42,10 +47,11 @@ class _Place:
         return tuple(declared for declared in found.values() if declared.kinds)
 
 
-_LONGEST_STOP = 1.0  # seconds that a fork waits for other threads
+_places: dict[str, _Place] = {}
+"""By real path (on Windows, where letter case makes no other file, in lower case): where a store is open, or opened.
 
-_places: dict[str, _Place] = {}  # by real path; on Windows, where letter case makes no other file, in lower case
-_lock_of_places = [threading.RLock()]  # one, renewed in a forked child
+Who has the lock of a place, and it alone, takes that out again; anybody puts one in where none is.
+"""
 
 
 def enter(path: str, handle: Handle, *, timeout: float | None, exclusive: bool) -> Store:
@@ -54,34 +60,44 @@ def enter(path: str, handle: Handle, *, timeout: float | None, exclusive: bool) 
     Of the handles' timeouts the newest counts, of their durabilities the strictest. Raises `StateError` if this
     process has the state open with the other choice of `exclusive`, and what opening raises.
     """
-    with _lock_of_places[0]:
-        place = _places.setdefault(os.path.normcase(path), _Place())
-    with place.lock:
-        store = place.store
-        if store is not None and store.exclusive != exclusive and not place.handles:
-            store.close()  # its handles were dropped without close(); this open may want it otherwise
-            store = None
-        if store is not None and store.exclusive != exclusive:
-            raise StateError(
-                f"{path}: this process has it open {'exclusively' if store.exclusive else 'without exclusive=True'}; "
-                "close that first, or open it the same way"
-            )
-        if store is None or store.closed:
-            power = handle._durability == "power"
-            declared = (handle._declared,) if handle._declared.kinds else ()
-            store = Store(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
-        store.timeout = timeout
-        place.handles[id(handle)] = handle
-        place.store = store
-        store.power = place.asks_for_power()
-        store.declared = place.declared()
-        return store
+    key = os.path.normcase(path)
+    while True:
+        place = _places.setdefault(key, _Place())
+        with place.lock:
+            if _places.get(key) is not place:
+                continue  # it was taken out while this thread waited for it
+            try:
+                return _enter(place, path, handle, timeout, exclusive)
+            finally:
+                _take_out_unused(key, place)
+
+
+def _enter(place: _Place, path: str, handle: Handle, timeout: float | None, exclusive: bool) -> Store:
+    store = place.store
+    if store is not None and store.exclusive != exclusive and not place.handles:
+        store.close()  # its handles were dropped without close(); this open may want it otherwise
+        store = None
+    if store is not None and store.exclusive != exclusive:
+        raise StateError(
+            f"{path}: this process has it open {'exclusively' if store.exclusive else 'without exclusive=True'}; "
+            "close that first, or open it the same way"
+        )
+    if store is None or store.closed:
+        power = handle._durability == "power"
+        declared = (handle._declared,) if handle._declared.kinds else ()
+        store = Store(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
+    store.timeout = timeout
+    place.handles[id(handle)] = handle
+    place.store = store
+    store.power = place.asks_for_power()
+    store.declared = place.declared()
+    return store
 
 
 def leave(path: str, handle: Handle) -> None:
     """Take `handle` off the users of its store; the last one closes it."""
-    with _lock_of_places[0]:
-        place = _places.get(os.path.normcase(path))
+    key = os.path.normcase(path)
+    place = _places.get(key)
     if place is None:
         return
     with place.lock:
@@ -92,8 +108,13 @@ def leave(path: str, handle: Handle) -> None:
         store.declared = place.declared()
         if not place.handles:
             store.close()
-            if place.store is store:  # not so where a signal handler came in between
-                place.store = None
+            _take_out_unused(key, place)
+
+
+def _take_out_unused(key: str, place: _Place) -> None:
+    """Forget a place without a store that is open. With its lock."""
+    if (place.store is None or place.store.closed) and not place.handles and _places.get(key) is place:
+        del _places[key]
 
 
 def rest_all() -> None:
@@ -101,39 +122,3 @@ def rest_all() -> None:
     for place in list(_places.values()):
         if place.store is not None:
             place.store.rest()
-
-
-_stopped_for_fork: list[Any] = []
-
-
-def _stop_all() -> None:
-    """Before a fork: wait, not for long, until no other thread is opening, closing or remapping a file.
-
-    The child closes what it knows of: descriptors that such a thread has in its hands would leak into it.
-    """
-    for place in list(_places.values()):
-        store = place.store
-        locks = [place.lock] if store is None else [place.lock, store.guard]
-        _stopped_for_fork.extend(lock for lock in locks if lock.acquire(timeout=_LONGEST_STOP))
-
-
-def _go_on_all() -> None:
-    while _stopped_for_fork:
-        _stopped_for_fork.pop().release()
-
-
-def _forget_all() -> None:
-    """In a forked child: other threads are gone, and their locks may be left taken."""
-    _stopped_for_fork.clear()
-    _lock_of_places[0] = threading.RLock()
-    for place in list(_places.values()):
-        place.lock = threading.RLock()
-        if place.store is not None:
-            try:
-                place.store.forget()
-            except OSError as error:  # the other stores are to be forgotten all the same
-                log.warning("%s: a descriptor may stay open in a forked child: %s", place.store.file, error)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_stop_all, after_in_parent=_go_on_all, after_in_child=_forget_all)

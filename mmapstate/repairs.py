@@ -15,8 +15,9 @@ from mmapstate import beside, platform, salvage
 from mmapstate.errors import LockTimeout, StateError
 from mmapstate.findings import NOTE, Finding
 from mmapstate.format import LAYOUT, UNKNOWN, Position
-from mmapstate.lock import Presence, StoreLock, open_sidecar, sidecar_path
+from mmapstate.lock import Presence, StoreLock
 from mmapstate.mapping import ControlPage
+from mmapstate.sidecar import open_sidecar, sidecar_path
 from mmapstate.state import open_state
 from mmapstate.vacuum import new_generation
 
@@ -61,7 +62,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     if salvage.mend(_read(real), real) is None:
         return Repair(None, [])
     with contextlib.ExitStack() as undo:
-        lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real), platform.status(real)), real)
+        lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real)), real)
         undo.callback(lock.close)
         lock.acquire(timeout)
         while (page := ControlPage.behind(lock.path, lock.descriptor, lock.inode)) is None:

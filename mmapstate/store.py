@@ -8,21 +8,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mmapstate import beside, content, idle, nodes, platform
+from mmapstate import beside, content, forks, idle, nodes, platform, sidecar
 from mmapstate.committer import nothing
 from mmapstate.declared import Declared
 from mmapstate.errors import LockTimeout, StateError
 from mmapstate.format import LET_GO, stamp
-from mmapstate.lock import StoreLock, open_sidecar, sidecar_path
+from mmapstate.lock import StoreLock
 from mmapstate.logger import log
 from mmapstate.mapping import MappedFile
 from mmapstate.pending import Pending
 from mmapstate.picture import CLOSE, LOOK_INTERVAL, OPEN, UNSEEN
+from mmapstate.sidecar import open_sidecar, sidecar_path
 from mmapstate.transactions import Transactions
 from mmapstate.values import Plain
 
@@ -38,7 +38,10 @@ class Store(Transactions):
         self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
     ) -> None:
         super().__init__(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
+        self.user = platform.user()
+        forks.inherit(self)
         self._open()
+        self.opened = True
 
     def check_declared(self) -> None:
         """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
@@ -70,6 +73,7 @@ class Store(Transactions):
             raise StateError(f"{self.file}: a transaction is open in this thread; edit the file when it has ended")
         return self.write(self._rewrite, edit)
 
+    opened = False
     pending_of_parent: Pending | None = None
 
     def _open(self) -> None:
@@ -80,6 +84,7 @@ class Store(Transactions):
             undo.callback(idle.unwatch, self)
             idle.watch(self)  # before it waits for who has the lock, and may be waiting for this one to let go
             self._join()
+            sidecar.adjust(self.lock.descriptor, platform.status_of(self.mapping.descriptor))
             undo.pop_all()
 
     def _join(self) -> None:
@@ -103,7 +108,6 @@ class Store(Transactions):
 
     def _open_lock(self) -> StoreLock:
         """Open the sidecar, for whom may write the state. Errors name the state file: it is what the user knows of."""
-        path = sidecar_path(self.path)
         state: os.stat_result | None = None
         try:
             descriptor = platform.open_regular(self.path, write=True)
@@ -121,11 +125,8 @@ class Store(Transactions):
                 raise
             told = f"{error.strerror}; to read it alone, open it with readonly=True"
             raise OSError(error.errno, told, self.path) from None
-        try:
-            return StoreLock(path, open_sidecar(path, state), self.file)
-        except OSError as error:
-            told = f"{error.strerror}, at its lock file {os.path.basename(path)}, which must be beside it"
-            raise OSError(error.errno, told, self.path) from error
+        path = sidecar_path(self.path)
+        return StoreLock(path, open_sidecar(path, state), self.file)
 
     def _pin(self) -> bool:
         """Under the lock: know inode and tail to read up to. Returns False where others must be gone first."""
@@ -275,20 +276,19 @@ class Store(Transactions):
 
     def forget(self) -> None:
         """In a forked child: close what must not be shared; the rest happens at the first access."""
-        if self.closed:
+        self._renew_guard()
+        if self.closed or not self.opened:  # another thread was at it, and is no more
+            self.presence.forget()
+            self._let_go_for_good()
             return
         pending = self.pending_of_parent if self.forked else self.pending  # of the grandparent, if it forked twice
         self.pending = None
         half_way = self.unsure or self.busy or (pending.torn if pending is not None else self.applying & 1)
         self.pending_of_parent = None if half_way else pending
         self.forked = True
-        self.lock.forget()
-        self.presence.leave()
-        self.guard = threading.RLock()
-        self.guarded = self.guard._is_owned
         self.unsure = bool(half_way)
         self.applying += self.applying & 1
-        self.busy = False
+        self.busy = self.copying = False
         self.holders = []
         self.seen = UNSEEN
 
@@ -305,10 +305,27 @@ class Store(Transactions):
                 self.applying += 1
                 self.pending_of_parent = None
             self.due = 0.0
-            self.lock.open_again()
-            if self.lock.inode != self.page.inode:  # it was replaced meanwhile: the parent may still use the old one
+            self._open_lock_again()
+            # It was replaced meanwhile: the parent may still use the old one. Or the parent was itself a child, in the
+            # middle of this.
+            if "page" not in self.__dict__ or self.lock.inode != self.page.inode:
                 self.stamp = (UNSEEN - 1,)  # readers in other threads find that all is new, and wait for the guard
-                self.page.close()
-                del self.page
+                if "page" in self.__dict__:
+                    self.page.close()
+                    del self.page
                 self._join()
             self.forked = False
+
+    def _open_lock_again(self) -> None:
+        try:
+            self.lock.open_again()
+        except PermissionError as error:
+            if platform.user() == self.user:
+                raise
+            raise PermissionError(
+                error.errno,
+                f"this process has become user {platform.user()} since user {self.user} opened the state (as gunicorn "
+                f"does with --preload and --user), and may not open the lock file {os.path.basename(self.lock.path)}; "
+                "open the state afterwards, in each worker, or give the state file and its lock file to the new user",
+                self.path,
+            ) from error

@@ -7,7 +7,6 @@ tail turns from ``#`` to ``-`` when a record is committed. Everything else (a va
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 import weakref
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
-from mmapstate import changes, content, nodes, platform, reading
+from mmapstate import changes, content, forks, nodes, platform, reading
 from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, ReadOnlyError, StateError, StateFileError
 from mmapstate.format import Image, scan
@@ -26,8 +25,6 @@ __all__ = ["View"]
 _T = TypeVar("_T")
 
 LOOK_INTERVAL = 0.05  # seconds between two looks at the path
-
-_views: weakref.WeakSet[View] = weakref.WeakSet()
 
 
 class View:
@@ -43,7 +40,7 @@ class View:
         self.declared = declared
         self.root = nodes.new_root(self)
         self.guard: Any = threading.RLock()
-        _views.add(self)
+        forks.inherit(self)
         self.applying = 0
         self.closed = False
         self.due = 0.0
@@ -242,15 +239,6 @@ class View:
         self.snapshot = (parts.snapshot_end, parts.snapshot_crc)
         self.due = time.monotonic() + LOOK_INTERVAL
         self.applying += 1
-
-
-def _forget_all() -> None:
-    for view in list(_views):
-        view.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _close_all(files: list[MappedFile]) -> None:

@@ -50,8 +50,8 @@ def close_all_stores():
     for place in list(registry._places.values()):
         if place.store is not None:
             place.store.close()
-            place.store = None
         place.handles.clear()
+    registry._places.clear()
 
 
 @contextlib.contextmanager

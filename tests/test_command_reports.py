@@ -14,7 +14,7 @@ from processes import Child, not_on_windows
 from test_command import call  # noqa: F401 - a fixture
 
 import mmapstate
-from mmapstate import lock, platform
+from mmapstate import platform, sidecar
 from mmapstate.command import doctor
 from mmapstate.command.key_paths import find, parse, written
 from mmapstate.command.reports import _named
@@ -299,4 +299,4 @@ def test_a_lock_seen_by_info_is_the_sidecars(path):
         assert mmapstate.info(path).holder is None
         if sys.platform == "linux":
             assert platform.flocks(os.stat(path)) == [(os.getpid(), False)]
-            assert platform.flocks(os.stat(lock.sidecar_path(path))) == []
+            assert platform.flocks(os.stat(sidecar.sidecar_path(path))) == []

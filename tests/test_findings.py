@@ -335,11 +335,45 @@ class TestLockFile:
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
     def test_its_owner(self, rested):
         os.chown(rested + "-lock", 65534, 65534)
+        found = only(rested)
+        assert (found.severity, found.file) == ("error", rested + "-lock")
+        assert "belongs to user 65534, who may not write the state" in found.what
+        os.chmod(rested, 0o660)
+        os.chmod(rested + "-lock", 0o660)
+        os.chown(rested, -1, 65534)  # now he may, by the group that both files have
+        assert mmapstate.check(rested) == []
+        os.chmod(rested, 0o600)
+        os.chmod(rested + "-lock", 0o600)
+        os.chown(rested + "-lock", 0, 65534)
+        os.chown(rested, 65534, 65534)
         assert "another owner" in only(rested).what
+        os.chmod(rested, 0o660)
+        os.chmod(rested + "-lock", 0o660)
+        assert mmapstate.check(rested) == []
+        os.chown(rested + "-lock", 65534, 0)
+        assert "another group" in only(rested).what
+        os.chown(rested, 0, 0)
+        os.chmod(rested, 0o666)
+        os.chmod(rested + "-lock", 0o666)
+        assert mmapstate.check(rested) == []
 
-    @pytest.mark.parametrize("data", [b"x" * 10, b"x" * 4096, b"mmapst\x00\x01"], ids=["short", "foreign", "cut"])
-    def test_written_to_by_others(self, rested, data):
+    @not_on_windows("a link needs a privilege there")
+    def test_with_another_name(self, rested):
+        os.link(rested + "-lock", rested + ".copy-of-lock")
+        found = only(rested)
+        assert (found.severity, found.file) == ("error", rested + "-lock")
+        assert "has 2 names (hard links)" in found.what
+        os.unlink(rested + ".copy-of-lock")
+
+    @pytest.mark.parametrize("data", [b"x" * 10, b"x" * 4096], ids=["short", "foreign"])
+    def test_what_is_none_of_the_librarys(self, rested, data):
         put(rested + "-lock", data)
+        found = only(rested)
+        assert (found.severity, "is none of this library" in found.what) == ("error", True)
+        os.unlink(rested + "-lock")
+
+    def test_cut(self, rested):
+        put(rested + "-lock", b"mmapst\x00\x01")
         found = only(rested)
         assert (found.severity, "cut, or written to" in found.what) == ("warning", True)
 
@@ -558,7 +592,7 @@ class TestCommand:
             command.main(arguments)
         output, errors = capsys.readouterr()
         assert (ended.value.code, output) == (2, "")
-        assert "exit codes" in errors
+        assert "tells more" in errors
 
 
 def test_the_steps_of_the_live_file_are_its_records(tmp_path):

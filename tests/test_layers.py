@@ -27,6 +27,8 @@ LAYERS = (
     "changes",
     "format",
     "platform",
+    "forks",
+    "sidecar",
     "lock",
     "mapping",
     "journal",

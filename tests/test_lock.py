@@ -9,15 +9,16 @@ from processes import Child
 
 import mmapstate
 from mmapstate import LockTimeout, PersistedState, platform
-from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock, open_sidecar
+from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
+from mmapstate.sidecar import open_sidecar
 
 
 @pytest.fixture
 def sidecar(tmp_path):
-    descriptors = [open_sidecar(str(tmp_path / "x-lock"), None) for _ in range(2)]
+    descriptors = [open_sidecar(str(tmp_path / "x-lock")) for _ in range(2)]
     yield descriptors
     for descriptor in descriptors:
-        os.close(descriptor)
+        platform.close(descriptor)
 
 
 def test_a_lock_that_somebody_else_has_is_a_blocking_io_error_at_once(sidecar):

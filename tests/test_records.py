@@ -15,8 +15,8 @@ import mmapstate
 from mmapstate import changes, snapshot
 from mmapstate.command.following import EDITED, VACUUM, Followed, differences
 from mmapstate.command.records import text_of
-from mmapstate.lock import sidecar_path
 from mmapstate.mapping import MappedFile
+from mmapstate.sidecar import sidecar_path
 
 
 def write(path, text):

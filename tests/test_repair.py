@@ -33,8 +33,9 @@ from mmapstate import (
     surprises,
 )
 from mmapstate.format import MARKER_START, record
-from mmapstate.lock import EXCLUSIVE, file_lock, open_sidecar
+from mmapstate.lock import EXCLUSIVE, file_lock
 from mmapstate.mapping import ControlPage
+from mmapstate.sidecar import open_sidecar
 
 PREDECESSORS = pathlib.Path(__file__).parent / "data" / "persistedstate"
 
@@ -405,11 +406,11 @@ class TestFile:
             assert state == {"a": 1}
 
     def test_one_whose_lock_is_held_is_a_timeout(self, path, damaged):
-        held = open_sidecar(path + "-lock", None)
+        held = open_sidecar(path + "-lock")
         file_lock(held, EXCLUSIVE)
         with pytest.raises(mmapstate.LockTimeout):
             mmapstate.repair(path, timeout=0.05)
-        os.close(held)
+        platform.close(held)
         assert (read(path), copies(path)) == (damaged[0], [])
         mmapstate.repair(path)
 

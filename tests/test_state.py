@@ -338,10 +338,10 @@ class TestClose:
         """As a finaliser or a signal handler does that comes in between."""
         first, second = PersistedState(path, n=0), PersistedState(path)
         place = registry._places[os.path.normcase(path)]
-        with registry._lock_of_places[0], place.lock:
+        with place.lock:
             first.close()
             second.close()
-        assert place.store is None
+        assert place.store.closed
         with PersistedState(path) as state:
             assert state.n == 0
 
@@ -524,5 +524,5 @@ class TestLogging:
 def test_the_registry_forgets_closed_stores(path):
     state = PersistedState(path)
     state.close()
-    assert all(place.store is None for place in registry._places.values())
+    assert registry._places == {}
     close_all_stores()
