@@ -59,7 +59,7 @@ def alone(open_file: Callable[[], int]) -> int:
             _windows.add(window)
             if not _under_way or not left:  # in this order: who begins a fork after this look takes the window out
                 descriptor = open_file()
-                platform.unshared.add(descriptor)
+                platform.unshared.add(int(descriptor))
                 if window in _windows or not left:
                     return descriptor
                 if descriptor in platform.unshared:  # not so in the child of a signal handler, which has closed it

@@ -17,7 +17,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from mmapstate.errors import StateError
 from mmapstate.format import Image
@@ -110,13 +110,45 @@ _COARSEST_TICK = 2_500_000_000  # nanoseconds, of a filesystem's times
 _MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
+class Descriptor(int):
+    """The number of an open file, which is closed at the latest when nobody has it any more.
+
+    `close` closes it. That it closes itself is for what is cut short by an interrupt, or by want of memory or stack, at
+    whatever bytecode between the system's answer and the place that it was meant for.
+    """
+
+    is_open = False
+
+    def __del__(self) -> None:
+        if self.is_open:
+            close(self)
+
+
+def _owned(call: Callable[..., int], *arguments: Any) -> Descriptor:
+    """Return the descriptor that a call of the system gives."""
+    numbers: list[int] = []
+    descriptor = None
+    try:
+        numbers.extend(
+            map(call, *zip(arguments, strict=False))
+        )  # in C from the system's answer to the list: no bytecode is between
+        descriptor = Descriptor(numbers[0])
+        descriptor.is_open = True
+        return descriptor
+    except BaseException:
+        for number in numbers:
+            if descriptor is None or not descriptor.is_open:
+                os.close(number)
+        raise
+
+
 def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
     """Return a descriptor of the regular file at `path`; raise OSError, or `StateError` if it is none.
 
     Without `follow` a symbolic link at the last place of the path is refused.
     """
     flags = (os.O_RDWR if write else os.O_RDONLY) | _EXTRA | _NO_BLOCK | (0 if follow else _NO_FOLLOW)
-    descriptor = _open_shared(path, flags) if WINDOWS else os.open(path, flags)
+    descriptor = _open_shared(path, flags) if WINDOWS else _owned(os.open, path, flags)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StateError(f"{path}: not a regular file; remove it, or use another path")
@@ -129,7 +161,7 @@ def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
 def _open_shared(path: str, flags: int) -> int:
     """Open a file on Windows, where others can have it for themselves: for a moment, or so long that it is an error."""
     try:
-        return patiently(lambda: os.open(path, flags), lambda error: error.errno == errno.EACCES, _PATIENCE)
+        return patiently(lambda: _owned(os.open, path, flags), lambda error: error.errno == errno.EACCES, _PATIENCE)
     except PermissionError as error:
         if is_in_use(path):  # the open itself does not tell why it failed
             told = "another program has the file open and shares it with nobody; close the file there"
@@ -176,7 +208,7 @@ def long_path(path: str) -> str:
 
 def create(path: str, mode: int = 0o666) -> int:
     """Create the file `path`, which must not exist (nor a link of that name), and return its descriptor."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _EXTRA | _NO_FOLLOW, mode)
+    return _owned(os.open, path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _EXTRA | _NO_FOLLOW, mode)
 
 
 unshared: set[int] = set()
@@ -189,6 +221,8 @@ def close(descriptor: int) -> None:
     Linux frees the descriptor whatever it says. What it can tell, that bytes did not reach the disk, a sync tells, too.
     """
     unshared.discard(descriptor)  # first: its number may be another file's a moment later
+    if isinstance(descriptor, Descriptor):
+        descriptor.is_open = False
     try:
         os.close(descriptor)
     except OSError as error:
@@ -224,7 +258,7 @@ def set_mode(descriptor: int, mode: int) -> None:
 
 def duplicate(descriptor: int) -> int:
     """Return another descriptor of the same open file."""
-    return os.dup(descriptor)
+    return _owned(os.dup, descriptor)
 
 
 def file_size(descriptor: int) -> int:
@@ -277,7 +311,7 @@ def path_image(path: str) -> Image | None:
     try:
         found = os.stat(path)
         if found.st_ino == 0:  # Windows, from the folder: the file could not be opened for a look (Wine: it is mapped)
-            descriptor = os.open(path, os.O_RDONLY | _EXTRA)
+            descriptor = _owned(os.open, path, os.O_RDONLY | _EXTRA)
             try:
                 found = os.fstat(descriptor)
             finally:
@@ -393,7 +427,7 @@ def sync_folder(path: str) -> None:
     """Make names in the folder of `path` survive loss of power."""
     if WINDOWS:  # folders cannot be opened; NTFS journals its names
         return
-    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY | _EXTRA)
+    descriptor = _owned(os.open, os.path.dirname(path) or ".", os.O_RDONLY | _EXTRA)
     try:
         sync_file(descriptor)
     except OSError as error:

@@ -102,11 +102,12 @@ def leave(path: str, handle: Handle) -> None:
         return
     with place.lock:
         store = place.store
-        if place.handles.pop(id(handle), None) is None or store is None:
+        place.handles.pop(id(handle), None)
+        if store is None:
             return
         store.power = place.asks_for_power()
         store.declared = place.declared()
-        if not place.handles:
+        if not place.handles:  # also where an error has cut the last close short
             store.close()
             _take_out_unused(key, place)
 

@@ -127,11 +127,12 @@ class State(StateDict):
         self._let_go()
 
     def _let_go(self) -> None:
-        nodes.use_tree(self, _Closed(self._store))
+        closed = _Closed(self._store)
         if isinstance(self._store, View):
             self._store.close()
         else:
             registry.leave(self._path_text, self)
+        nodes.use_tree(self, closed)
 
     def sync(self) -> None:
         """Make everything committed so far, by whomever, survive loss of power.

@@ -213,10 +213,9 @@ class Store(Transactions):
 
     def close(self) -> None:
         """Let go of the file; the last process to do so vacuums it to rest."""
-        if self.closed:
-            return
-        self.rest()
-        idle.unwatch(self)
+        if not self.closed:
+            self.rest()
+            idle.unwatch(self)
         self.closed = True  # whoever comes, or has waited for a lock, finds it so
         self._close_files(None if self.timeout is None else max(self.timeout, _LONGEST_CHANGE))
 
