@@ -108,7 +108,8 @@ def _reconcile_list(node: StateList, data: list[Plain]) -> None:
     back = next((index for index in range(shorter) if not _is(items[-1 - index], data[-1 - index])), shorter)
     before, after = items[front : len(items) - back], data[front : len(data) - back]
     if before or after:
-        numbers = _origins([copy_of(item) for item in before], after)
+        has_nodes = any(item.__class__ in NODES for item in before)  # else nobody holds anything of it
+        numbers = _origins([copy_of(item) for item in before], after) if has_nodes else [-1] * len(after)
         items[front : len(items) - back] = [
             _become(before[number] if number >= 0 else None, value, node, index)
             for index, (number, value) in enumerate(zip(numbers, after, strict=True), front)

@@ -358,6 +358,6 @@ def slice_is_replayed_one_item_too_short():
     instead(nodes, "replay", replay)
 
 
-@bug("model", "tests/test_nodes.py")
+@bug("history", "tests/test_history.py", "-k", "detached")
 def lists_are_rebuilt_with_new_containers():
     instead(nodes, "_reconcile_list", lambda node, data: node._put_slice(0, sys.maxsize, data))

@@ -890,7 +890,7 @@ class TestReconcile:
 
     @pytest.mark.parametrize("change", ["nothing", "one", "ends", "all", "moved"])
     @pytest.mark.parametrize("kind", [lambda number: {"n": 1}, lambda number: {"id": number}, lambda number: 1])
-    def test_a_long_list_is_reconciled_in_less_time_than_it_takes_to_make_it(self, kind, change):
+    def test_a_long_list_is_reconciled_in_about_the_time_that_it_takes_to_make_it(self, kind, change):
         old = [kind(number) for number in range(20_000)]
         new = copy.deepcopy(old)
         for index in {"one": [9_000], "ends": [0, -1], "all": range(20_000)}.get(change, ()):
@@ -904,7 +904,7 @@ class TestReconcile:
         MemoryTree({"list": old})
         made = time.process_time()
         nodes.reconcile(tree.root, {"list": new})
-        assert time.process_time() - made < 2 * (made - began) + 0.05
+        assert time.process_time() - made < 3 * (made - began) + 0.05
         if change == "nothing":
             assert all(one is other for one, other in zip(items, tree.root["list"], strict=True))
 
