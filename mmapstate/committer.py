@@ -12,6 +12,7 @@ Three locks, taken in this order and never the other way round:
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -344,6 +345,12 @@ class Committer(Surprises):
         if monotonic() >= self.due:
             if not self._is_path_unchanged(purpose):
                 return False
+            if purpose == WRITE and platform.is_immutable(self.mapping.descriptor):
+                raise PermissionError(
+                    errno.EPERM,
+                    "the file has been made immutable; undo that (chattr -i) to change the state",
+                    self.file,
+                )
             self.due = monotonic() + LOOK_INTERVAL
         return True
 

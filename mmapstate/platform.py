@@ -40,6 +40,7 @@ __all__ = [
     "image_of",
     "is_folder",
     "is_heard",
+    "is_immutable",
     "is_in_use",
     "is_refusal",
     "is_settled",
@@ -96,6 +97,10 @@ _LONGEST_PLAIN_PATH = 200  # characters; what is written beside the file has a l
 
 COPY_ON_WRITE = frozenset({"btrfs", "bcachefs"})
 _NO_COPIES = 0x0080_0000  # FS_NOCOW_FL
+_IMMUTABLE = 0x0000_0010  # FS_IMMUTABLE_FL
+_LONG = struct.calcsize("l")
+# FS_IOC_GETFLAGS, FS_IOC_SETFLAGS
+_GET_FLAGS, _SET_FLAGS = (way << 30 | _LONG << 16 | ord("f") << 8 | number for way, number in ((2, 1), (1, 2)))
 
 # Other machines may have these mounted too, or a host has it beside its guests; and so may what a FUSE program shows.
 _FOREIGN = frozenset(
@@ -521,11 +526,26 @@ def write_in_place(path: str, descriptor: int) -> None:
     if writes_copies(path, descriptor):
         import fcntl
 
-        size = struct.calcsize("l")
-        get, put = (direction << 30 | size << 16 | ord("f") << 8 | number for direction, number in ((2, 1), (1, 2)))
         with contextlib.suppress(OSError):  # bcachefs has no such flag, nor have old kernels
-            (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, get, bytes(size)))
-            fcntl.ioctl(descriptor, put, struct.pack("l", flags | _NO_COPIES))
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", _flags_of(descriptor) | _NO_COPIES))
+
+
+def _flags_of(descriptor: int) -> int:
+    """Return the flags that Linux has for an open file, those of ``lsattr``."""
+    import fcntl
+
+    (flags,) = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, bytes(_LONG)))
+    return int(flags)
+
+
+def is_immutable(descriptor: int) -> bool:
+    """Return whether an open file was made immutable (``chattr +i``): a store into a map of it ends the process."""
+    if sys.platform == "linux":
+        try:
+            return bool(_flags_of(descriptor) & _IMMUTABLE)
+        except OSError:  # many filesystems have no flags
+            return False
+    return bool(getattr(os.fstat(descriptor), "st_flags", 0) & (stat.UF_IMMUTABLE | stat.SF_IMMUTABLE))
 
 
 def filesystem(path: str) -> str:

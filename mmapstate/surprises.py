@@ -60,6 +60,9 @@ class Surprises(Vacuum):
                     if len(data) != file.size:
                         continue
                     parts = content.layout(data, self.file)
+                    if self._is_unborn_only(file, data, parts):
+                        platform.truncate(file.descriptor, self.page.image.size)
+                        continue
                     if self._is_ours(file, parts):
                         settled = self._settle_own(file, data, parts)
                     else:
@@ -113,6 +116,13 @@ class Surprises(Vacuum):
             return False
         as_left = file.image[:2] == page.image[:2] and parts.snapshot_crc == page.snapshot_crc
         return as_left or (pending.tail == file.inode and pending.generation != 0)
+
+    def _is_unborn_only(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
+        """Return whether all that has changed is that a region was appended, and its writer died before its birth."""
+        page = self.page
+        rest = page.image.size
+        at_rest = page.start < 0 and file.inode == page.image.inode and page.pending.generation == 0
+        return parts.unborn and at_rest and rest < file.size and crc32(data[:rest]) == page.snapshot_crc
 
     def _settle_own(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
         """Go on with our own file: replay what a dead writer committed, clear what it left. False: look again."""
