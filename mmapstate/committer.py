@@ -20,7 +20,7 @@ from zlib import crc32
 from mmapstate import changes, platform
 from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, StateError, UnsupportedValueError
-from mmapstate.format import DOUBTFUL, LET_GO, UNCOMMITTED, UNSETTLED, WAITED_FOR, stamp
+from mmapstate.format import DOUBTFUL, LET_GO, MARK_LENGTH, UNCOMMITTED, UNSETTLED, WAITED_FOR, stamp, unsynced
 from mmapstate.journal import COMMITTED, Journal
 from mmapstate.lock import EXCLUSIVE, LONGEST_WAIT, UNLOCK, file_lock
 from mmapstate.mapping import EditedMeanwhile
@@ -402,20 +402,21 @@ class Committer(Surprises):
             payload = changes.encode(record)
         except ValueError as error:
             raise UnsupportedValueError(str(error), (), self.file) from None
-        journal = self.journal
+        journal, power = self.journal, self.power
         text, crc = journal.encode(payload)
-        if len(text) > journal.room():
-            make_room(len(text))
+        need = len(text) + (MARK_LENGTH if power else 0)
+        if need > journal.room():
+            make_room(need)
             journal = self.journal
             text, crc = journal.encode(payload)
         page = self.page_bytes
-        if self.power:
+        if power:
             self._sync_first()
         self.mapping.check_size()
         self._begin_unsure()
         page[UNSETTLED] = 1
-        journal.append(text)
-        if self.power:
+        journal.append(text, unsynced(self.boot, journal.file.inode) if power else b"")
+        if power:
             self._sync_commit(journal, text)
         with self.guard:
             self.applying |= 1
@@ -431,8 +432,9 @@ class Committer(Surprises):
         """Make the record just appended survive loss of power; a sync that fails takes it back, and is raised."""
         try:
             self.mapping.sync()
+            journal.unmark(text)
         except OSError:
-            # A second fsync would claim success. Nobody has seen the record: it was not announced.
+            # A second fsync would claim success. Nobody has seen the record: it was marked, and not announced.
             journal.take_back(text)
             self.page_bytes[DOUBTFUL] = 1  # whoever writes next writes a new file
             self.unsure = False

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from mmapstate.format import UNCOMMITTED, Marker, Position, read_batch, seed, stamp
+from mmapstate import platform
+from mmapstate.format import MARK_LENGTH, UNCOMMITTED, Marker, Position, Run, read_batch, run, seed, stamp, unsynced
 from mmapstate.mapping import MappedFile
 
-__all__ = ["COMMITTED", "Journal"]
+__all__ = ["COMMITTED", "Journal", "is_lasting"]
 
 _SLACK = ord("#")
 COMMITTED = ord("-")
+_PIECE = 1024  # bytes, to be read at first of what may be new
 
 
 class Journal:
@@ -74,25 +76,33 @@ class Journal:
         crc = crc32(payload, self.crc)
         return UNCOMMITTED % (payload, crc), crc
 
-    def append(self, text: bytes) -> None:
+    def append(self, text: bytes, mark: bytes = b"") -> None:
         """Store what `encode` returned, which fits, behind the tail. With the last of these stores it is committed.
+
+        A `mark` behind it tells those who have no part in the page that it is not synced yet.
 
         A kill tears the first store: any of its bytes may be missing. The slack is clean, so what is missing are
         spaces: junk in a comment, maybe with blanks in the next line. The last store is one byte, which no kill tears.
         """
         stores = self.file.bytes
         tail = self.tail
-        stores[tail + 1 : tail + 1 + len(text)] = text
+        stores[tail + 1 : tail + 1 + len(text) + len(mark)] = text + mark
         stores[tail] = COMMITTED
+
+    def unmark(self, text: bytes) -> None:
+        """Blank the mark behind the record just appended: it is synced."""
+        end = self.tail + 1 + len(text)
+        self.file.bytes[end : end + MARK_LENGTH] = b" " * MARK_LENGTH
 
     def advance(self, text: bytes, crc: int) -> None:
         """Move on behind the record just appended."""
         self._move(self.tail + len(text), crc, text[-10:])
 
     def take_back(self, text: bytes) -> None:
-        """Make the record just appended a comment again, and then blank. Instead of `advance`."""
+        """Make the record just appended a comment again, and then blank, and its mark last. Instead of `advance`."""
         self.file.bytes[self.tail] = _SLACK
         self.blank(self.tail + 1, self.tail + 1 + len(text))
+        self.unmark(text)
 
     def is_untouched(self) -> bool:
         """Return whether the end of the last record (or marker) stands before the tail, and no record at it.
@@ -117,6 +127,27 @@ class Journal:
         self._move(until, crc, data[-9:] + b"#")
         return payloads
 
+    def ahead(self) -> Run | None:
+        """Return what is committed behind the tail by what the file alone says; None if it does not check out.
+
+        The tail stays. No more is read than a piece behind it, and twice as much each time that all of it is records.
+        """
+        found, size = Run([], self.tail, self.crc, self.tail, self.crc), _PIECE
+        while True:
+            data = self.file.read(found.tail, found.tail + size)
+            more = run(data, 0, found.crc)
+            if more.payloads:
+                start = found.tail
+                found = Run(
+                    found.payloads + more.payloads, start + more.tail, more.crc, start + more.last, more.last_crc
+                )
+            if data[more.tail : more.tail + 1] not in (b"-", b"") or len(data) < size:
+                break
+            size *= 2
+        if not found.payloads:
+            return None
+        return found if is_lasting(self.file, found.last, found.tail) else found.without_last()
+
     def stand(self, tail: int, crc: int) -> None:
         """Stand behind records that were read otherwise, of which the last has this crc."""
         self._move(tail, crc, self.file.read(tail - 9, tail) + b"#")
@@ -132,3 +163,14 @@ class Journal:
             if byte in b"\n\r":
                 stores[start + offset] = 32
         stores[start:stop] = b" " * (stop - start)
+
+
+def is_lasting(file: MappedFile, last: int, tail: int) -> bool:
+    """Return whether the record from `last` to `tail`, just read as committed, is one that no failing sync takes back.
+
+    It may have been taken back since it was read. Then it lost its commit byte before its mark, so that comes first.
+    """
+    mark = file.read(tail + 1, tail + 1 + MARK_LENGTH)
+    if mark[:1] == b"!" and mark == unsynced(platform.boot_id(), file.inode):
+        return False
+    return file.read(last, last + 1) == b"-"
