@@ -6,17 +6,43 @@ that record's crc. It moves forward only: by `advance`, under the lock, and by `
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from mmapstate import platform
-from mmapstate.format import MARK_LENGTH, UNCOMMITTED, Marker, Position, Run, read_batch, run, seed, stamp, unsynced
-from mmapstate.mapping import MappedFile
+from mmapstate.format import (
+    MARK_LENGTH,
+    UNCOMMITTED,
+    Image,
+    Marker,
+    Position,
+    Run,
+    read_batch,
+    run,
+    seed,
+    stamp,
+    unsynced,
+)
 
-__all__ = ["COMMITTED", "Journal", "is_lasting"]
+if TYPE_CHECKING:
+    from mmapstate.mapping import MappedFile  # who only reads need not wait for it
+
+__all__ = ["COMMITTED", "Journal", "Readable", "is_lasting"]
 
 _SLACK = ord("#")
 COMMITTED = ord("-")
 _PIECE = 1024  # bytes, to be read at first of what may be new
+
+
+class Readable(Protocol):
+    """A file that is open, as far as it is only read."""
+
+    path: str
+    image: Image
+    inode: int
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """Return the bytes from `start` to `stop` (default: to the end of the file), or to where the file ends."""
 
 
 class Journal:
@@ -165,7 +191,7 @@ class Journal:
         stores[start:stop] = b" " * (stop - start)
 
 
-def is_lasting(file: MappedFile, last: int, tail: int) -> bool:
+def is_lasting(file: Readable, last: int, tail: int) -> bool:
     """Return whether the record from `last` to `tail`, just read as committed, is one that no failing sync takes back.
 
     It may have been taken back since it was read. Then it lost its commit byte before its mark, so that comes first.

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from mmapstate import content
+from mmapstate import content, platform
 from mmapstate.errors import DamagedStateError, StateFileError
-from mmapstate.journal import is_lasting
-from mmapstate.mapping import MappedFile
+from mmapstate.journal import Readable, is_lasting
 from mmapstate.values import Plain
 
 __all__ = ["ENDLESS", "layout", "read", "read_text", "settled"]
 
 _T = TypeVar("_T")
+_File = TypeVar("_File", bound=Readable)
 
 PAUSE = 0.01  # seconds between two readings of a file that does not fit together
 EMPTIED = 0.4  # seconds for which a file that was emptied may be one that an editor is about to write
@@ -35,15 +35,35 @@ def read_text(path: str) -> tuple[bytes, dict[Any, Plain]]:
     Raises OSError, `StateFileError`, `DamagedStateError`.
     """
 
-    def taken(file: MappedFile, data: bytes) -> tuple[bytes, dict[Any, Plain]]:
+    def taken(file: _ReadOnce, data: bytes) -> tuple[bytes, dict[Any, Plain]]:
         parts = layout(file, data)
         return content.snapshot_in(data, parts), content.read(data, parts, path).state
 
-    return settled(path, taken, MappedFile.close)
+    return settled(lambda: _ReadOnce(path), taken, _ReadOnce.close)
 
 
-def settled(path: str, judge: Callable[[MappedFile, bytes], _T], leave: Callable[[MappedFile], None]) -> _T:
-    """Return what `judge` makes of the state file at `path`, open for reading, and of its bytes.
+class _ReadOnce:
+    """A file to be read once: what `MappedFile` is, but for what maps need, which takes a while to import."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.descriptor = platform.open_regular(path, write=False)
+        try:
+            self.image = platform.image_of(self.descriptor)
+        except BaseException:
+            self.close()
+            raise
+        self.inode = self.image.inode
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        return platform.read(self.descriptor, start, platform.file_size(self.descriptor) if stop is None else stop)
+
+    def close(self) -> None:
+        platform.close(self.descriptor)
+
+
+def settled(opened: Callable[[], _File], judge: Callable[[_File, bytes], _T], leave: Callable[[_File], None]) -> _T:
+    """Return what `judge` makes of a state file, which ``opened()`` opens, and of its bytes.
 
     What is caught half-way is read again: a file that an editor has emptied a moment ago, and one of which `judge`
     raises `StateFileError`. The latter is raised only where two readings, a pause apart, gave the same bytes: of a
@@ -52,7 +72,7 @@ def settled(path: str, judge: Callable[[MappedFile, bytes], _T], leave: Callable
     """
     began, before = time.monotonic(), None
     while True:
-        file = MappedFile.open(path, write=False)
+        file = opened()
         try:
             data = file.read()
             if data or time.monotonic() - began > EMPTIED or time.time_ns() - file.image.mtime > EMPTIED * 1e9:
@@ -61,17 +81,15 @@ def settled(path: str, judge: Callable[[MappedFile, bytes], _T], leave: Callable
             if data == before:
                 raise
             if time.monotonic() - began > ENDLESS:
-                raise StateFileError(
-                    f"{path}: keeps changing while it is read, and never fits together; stop the program that writes "
-                    f"to it ({error})"
-                ) from error
+                told = f"{file.path}: keeps changing while it is read, and never fits together ({error})"
+                raise StateFileError(f"{told}; stop the program that writes to it") from error
             before = data
         finally:
             leave(file)
         time.sleep(PAUSE)
 
 
-def layout(file: MappedFile, data: bytes) -> content.Layout:
+def layout(file: Readable, data: bytes) -> content.Layout:
     """Return the parts of a state file, for who cannot mend it, without a record that a failing sync could take back.
 
     Raises `StateFileError`, `DamagedStateError`.

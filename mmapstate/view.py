@@ -31,6 +31,7 @@ _T = TypeVar("_T")
 LOOK_INTERVAL = 0.05  # seconds between two looks at the snapshot's bytes, at least
 SHARE = 100  # times as long as such a look has taken is waited until the next: it takes a hundredth of the time
 COARSEST = 2.5e9  # nanoseconds: in so short a time a file may be changed and keep its mtime (on vfat, of two seconds)
+_END = 1024  # bytes of a file that has become larger, which are looked at
 
 _views: weakref.WeakSet[View] = weakref.WeakSet()
 
@@ -177,7 +178,7 @@ class View:
 
     def _catch_up(self) -> None:
         found = platform.path_image(self.path)
-        file, journal = self.mapping, self.journal
+        file = self.mapping
         if found is None or (found.size == 0 != file.size):
             return  # deleted, or an editor half-way: what is read is the last state
         if self.applying & 1:
@@ -185,17 +186,20 @@ class View:
         elif found.inode != file.inode:
             if file.descriptor >= 0:  # what was committed last to the file that is still open
                 size = platform.file_size(file.descriptor)
-                if (size == file.size or self._has_grown(size)) and self.journal.start >= 0:
+                if (size == file.size or self._has_grown(size)) and not self._is_quiet():
                     self._follow()
             self._load()
         elif found.size != file.size and not self._has_grown(found.size):
             self._load()
         else:
-            journal = self.journal
-            is_new = journal.start >= 0 and file.read(journal.tail, journal.tail + 1) != self.slack
             is_due = found.mtime != self.mtime and monotonic() >= self.due
-            if (is_new and not self._follow()) or (is_due and not self._is_intact(found.mtime)):
+            if not (self._is_quiet() or self._follow()) or (is_due and not self._is_intact(found.mtime)):
                 self._load()
+
+    def _is_quiet(self) -> bool:
+        """Return whether nothing has come at the tail; at rest there is none."""
+        tail = self.journal.tail
+        return self.journal.start < 0 or self.mapping.read(tail, tail + 1) == self.slack
 
     def _follow(self) -> bool:
         """Apply the records behind the own tail; return False if there is something else."""
@@ -230,10 +234,11 @@ class View:
         if size < file.size:
             return False
         if journal.start >= 0:
-            if not journal.is_in_file() or file.read(file.size, size).strip(b" "):
+            if not journal.is_in_file() or not (self._is_quiet() or self._follow()):
                 return False
+            end = file.read(max(journal.tail + 1, file.size, size - _END), size)
             file.size = size
-            return True
+            return not end.strip(b" ")  # else an editor has appended to it
         head = file.read(journal.tail, journal.tail + 1 + MARKER_LENGTH)
         lead = b"\n" if head.startswith(b"\n") else b""  # for a last line that had no end
         head = head.removeprefix(lead)
@@ -261,7 +266,7 @@ class View:
     def _load(self) -> None:
         """Read the whole file, as soon as it stands still."""
         try:
-            reading.settled(self.path, self._accept, self._leave)
+            reading.settled(lambda: MappedFile.open(self.path, write=False), self._accept, self._leave)
         except FileNotFoundError:  # deleted a moment ago
             if not self.open_files:
                 raise
@@ -305,7 +310,8 @@ class View:
         self.mapping, self.open_files[:] = file, [file]
         for each in old:
             each.close()
-        self.journal, self.slack = journal, data[journal.tail : journal.tail + 1]
+        self.journal = journal
+        self.slack = data[journal.tail : journal.tail + 1].replace(b"-", b"#")  # of a record that was left out
         self.due, self.mtime = monotonic() + LOOK_INTERVAL, -1
 
 
