@@ -170,7 +170,7 @@ UNCOMMITTED = RECORD[1:] + b"#"  # what is stored behind the tail before the com
 
 _MARK = b"!%08x"
 MARK_LENGTH = 9  # bytes
-_BLANK = re.compile(rb"[ \x00]*!?[0-9a-f]{0,8}[ \x00]*")
+_MARK_LEFT = re.compile(rb"!?[0-9a-f]{0,8}")
 
 PAGE_SIZE = 4096
 MAGIC = b"mmapst\x00\x02"
@@ -371,7 +371,7 @@ def unsynced(boot: bytes, inode: int) -> bytes:
 
 def is_blank(slack: bytes) -> bool:
     """Return whether nothing stands behind the slack's ``#``, or no more than loss of power may have left of a mark."""
-    return _BLANK.fullmatch(slack) is not None
+    return _MARK_LEFT.fullmatch(slack.strip(b" \x00")) is not None
 
 
 def pack_position(position: Position) -> bytes:
