@@ -21,7 +21,17 @@ from zlib import crc32
 from mmapstate import changes, platform
 from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, LockTimeout, StateError, UnsupportedValueError
-from mmapstate.format import BEFORE, DOUBTFUL, LET_GO, UNCOMMITTED, UNSETTLED, WAITED_FOR, stamp
+from mmapstate.format import (
+    BEFORE,
+    DOUBTFUL,
+    LET_GO,
+    MARK_LENGTH,
+    UNCOMMITTED,
+    UNSETTLED,
+    WAITED_FOR,
+    stamp,
+    unsynced,
+)
 from mmapstate.journal import COMMITTED, SLACK, Journal
 from mmapstate.lock import LONGEST_WAIT
 from mmapstate.mapping import EditedMeanwhile
@@ -486,18 +496,20 @@ class Committer(Surprises):
             payload = changes.encode(record)
         except ValueError as error:
             raise UnsupportedValueError(str(error), (), self.file) from None
-        journal = self.journal
+        journal, power = self.journal, self.power
         text, crc = journal.encode(payload)
-        if len(text) > journal.room():
-            make_room(len(text))
+        need = len(text) + (MARK_LENGTH if power else 0)
+        if need > journal.room():
+            make_room(need)
             journal = self.journal
             text, crc = journal.encode(payload)
         page, stores, tail = self.page_bytes, self.mapping.bytes, journal.tail
-        if self.power:
+        if power:
             self._sync_first()
         self.mapping.check_size()
         start, end, known = tail + 1, tail + len(text), text[-10:]
-        stored, known_from, seen = slice(start, start + len(text)), end - 9, journal.base + end
+        stored_text = text + unsynced(self.boot, journal.file.inode) if power else text
+        stored, known_from, seen = slice(start, start + len(stored_text)), end - 9, journal.base + end
         half_way = self.applying | 1
         after = half_way + 1
         committed = False
@@ -506,9 +518,9 @@ class Committer(Surprises):
         try:
             # A kill tears this store: any of its bytes may be missing. The slack is clean, so these are spaces: junk in
             # a comment. The last store is one byte, which no kill tears.
-            stores[stored] = text
+            stores[stored] = stored_text
             stores[tail] = COMMITTED
-            if self.power:
+            if power:
                 self._sync_commit(journal, text)
             committed = True
             with self.guard:
@@ -531,6 +543,7 @@ class Committer(Surprises):
         """Make the record just appended survive loss of power; a sync that fails takes it back, and is raised."""
         try:
             self.mapping.sync()
+            journal.unmark(text)
         except BaseException as error:
             # Nobody has seen the record: it was not announced. This first: what is left of it is a comment then, and
             # is blanked by who finds the page unsettled.
@@ -538,6 +551,7 @@ class Committer(Surprises):
             self.page_bytes[DOUBTFUL] = 1  # a second fsync would claim success: whoever writes next writes a new file
             if isinstance(error, OSError):
                 journal.blank(journal.tail + 1, journal.tail + 1 + len(text))
+                journal.unmark(text)  # last: until then no reader takes what comes back to it for a record
                 self.unsure = False
             raise
 

@@ -29,6 +29,7 @@ __all__ = [
     "record_start",
     "snapshot_in",
     "warning_of",
+    "without_last",
 ]
 
 MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
@@ -103,6 +104,15 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
             )
             raise _refusal(data, parts, file, number, problem) from None
     return Content(state, len(records))
+
+
+def without_last(parts: Layout, last: int) -> Layout:
+    """Return the parts as they are without the last record of the journal, which begins at the offset `last`."""
+    assert parts.scan is not None
+    assert parts.marker is not None
+    payloads = parts.scan.payloads[:-1]
+    crc = crc32(b"".join(payloads), seed(parts.marker.generation))
+    return parts._replace(scan=parts.scan._replace(payloads=payloads, tail=last, crc=crc))
 
 
 def snapshot_in(data: bytes, parts: Layout) -> bytes:

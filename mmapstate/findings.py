@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from mmapstate import content, snapshot
 from mmapstate.errors import StateFileError
-from mmapstate.format import DAMAGED
+from mmapstate.format import DAMAGED, is_blank
 
 __all__ = ["BY_ITSELF", "ERROR", "NOTE", "WARNING", "Examined", "Finding", "examine", "finding_of"]
 
@@ -165,5 +165,7 @@ def _of_slack(slack: bytes) -> tuple[str, str]:
         return "the room behind the last change was cut or changed by an editor", BY_ITSELF
     if not slack.strip(b" #\r\n\0"):
         return "zeros stand behind the last change: pages lost with the power", BY_ITSELF
+    if is_blank(slack[1:]):
+        return "the last change is not synced yet, or its writer was killed before it was", BY_ITSELF
     what = "a comment stands behind the last change: what a killed writer had not finished, or text added by hand"
     return what, BY_ITSELF

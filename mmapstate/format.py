@@ -13,7 +13,8 @@ The state file
     marker     := "--- # mmapstate journal 1 " generation " from " (position | "-") " " snapshot-crc " " text LF
                                                                text: any without "--- "
     record     := "--- " payload " #" crc LF
-    slack      := "#" then spaces to the end of the file
+    slack      := "#" [mark] then spaces to the end of the file
+    mark       := "!" 8 hex digits                             the last record is not synced yet
     payload    := change | "[" change ("," change)* "]"        see `changes`
     generation := 16 hex digits                                64 random bits naming one journal
     position   := generation ":" tail                          tail: an offset in the file, decimal
@@ -26,6 +27,12 @@ is a record. Whoever applies the changes of the records to the snapshot, in orde
 **Committing.** The tail is the offset of the slack's ``#``. Behind it the record's text is stored, but for its first
 byte and with a ``#`` where the next tail will be, then that first byte: ``-`` over the ``#``. Until this last store the
 record is a comment. A writer killed before it leaves junk that is still comment; who takes the lock next blanks it.
+
+**To survive loss of power** (durability "power") a record is synced before it is announced, and taken back if that
+fails. Meanwhile a mark behind the next tail's ``#``, stored with the record's text, tells those who have no part in the
+page to leave the record out; it is blanked before the announcement. The mark is the crc of the machine's boot id (16
+bytes, zeros where unknown) and the file's inode (8 bytes, big-endian): a copy, or what loss of power left, is not
+marked. Who has the lock takes a mark for junk: the record counts.
 
 **Checksums.** The first record's crc is seeded with `seed` of the generation, each later one with its predecessor's.
 So the crc after a run of records is one ``crc32`` over their payloads together, and records left from another journal
@@ -95,7 +102,9 @@ __all__ = [
     "LAYOUT",
     "LET_GO",
     "MAGIC",
+    "MARKER_LENGTH",
     "MARKER_START",
+    "MARK_LENGTH",
     "NO_POSITION",
     "PAGE_SIZE",
     "PENDING",
@@ -105,6 +114,7 @@ __all__ = [
     "STAMP",
     "START",
     "SUPERSEDED",
+    "UNBORN_START",
     "UNCOMMITTED",
     "UNKNOWN",
     "UNSETTLED",
@@ -113,8 +123,10 @@ __all__ = [
     "Image",
     "Marker",
     "Position",
+    "Run",
     "Scan",
     "find_marker",
+    "is_blank",
     "marker",
     "pack_announced",
     "pack_image",
@@ -122,6 +134,7 @@ __all__ = [
     "pack_position",
     "read_batch",
     "record",
+    "run",
     "scan",
     "seed",
     "stamp",
@@ -132,6 +145,7 @@ __all__ = [
     "unpack_offset",
     "unpack_position",
     "unpack_positions",
+    "unsynced",
 ]
 
 JOURNAL_VERSION = 1
@@ -139,7 +153,8 @@ DAMAGED = "1, damaged"
 """The version of a marker that is no longer as it was written."""
 
 MARKER_START = b"--- # mmapstate journal "
-_UNBORN_START = b"#" + MARKER_START[1:]
+MARKER_LENGTH = 256  # bytes, more than any marker of ours has
+UNBORN_START = b"#" + MARKER_START[1:]
 _UNBORN_SHORTEST = len(b"#-- #")  # less may be anybody's comment
 _ADVICE = b"newer changes follow; stop the programs before editing"
 _BARE = b"; the last line above had no end"
@@ -155,6 +170,10 @@ _STRAY_LINE = re.compile(rb"\n[ \r\x00]*([^#\x00 \r\n])")
 
 RECORD = b"--- %b #%08x\n"  # payload, crc
 UNCOMMITTED = RECORD[1:] + b"#"  # what is stored behind the tail before the commit
+
+_MARK = b"!%08x"
+MARK_LENGTH = 9  # bytes
+_MARK_LEFT = re.compile(rb"!?[0-9a-f]{0,8}")
 
 PAGE_SIZE = 4096
 MAGIC = b"mmapst\x00\x03"
@@ -225,6 +244,23 @@ class Marker(NamedTuple):
     bare: bool = False
 
 
+class Run(NamedTuple):
+    """Records found from some offset on, up to `tail`; `crc` is the last one's.
+
+    `last` and `last_crc` are what `tail` and `crc` would be without that one.
+    """
+
+    payloads: list[bytes]
+    tail: int
+    crc: int
+    last: int
+    last_crc: int
+
+    def without_last(self) -> Run:
+        """Return the records but for the last one."""
+        return Run(self.payloads[:-1], self.last, self.last_crc, self.last, self.last_crc)
+
+
 class Scan(NamedTuple):
     """The records found from some offset on, up to `tail`; `crc` is the last one's.
 
@@ -258,7 +294,7 @@ def find_marker(data: bytes) -> Marker | None:
     if start >= 0:
         return _read_marker(data, start)
     # A copy made while a journal was born may hold the marker still as comment, its first record committed.
-    start = _find_line(data, _UNBORN_START)
+    start = _find_line(data, UNBORN_START)
     if start >= 0:
         found = _read_marker(data, start)
         first = _record_at(data, found.end, seed(found.generation))
@@ -276,14 +312,14 @@ def unborn_start(data: bytes) -> int:
     A killed write may have left only some first bytes of it, a loss of power NULs in place of any. NULs alone in a
     whole file are none: that is somebody's lost text.
     """
-    start = _find_line(data, _UNBORN_START)
+    start = _find_line(data, UNBORN_START)
     if start >= 0:
         slack = data[start:].partition(b"\n")[2]
         return -1 if slack.strip(b"# \x00\r\n") else start
     nul = data.find(b"\x00")
     written = data if nul < 0 else data[:nul]
     start = written.rfind(b"\n") + 1
-    begun = _UNBORN_START.startswith(written[start:])
+    begun = UNBORN_START.startswith(written[start:])
     if nul < 0:
         return start if begun and len(written) - start >= _UNBORN_SHORTEST else -1
     if (nul == 0 and not data.strip(b"\x00")) or not _is_lost_journal(data[nul:]):
@@ -321,20 +357,35 @@ def read_batch(data: bytes, crc: int) -> tuple[list[bytes], int] | None:
     return payloads, crc
 
 
-def scan(data: bytes, start: int, crc: int) -> Scan:
+def run(data: bytes, start: int, crc: int) -> Run:
     """Return the records in `data` from `start` on, each checked against the chain that `crc` begins."""
     payloads: list[bytes] = []
     comments: list[bytes] = []  # a copy made while a writer was at work may hold some whose successor is committed
-    tail, tail_crc = start, crc
+    tail, tail_crc, last, last_crc = start, crc, start, crc
     while (found := _record_at(data, start, crc)) is not None:
-        start, crc = found.end, found.crc
         comments.append(found.payload)
         if found.committed:
             payloads += comments
             comments.clear()
-            tail, tail_crc = start, crc
-    bad, clean = _judge_slack(data, tail)
-    return Scan(payloads, tail, tail_crc, bad, clean)
+            last, last_crc, tail, tail_crc = start, crc, found.end, found.crc
+        start, crc = found.end, found.crc
+    return Run(payloads, tail, tail_crc, last, last_crc)
+
+
+def scan(data: bytes, start: int, crc: int) -> Scan:
+    """Return the same of a whole file's `data`, and what it is like behind them."""
+    payloads, tail, crc, _, _ = run(data, start, crc)
+    return Scan(payloads, tail, crc, *_judge_slack(data, tail))
+
+
+def unsynced(boot: bytes, inode: int) -> bytes:
+    """Return the mark that stands behind the slack's ``#`` while the last record of a file is not synced."""
+    return _MARK % crc32(boot + inode.to_bytes(8, "big"))
+
+
+def is_blank(slack: bytes) -> bool:
+    """Return whether nothing stands behind the slack's ``#``, or no more than loss of power may have left of a mark."""
+    return _MARK_LEFT.fullmatch(slack.strip(b" \x00")) is not None
 
 
 def pack_position(position: Position) -> bytes:

@@ -6,15 +6,43 @@ that record's crc. It moves forward only: by `advance`, under the lock, and by `
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
-from mmapstate.format import UNCOMMITTED, Marker, Position, read_batch, seed, stamp
-from mmapstate.mapping import MappedFile
+from mmapstate import platform
+from mmapstate.format import (
+    MARK_LENGTH,
+    UNCOMMITTED,
+    Image,
+    Marker,
+    Position,
+    Run,
+    read_batch,
+    run,
+    seed,
+    stamp,
+    unsynced,
+)
 
-__all__ = ["COMMITTED", "SLACK", "Journal"]
+if TYPE_CHECKING:
+    from mmapstate.mapping import MappedFile  # who only reads need not wait for it
+
+__all__ = ["COMMITTED", "SLACK", "Journal", "Readable", "is_lasting"]
 
 SLACK = ord("#")
 COMMITTED = ord("-")
+_PIECE = 1024  # bytes, to be read at first of what may be new
+
+
+class Readable(Protocol):
+    """A file that is open, as far as it is only read."""
+
+    path: str
+    image: Image
+    inode: int
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        """Return the bytes from `start` to `stop` (default: to the end of the file), or to where the file ends."""
 
 
 class Journal:
@@ -74,6 +102,11 @@ class Journal:
         crc = crc32(payload, self.crc)
         return UNCOMMITTED % (payload, crc), crc
 
+    def unmark(self, text: bytes) -> None:
+        """Blank the mark behind the record just appended: it is synced."""
+        end = self.tail + 1 + len(text)
+        self.file.bytes[end : end + MARK_LENGTH] = b" " * MARK_LENGTH
+
     def is_untouched(self) -> bool:
         """Return whether the end of the last record (or marker) stands before the tail, and no record at it.
 
@@ -97,6 +130,27 @@ class Journal:
         self._move(until, crc, data[-9:] + b"#")
         return payloads
 
+    def ahead(self) -> Run | None:
+        """Return what is committed behind the tail by what the file alone says; None if it does not check out.
+
+        The tail stays. No more is read than a piece behind it, and twice as much each time that all of it is records.
+        """
+        found, size = Run([], self.tail, self.crc, self.tail, self.crc), _PIECE
+        while True:
+            data = self.file.read(found.tail, found.tail + size)
+            more = run(data, 0, found.crc)
+            if more.payloads:
+                start = found.tail
+                found = Run(
+                    found.payloads + more.payloads, start + more.tail, more.crc, start + more.last, more.last_crc
+                )
+            if data[more.tail : more.tail + 1] not in (b"-", b"") or len(data) < size:
+                break
+            size *= 2
+        if not found.payloads:
+            return None
+        return found if is_lasting(self.file, found.last, found.tail) else found.without_last()
+
     def stand(self, tail: int, crc: int) -> None:
         """Stand behind records that were read otherwise, of which the last has this crc."""
         self._move(tail, crc, self.file.read(tail - 9, tail) + b"#")
@@ -112,3 +166,14 @@ class Journal:
             if byte in b"\n\r":
                 stores[start + offset] = 32
         stores[start:stop] = b" " * (stop - start)
+
+
+def is_lasting(file: Readable, last: int, tail: int) -> bool:
+    """Return whether the record from `last` to `tail`, just read as committed, is one that no failing sync takes back.
+
+    It may have been taken back since it was read. Then it lost its commit byte before its mark, so that comes first.
+    """
+    mark = file.read(tail + 1, tail + 1 + MARK_LENGTH)
+    if mark[:1] == b"!" and mark == unsynced(platform.boot_id(), file.inode):
+        return False
+    return file.read(last, last + 1) == b"-"

@@ -1,20 +1,28 @@
-"""A state file read once, as plain data: no lock, no sidecar, nothing that is created, written or kept open."""
+"""A state file read as a whole, by who has no part in its lock: nothing that is created or written.
+
+Programs may be writing meanwhile, or an editor. What does not fit together is read again, and judged when it stands.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from mmapstate import content, platform
 from mmapstate.errors import DamagedStateError, StateFileError
-from mmapstate.format import Image
+from mmapstate.journal import Readable, is_lasting
 from mmapstate.snapshot import Suspect
 from mmapstate.values import Plain
 
-__all__ = ["PAUSE", "TRIES", "is_half_way", "parsed", "read", "read_text"]
+__all__ = ["ENDLESS", "layout", "read", "read_text", "settled"]
 
-TRIES = 40  # of a file that changes under the read
-PAUSE = 0.01  # seconds between two
+_T = TypeVar("_T")
+_File = TypeVar("_File", bound=Readable)
+
+PAUSE = 0.01  # seconds between two readings of a file that does not fit together
+EMPTIED = 0.4  # seconds for which a file that was emptied may be one that an editor is about to write
+ENDLESS = 10.0  # seconds of readings none of which fits together, nor is like the one before
 
 
 def read(path: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
@@ -28,36 +36,75 @@ def read_text(path: str, suspects: list[Suspect] | None = None) -> tuple[bytes, 
     `suspects` is that of `content.read`. What is caught half-way through an edit is read again until it stands. Raises
     OSError, `StateFileError`, `DamagedStateError`.
     """
-    for left in reversed(range(TRIES)):
-        descriptor = platform.open_regular(path, write=False)
+
+    def taken(file: _ReadOnce, data: bytes) -> tuple[bytes, dict[Any, Plain]]:
+        parts = layout(file, data)
+        return content.snapshot_in(data, parts), content.read(data, parts, path, suspects).state
+
+    return settled(lambda: _ReadOnce(path), taken, _ReadOnce.close)
+
+
+class _ReadOnce:
+    """A file to be read once: what `MappedFile` is, but for what maps need, which takes a while to import."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.descriptor = platform.open_regular(path, write=False)
         try:
-            image = platform.image_of(descriptor)
-            data = platform.read(descriptor, 0, platform.file_size(descriptor))
-        finally:
-            platform.close(descriptor)
+            self.image = platform.image_of(self.descriptor)
+        except BaseException:
+            self.close()
+            raise
+        self.inode = self.image.inode
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes:
+        return platform.read(self.descriptor, start, platform.file_size(self.descriptor) if stop is None else stop)
+
+    def close(self) -> None:
+        platform.close(self.descriptor)
+
+
+def settled(opened: Callable[[], _File], judge: Callable[[_File, bytes], _T], leave: Callable[[_File], None]) -> _T:
+    """Return what `judge` makes of a state file, which ``opened()`` opens, and of its bytes.
+
+    What is caught half-way is read again: a file that an editor has emptied a moment ago, and one of which `judge`
+    raises `StateFileError`. The latter is raised only where two readings, a pause apart, gave the same bytes: of a
+    reading that was put aside between two pages while programs wrote neither size nor times tell. In the end
+    ``leave(file)`` is called. Raises OSError, too, and what else `judge` raises.
+    """
+    began, before = time.monotonic(), None
+    while True:
+        file = opened()
         try:
-            if left == 0 or not is_half_way(data, image):
-                parts, state = parsed(data, path, suspects)
-                return content.snapshot_in(data, parts), state
-        except StateFileError:
-            if left == 0 or platform.path_image(path) == image:
+            data = file.read()
+            if data or time.monotonic() - began > EMPTIED or time.time_ns() - file.image.mtime > EMPTIED * 1e9:
+                return judge(file, data)
+        except StateFileError as error:
+            if data == before:
                 raise
+            if time.monotonic() - began > ENDLESS:
+                told = f"{file.path}: keeps changing while it is read, and never fits together ({error})"
+                raise StateFileError(f"{told}; stop the program that writes to it") from error
+            before = data
+        finally:
+            leave(file)
         time.sleep(PAUSE)
-    raise AssertionError("not reached")
 
 
-def is_half_way(data: bytes, image: Image) -> bool:
-    """Return whether an editor may be about to write to the file `image`: it has been emptied, a moment ago."""
-    return not data and time.time_ns() - image.mtime <= TRIES * PAUSE * 1e9
+def layout(file: Readable, data: bytes) -> content.Layout:
+    """Return the parts of a state file, for who cannot mend it, without a record that a failing sync could take back.
 
-
-def parsed(data: bytes, file: str, suspects: list[Suspect] | None = None) -> tuple[content.Layout, dict[Any, Plain]]:
-    """Return the parts of a file with the bytes `data`, and the state it holds; for who cannot mend it."""
-    parts = content.layout(data, file)
+    Raises `StateFileError`, `DamagedStateError`.
+    """
+    parts = content.layout(data, file.path)
     if parts.scan is not None and parts.scan.bad >= 0:
         raise DamagedStateError(
-            f"{file}, offset {parts.scan.bad}: the journal was changed there since programs wrote it, or text "
+            f"{file.path}, offset {parts.scan.bad}: the journal was changed there since programs wrote it, or text "
             "was added behind it; run 'mmapstate check FILE', or open it once without readonly=True, to have it "
             "explained or repaired"
         )
-    return parts, content.read(data, parts, file, suspects).state
+    if parts.scan is not None and parts.scan.payloads:
+        last = data.rindex(b"\n", 0, parts.scan.tail - 1) + 1
+        if not is_lasting(file, last, parts.scan.tail):
+            return content.without_last(parts, last)
+    return parts

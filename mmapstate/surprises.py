@@ -13,7 +13,7 @@ from zlib import crc32
 
 from mmapstate import beside, content, nodes, platform, snapshot
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
-from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position
+from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position, is_blank
 from mmapstate.journal import Journal
 from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
@@ -317,8 +317,7 @@ class Surprises(Vacuum):
 
     def _report_dropped(self, data: bytes, parts: content.Layout) -> None:
         assert parts.scan is not None
-        rest = data[parts.scan.tail + 1 :]
-        if rest.strip(b" \x00"):
+        if not is_blank(data[parts.scan.tail + 1 :]):
             self._keep_damaged(data, parts.scan.tail)
 
     def _wait_for_editor(self, purpose: str, found: Image | None) -> bool:

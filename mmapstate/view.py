@@ -1,34 +1,42 @@
 """A state file that is only read (``readonly=True``): no lock, no sidecar, no write permission needed.
 
-What stands behind the nodes is a `View` in place of a `Store`. It follows the file by its bytes: the one at its own
-tail turns from ``#`` to ``-`` when a record is committed. Everything else (a vacuum, an edit by hand) is read anew.
+What stands behind the nodes is a `View` in place of a `Store`. It is the same replica, of the same parts, but for what
+it goes by: not by the page, which is for those who may write, but by the file itself. Each access asks which file
+stands at the path, and how large it is, and looks at the one byte at its own tail, which turns from ``#`` to ``-`` when
+a record is committed. So what was committed before is seen, be it the first change after a rest or behind a vacuum.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
 from mmapstate import changes, content, forks, nodes, platform, reading
 from mmapstate.declared import Declared
 from mmapstate.errors import ClosedError, ReadOnlyError, StateError, StateFileError
-from mmapstate.format import Image, scan
+from mmapstate.format import JOURNAL_VERSION, MARKER_LENGTH, UNBORN_START, Image, find_marker
+from mmapstate.journal import Journal
 from mmapstate.mapping import MappedFile
 
 __all__ = ["View"]
 
 _T = TypeVar("_T")
 
-LOOK_INTERVAL = 0.05  # seconds between two looks at the path
+LOOK_INTERVAL = 0.05  # seconds between two looks at the snapshot's bytes, at least
+SHARE = 100  # times as long as such a look has taken is waited until the next: it takes a hundredth of the time
+_END = 1024  # bytes of a file that has become larger, which are looked at
 
 
 class View:
     """One state file as a reader sees it (see `nodes.Tree`)."""
+
+    mapping: MappedFile  # the file that memory was read from, and where memory stands in it
+    journal: Journal
 
     exclusive = False
     stamp, seen, due = (0,), -1, 0.0  # there is no page to tell whether something is new: `refresh` looks
@@ -44,59 +52,51 @@ class View:
         self.applying = 0
         self.closed = False
         self.due = 0.0
-        self.mapping: MappedFile | None = None
-        self.open_files: list[MappedFile] = []
+        self.slack = b""  # the byte at the tail while nothing has come
+        self.times: tuple[int, int] | None = None  # of the file, when its snapshot was found to be the one known here
+        self.open_files: list[MappedFile] = []  # `mapping`, from the first look on
         weakref.finalize(self, _close_all, self.open_files)  # of a state that is dropped without close()
-        self.image = Image(0, 0, 0)
-        self.tail = self.crc = 0
-        self.journaled = False
-        self.snapshot = (0, 0)
         if platform.status(path) is None:
             raise FileNotFoundError(2, "there is no state file to read", path)
         with self.guard, self._taken_up():
             self._load()
 
     def refresh(self) -> None:
-        """Bring memory up to date with what was committed; one byte is read for it."""
-        if self.closed or self.guard._is_owned():
-            return
-        with self.guard:
-            try:
-                self._refresh()
-            except StateFileError:
-                self.due = 0.0  # each access looks again, until it is mended
-                raise
+        """Bring memory up to date with what was committed."""
+        self.steady(_nothing)
 
-    def _refresh(self) -> None:
-        with self.guard:
+    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
+        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
+        guard = self.guard
+        inside = guard._is_owned()  # a signal handler or finaliser inside this thread's own look
+        with guard:
+            if not inside and not self.closed:
+                self._look()
+            return read(*args)
+
+    def _look(self) -> None:
+        """Bring memory up to date. Under the guard."""
+        try:
             if platform.REPLACE_NEEDS_UNMAPPED:
                 with self._taken_up():
-                    self._look_or_follow()
+                    self._catch_up()
             else:
-                self._look_or_follow()
-
-    def _look_or_follow(self) -> None:
-        if time.monotonic() >= self.due or self.applying & 1:
-            self._look()
-        elif self.mapping is not None and self.mapping.read(self.tail, self.tail + 1) not in (b"#", b""):
-            self._follow()
+                self._catch_up()
+        except StateFileError:
+            self.due, self.times = 0.0, None  # each access looks again, until it is mended
+            raise
 
     @contextlib.contextmanager
     def _taken_up(self) -> Iterator[None]:
         """On Windows, where nobody can replace a file that is open, have it open while it is read, and no longer."""
         try:
-            if platform.REPLACE_NEEDS_UNMAPPED and self.mapping is not None and not self.mapping.take_up(mapped=False):
-                self.due = 0.0  # another file is there now
+            if platform.REPLACE_NEEDS_UNMAPPED:
+                for file in self.open_files:
+                    file.take_up(mapped=False)  # if another file is there now, that shows
             yield
         finally:
-            if platform.REPLACE_NEEDS_UNMAPPED and self.mapping is not None:
-                self.mapping.close()
-
-    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
-        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
-        self.refresh()
-        with self.guard:
-            return read(*args)
+            if platform.REPLACE_NEEDS_UNMAPPED:
+                _close_all(self.open_files)
 
     def write(self, decide: Callable[..., _T], *args: Any) -> _T:  # noqa: ARG002
         """Refuse to write."""
@@ -141,11 +141,14 @@ class View:
 
     def glance(self) -> None:
         """Bring memory up to date if that raises nothing and waits for nobody."""
-        if self.guard.acquire(False):
-            try:
+        if self.guard._is_owned():
+            return
+        try:
+            if self.guard.acquire(False) and not self.closed:
                 with contextlib.suppress(StateError, OSError):
-                    self.refresh()
-            finally:
+                    self._look()
+        finally:
+            if self.guard._is_owned():
                 self.guard.release()
 
     def sync(self) -> None:
@@ -162,83 +165,154 @@ class View:
     def forget(self) -> None:
         """In a forked child: start with a fresh lock. What another thread was at work on is read anew."""
         self.guard = threading.RLock()
-        if self.applying & 1:
-            self.due = 0.0
 
     def close(self) -> None:
         """Let go of the file; reads go on working on the last state."""
         with self.guard:
             self.closed = True
-            if self.mapping is not None:
-                self.mapping.close()
+            _close_all(self.open_files)
 
-    def _look(self) -> None:
+    def _catch_up(self) -> None:
         found = platform.path_image(self.path)
-        self.due = time.monotonic() + LOOK_INTERVAL
-        if found is None or (found.size == 0 != self.image.size):
+        file = self.mapping
+        if found is None or (found.size == 0 != file.size):
             return  # deleted, or an editor half-way: what is read is the last state
-        if self.applying & 1 or found[:2] != self.image[:2] or (found != self.image and not self._is_snapshot_intact()):
+        if self.applying & 1:
+            self._load()
+        elif found.inode != file.inode:
+            if file.descriptor >= 0:  # what was committed last to the file that is still open
+                size = platform.file_size(file.descriptor)
+                if (size == file.size or self._has_grown(size)) and not self._is_quiet():
+                    self._follow()
+            self._load()
+        elif found.size != file.size and not self._has_grown(found.size):
             self._load()
         else:
-            self.image = found
-            self._follow()
+            is_due = found.times != self.times and monotonic() >= self.due
+            if not (self._is_quiet() or self._follow()) or (is_due and not self._is_intact(found)):
+                self._load()
 
-    def _is_snapshot_intact(self) -> bool:
-        assert self.mapping is not None
-        end, crc = self.snapshot
-        return crc32(self.mapping.read(0, end)) == crc
+    def _is_quiet(self) -> bool:
+        """Return whether nothing has come at the tail; at rest there is none."""
+        tail = self.journal.tail
+        return self.journal.start < 0 or self.mapping.read(tail, tail + 1) == self.slack
 
-    def _follow(self) -> None:
-        """Apply the records behind the own tail; one that does not check out is not visible yet."""
-        if not self.journaled or self.mapping is None:
-            return
-        found = scan(self.mapping.read(self.tail), 0, self.crc)
-        if not found.payloads:
-            return
-        records = changes.decode_each(found.payloads)
-        self.applying |= 1
-        self._replay(records)
-        self.tail += found.tail
-        self.crc = found.crc
-        self.applying += 1
+    def _follow(self) -> bool:
+        """Apply the records behind the own tail; return False if there is something else."""
+        run = self.journal.ahead()
+        if run is None:
+            return False
+        if run.payloads:
+            if not self._apply(run.payloads):
+                return False
+            self.journal.stand(run.tail, run.crc)
+            self.slack = b"#"
+            self.applying += 1
+        return True
+
+    def _apply(self, payloads: list[bytes]) -> bool:
+        """Apply records; memory is half-way then. Return False where it is not what they were made for."""
+        try:
+            records = changes.decode_each(payloads)
+            self.applying |= 1
+            self._replay(records)
+        except (*content.MISFITS, StateFileError):
+            return False  # a look at the whole file tells more
+        return True
 
     def _replay(self, records: list[list[changes.Change]]) -> None:
         for record in records:
             nodes.replay(self.root, record)
 
+    def _has_grown(self, size: int) -> bool:
+        """Return whether the open file, of another size now, is what it was, with a journal or more room behind it."""
+        file, journal = self.mapping, self.journal
+        if size < file.size:
+            return False
+        if journal.start >= 0:
+            if not journal.is_in_file() or not (self._is_quiet() or self._follow()):
+                return False
+            end = file.read(max(journal.tail + 1, file.size, size - _END), size)
+            file.size = size
+            return not end.strip(b" ")  # else an editor has appended to it
+        head = file.read(journal.tail, journal.tail + 1 + MARKER_LENGTH)
+        lead = b"\n" if head.startswith(b"\n") else b""  # for a last line that had no end
+        head = head.removeprefix(lead)
+        marker = find_marker(head)
+        if marker is None:
+            return head.startswith(UNBORN_START)
+        crc = crc32(lead, journal.snapshot_crc)
+        if marker.start != 0 or marker.version != str(JOURNAL_VERSION) or marker.snapshot_crc != crc:
+            return False
+        start = journal.tail + len(lead)
+        self.journal = Journal.begun(file, marker._replace(start=start, end=start + marker.end))
+        file.size, self.slack = size, b"#"
+        return True
+
+    def _is_intact(self, found: Image) -> bool:
+        """Return whether no editor has changed the open file in place, and left its size."""
+        began = monotonic()
+        journal = self.journal
+        intact = crc32(self.mapping.read(0, journal.snapshot_end)) == journal.snapshot_crc and journal.is_in_file()
+        self.times = found.times if platform.is_settled(found) else None
+        ended = monotonic()
+        self.due = ended + max(LOOK_INTERVAL, SHARE * (ended - began))
+        return intact
+
     def _load(self) -> None:
-        """Read the whole file. What is caught half-way through an edit is read again, until it stands still."""
-        for left in reversed(range(reading.TRIES)):
-            file = MappedFile.open(self.path, write=False)
-            try:
-                data = file.read(0)
-                if left == 0 or not reading.is_half_way(data, file.image):
-                    self._accept(file, data)
-                    return
-            except StateFileError:
-                if left == 0 or platform.path_image(self.path) == file.image:
-                    file.close()
-                    raise
+        """Read the whole file, as soon as it stands still."""
+        try:
+            reading.settled(lambda: MappedFile.open(self.path, write=False), self._accept, self._leave)
+        except FileNotFoundError:  # deleted a moment ago
+            if not self.open_files:
+                raise
+
+    def _leave(self, file: MappedFile) -> None:
+        if file not in self.open_files:
             file.close()
-            time.sleep(reading.PAUSE)
 
     def _accept(self, file: MappedFile, data: bytes) -> None:
-        parts, state = reading.parsed(data, self.file)
+        """Stand on `file`, which holds `data`. Raises `StateFileError`, and then nothing has changed."""
+        parts = reading.layout(file, data)
+        if not self._follow_vacuum(parts):
+            self._rebuild(data, parts)
+        self._stand_on(file, data, parts)
+        self.applying += 1
+
+    def _follow_vacuum(self, parts: content.Layout) -> bool:
+        """Apply the records behind an image that was made from what memory is; return False where it is another."""
+        if not self.open_files or self.applying & 1 or self.journal.start < 0:
+            return False
+        if parts.marker is None or parts.scan is None or not parts.intact:
+            return False
+        return parts.marker.origin == self.journal.position and self._apply(parts.scan.payloads)
+
+    def _rebuild(self, data: bytes, parts: content.Layout) -> None:
+        state = content.read(data, parts, self.file).state
         content.check(data, parts, state, (self.declared,), self.file)
         for key, value in self.defaults.items():
             state.setdefault(key, value)
         self.applying |= 1
         nodes.reconcile(self.root, state)
-        old, self.mapping = self.mapping, file
-        self.open_files[:] = [file]
-        if old is not None:
-            old.close()
-        self.image = file.image
-        self.journaled = parts.scan is not None
-        self.tail, self.crc = (parts.scan.tail, parts.scan.crc) if parts.scan else (len(data), 0)
-        self.snapshot = (parts.snapshot_end, parts.snapshot_crc)
-        self.due = time.monotonic() + LOOK_INTERVAL
-        self.applying += 1
+
+    def _stand_on(self, file: MappedFile, data: bytes, parts: content.Layout) -> None:
+        if parts.marker is None or parts.scan is None:
+            file.size = parts.snapshot_end  # what stands behind it is a journal that is not begun yet
+            journal = Journal.at_rest(file, 0, parts.snapshot_crc)
+        else:
+            journal = Journal.begun(file, parts.marker._replace(snapshot_crc=parts.snapshot_crc))
+            journal.stand(parts.scan.tail, parts.scan.crc)
+        old = self.open_files.copy()
+        self.mapping, self.open_files[:] = file, [file]
+        for each in old:
+            each.close()
+        self.journal = journal
+        self.slack = data[journal.tail : journal.tail + 1].replace(b"-", b"#")  # of a record that was left out
+        self.due, self.times = monotonic() + LOOK_INTERVAL, None
+
+
+def _nothing() -> None:
+    """Read nothing: to be up to date is all that is wanted."""
 
 
 def _close_all(files: list[MappedFile]) -> None:

@@ -22,10 +22,12 @@ from mmapstate import (
     nodes,
     picture,
     platform,
+    reading,
     repairs,
     surprises,
     transactions,
     vacuum,
+    view,
 )
 
 __all__ = ["BUGS", "plant"]
@@ -77,9 +79,9 @@ def crcs_are_not_checked():
 
 @bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def commit_byte_is_stored_first():
-    def append(self, text):
+    def append(self, text, mark=b""):
         self.file.bytes[self.tail] = journal.COMMITTED
-        self.file.bytes[self.tail + 1 : self.tail + 1 + len(text)] = text
+        self.file.bytes[self.tail + 1 : self.tail + 1 + len(text) + len(mark)] = text + mark
 
     instead(journal.Journal, "append", append)
 
@@ -165,6 +167,55 @@ def failed_sync_is_taken_for_a_success():
             real(descriptor)
 
     instead(platform, "sync_data", sync)
+
+
+@bug("failing-calls", "tests/test_readers.py")
+def reader_takes_a_record_before_it_is_synced():
+    for place in (journal, reading):
+        instead(place, "is_lasting", lambda file, last, tail: True)
+
+
+@bug("power-cut", "tests/test_readers.py", "tests/test_power_cut.py")
+def mark_of_a_record_is_the_same_after_a_restart():
+    real = format.unsynced
+    for place in (journal, committer):
+        instead(place, "unsynced", lambda boot, inode: real(bytes(16), inode))
+
+
+@bug("history", "tests/test_readers.py")
+def reader_judges_what_does_not_fit_together_at_once():
+    def settled(opened, judge, leave):
+        file = opened()
+        try:
+            return judge(file, file.read())
+        finally:
+            leave(file)
+
+    instead(reading, "settled", settled)
+
+
+@bug("history", "tests/test_readers.py")
+def reader_looks_at_the_path_now_and_then():
+    turns = itertools.count()
+
+    def catch_up(self):
+        if next(turns) % 5 == 0 or self.applying & 1:
+            real(self)
+        elif not self._is_quiet():
+            self._follow()
+
+    real = view.View._catch_up
+    instead(view.View, "_catch_up", catch_up)
+
+
+@bug("history", "tests/test_readers.py")
+def reader_keeps_memory_over_a_vacuum_made_from_another_position():
+    instead(view.View, "_follow_vacuum", lambda self, parts: self._apply(parts.scan.payloads if parts.scan else []))
+
+
+@bug("editors", "tests/test_readers.py")
+def reader_trusts_the_mtime():
+    with_lines(view.View, "_is_intact", ("mtime if now - mtime > COARSEST else -1", "mtime"))
 
 
 @bug("failing-calls", "tests/test_failing_calls.py")

@@ -153,14 +153,11 @@ class TestReading:
             if len(pauses) == 2:
                 Path(state).write_text(STATE, encoding="utf-8")
             elif first:
-                Path(state).write_bytes(first)  # goes on: its mtime is a new one
+                Path(state).write_bytes(first + b"r")  # goes on
 
         Path(state).write_bytes(first)
-        clock = SimpleNamespace(sleep=edit, time_ns=time.time_ns)
+        clock = SimpleNamespace(sleep=edit, time_ns=time.time_ns, monotonic=time.monotonic)
         monkeypatch.setattr(reading, "time", clock)
-        if first:
-            image = platform.path_image
-            monkeypatch.setattr(platform, "path_image", lambda path: image(path)._replace(mtime=len(pauses)))
         assert call("get", state, "last_id") == (0, "5\n", "")
         assert len(pauses) == 2
 

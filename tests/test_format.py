@@ -19,12 +19,14 @@ from mmapstate.format import (
     Image,
     Position,
     find_marker,
+    is_blank,
     marker,
     read_batch,
     record,
     scan,
     seed,
     unborn_start,
+    unsynced,
 )
 
 GENERATION = 0xAA
@@ -293,6 +295,30 @@ class TestSlack:
             (b"\x00\x00\n\r\nx #1234\n", 5),
         ):
             assert file.found(file.data[:tail] + end) == (3, bad if bad < 0 else tail + bad), end
+
+
+class TestMarks:
+    """Of a record that is not synced yet."""
+
+    def test_it_is_a_comment_and_names_boot_and_file(self):
+        boot = bytes(range(16))
+        assert unsynced(boot, 0x1234) == b"!%08x" % crc32(boot + bytes(6) + b"\x12\x34")
+        assert len({unsynced(b, i) for b in (boot, bytes(16)) for i in (0, 1, 2**64 - 1)}) == 6
+        file = File().write(*PAYLOADS)
+        file.data[file.tail + 1 : file.tail + 10] = unsynced(boot, 1)
+        assert file.scan()[:4] == (PAYLOADS, file.tail, file.crc, -1)
+        assert not file.scan().clean
+        check(bytes(file.data))
+        assert read_state(bytes(file.data)) == read_state(bytes(File().write(*PAYLOADS).data))
+
+    def test_whatever_loss_of_power_leaves_of_it_is_no_change_that_was_lost(self):
+        mark = unsynced(bytes(16), 1)
+        for start in range(len(mark) + 1):
+            for blank in (b" ", b"\0"):
+                assert is_blank(mark[:start] + blank * 9 + blank * 100)
+                assert is_blank(blank * start + mark[start:] + b" " * 100)
+        for slack in (b"-", b"-- [", b"!0123456g", b"!012345678", b"! 1", b"1 1", b"!!"):
+            assert not is_blank(slack + b" " * 100)
 
 
 class TestOddBytes:
@@ -639,6 +665,7 @@ class TestTime:
         behind = b"#" + data
         for read, *arguments in [
             (find_marker, data), (unborn_start, data), (scan, data, 0, 0), (scan, behind, 0, 0), (read_batch, data, 0),
+            (is_blank, data), (is_blank, data + b" " * self.SIZE + b"x"),
         ]:  # fmt: skip
             started = time.process_time()
             read(*arguments)

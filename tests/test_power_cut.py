@@ -4,6 +4,7 @@ Whatever stands on the disk afterwards is read by what `surprises` reads a file 
 the disks is opened for real, twice.
 """
 
+import contextlib
 import itertools
 import os
 import random
@@ -17,7 +18,7 @@ from power import Recorder
 from processes import not_on_windows
 
 import mmapstate
-from mmapstate import StateError, content, platform
+from mmapstate import StateError, content, platform, reading
 
 # Each is one record.
 OPERATIONS = {
@@ -113,6 +114,8 @@ def check_for_real(folder, data, allowed, durability, monkeypatch):
             os.utime(path, (1, 1))  # else it waits for an editor that may still be at work
         boot = random.SystemRandom().randbytes(16)
         monkeypatch.setattr(platform, "boot_id", lambda boot=boot: boot)
+        with contextlib.suppress(StateError):  # who cannot mend it is told where it is damaged
+            assert data is None or reading.read(path) in allowed
         try:
             with mmapstate.open(path) as state:
                 assert state.copy() in allowed or (None in allowed and state == {})

@@ -26,7 +26,7 @@ from unittest import mock
 import yaml
 
 import mmapstate
-from mmapstate import beside, journal, mapping, surprises, vacuum
+from mmapstate import beside, committer, journal, mapping, surprises, vacuum
 from mmapstate.format import MARKER_START
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data" / "format1"
@@ -105,12 +105,12 @@ def nothing(*_: Any) -> None:
     """Do nothing."""
 
 
-def text_alone(self: journal.Journal, text: bytes) -> None:
+def text_alone(self: journal.Journal, text: bytes, _: bytes = b"") -> None:
     """Append a record, but for its last store."""
     self.file.bytes[self.tail + 1 : self.tail + 1 + len(text)] = text
 
 
-def text_torn(self: journal.Journal, text: bytes) -> None:
+def text_torn(self: journal.Journal, text: bytes, _: bytes = b"") -> None:
     """Append a record of which the first half was not stored."""
     half = len(text) // 2
     self.file.bytes[self.tail + 1 + half : self.tail + 1 + len(text)] = text[half:]
@@ -403,6 +403,16 @@ def killed_after_commit() -> tuple[bytes, Any]:
     with Program(b"a: 1\n") as program:
         program.state["b"] = 2
         data = program.killed(journal.Journal, "advance", nothing, lambda: program.state.update(a=2))
+        return data, {"a": 2, "b": 2}
+
+
+@case
+def killed_before_announcement() -> tuple[bytes, Any]:
+    """What was to survive loss of power is marked until it is synced; of a copy that is another machine's mark."""
+    with Program(b"a: 1\n") as program, mmapstate.open(program.path, durability="power"):
+        program.state["b"] = 2
+        with mock.patch.object(committer, "unsynced", return_value=b"!0123abcd"):
+            data = program.killed(journal.Journal, "unmark", nothing, lambda: program.state.update(a=2))
         return data, {"a": 2, "b": 2}
 
 

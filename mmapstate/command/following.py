@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mmapstate import changes, content, nodes, platform
 from mmapstate.changes import Change
 from mmapstate.errors import StateError, StateFileError
-from mmapstate.mapping import MappedFile
 from mmapstate.state import State
-from mmapstate.values import Plain, same
+from mmapstate.values import same
 from mmapstate.view import View
 
 __all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
@@ -38,7 +36,6 @@ class Followed(View):
     ) -> None:
         self.on_record, self.on_event = on_record, on_event
         self.number = 0
-        self.generation: int | None = None
         self.there = True
         self.refused = ""
         super().__init__(str(platform.real_path(path)), {}, State._declared.read())
@@ -57,7 +54,6 @@ class Followed(View):
         except FileNotFoundError:
             pass  # a moment ago; the next look tells
         except StateError as error:
-            self.due = 0.0  # the next look is to find the same, or that it is no longer so
             if str(error) != self.refused:
                 self.refused = str(error)
                 place = f", line {error.line}" if isinstance(error, StateFileError) and error.line else ""
@@ -67,28 +63,23 @@ class Followed(View):
         super()._replay(records)
         self._tell(records)
 
-    def _accept(self, file: MappedFile, data: bytes) -> None:
-        parts = content.layout(data, self.file)
-        generation = parts.marker.generation if parts.marker is not None else None
-        continued = generation is not None and generation == self.generation
-        if self.mapping is not None and not continued:  # else memory would be ahead of `data`, and go back to it
-            with contextlib.suppress(StateError):  # the last that was appended to the file that was open until now
-                self._follow()
-        first, before = self.mapping is None, nodes.plain_root(self.root)
-        super()._accept(file, data)
-        records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
-        grown = continued and len(records) >= self.number
-        if not first and not grown:
-            self.number = 0
-            self._tell_event(before, content.read(data[: parts.snapshot_end], _alone(parts), self.file).state)
-        self.generation = generation
-        self._tell(records[self.number :])
+    def _follow_vacuum(self, parts: content.Layout) -> bool:  # noqa: ARG002
+        return False  # it is told of, with what is different besides
 
-    def _tell_event(self, before: dict[Any, Plain], snapshot: dict[Any, Plain]) -> None:
-        if not same(before, snapshot):
-            self.on_event(EDITED, [*differences((), before, snapshot)])
-        elif self.generation is not None:  # else programs have begun a journal behind the same text
-            self.on_event(VACUUM, ())
+    def _rebuild(self, data: bytes, parts: content.Layout) -> None:
+        first, before = not self.open_files, nodes.plain_root(self.root)
+        generation = 0 if first else self.journal.generation
+        super()._rebuild(data, parts)
+        records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
+        continued = generation != 0 and parts.marker is not None and parts.marker.generation == generation
+        if not first and not (continued and len(records) >= self.number):
+            self.number = 0
+            snapshot = content.read(data[: parts.snapshot_end], _alone(parts), self.file).state
+            if not same(before, snapshot):
+                self.on_event(EDITED, [*differences((), before, snapshot)])
+            elif generation != 0:  # else programs have begun a journal behind the same text
+                self.on_event(VACUUM, ())
+        self._tell(records[self.number :])
 
     def _tell(self, records: list[list[Change]]) -> None:
         for record in records:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from perf.case import Case, Clock, Goal, Sample
 from perf.contenders import Contender, those
-from perf.contenders.ours import Ours, OursDeclared, OursNested, Predecessor, PredecessorNested
+from perf.contenders.ours import Ours, OursDeclared, OursNested, OursReadonly, Predecessor, PredecessorNested
 
 __all__ = ["CASES"]
 
@@ -66,6 +66,18 @@ CASES = (
         200_000,
         _GOAL,
         quick=50_000,
+        unit="ns",
+        scale=1e9,
+    ),
+    Case(
+        "read-readonly",
+        "read state.counter, opened with readonly=True: without the lock, and what is new is seen at once",
+        _measure,
+        OursReadonly,
+        (),
+        100_000,
+        (Goal("a look takes under 10 us", "", most=10_000),),
+        quick=20_000,
         unit="ns",
         scale=1e9,
     ),

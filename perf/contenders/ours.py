@@ -17,6 +17,7 @@ __all__ = [
     "OursIncrement",
     "OursNested",
     "OursPower",
+    "OursReadonly",
     "Predecessor",
     "PredecessorNested",
 ]
@@ -81,6 +82,23 @@ class Ours(_Live):
         from mmapstate import __version__  # of the one in this folder, installed or not
 
         return {cls.name: __version__}
+
+
+class OursReadonly(Ours):
+    """Read by who has no part in the lock, beside a program that writes."""
+
+    def __init__(self, path: Path) -> None:
+        import mmapstate
+
+        super().__init__(path)
+        self.writer, self.state = self.state, mmapstate.open(path, readonly=True)
+
+    def close(self) -> None:
+        super().close()
+        self.writer.close()
+
+    def put(self, value: int) -> None:
+        self.writer.counter = value
 
 
 class OursExclusive(Ours):
