@@ -5,15 +5,17 @@ That holds for a state that is open with ``readonly=True``, and for `reading.rea
 
 import contextlib
 import errno
+import linecache
 import logging
 import os
 import random
+import sys
 import time
 
 import pytest
 from conftest import SEED, on_an_open_file, scaled
 from lives import LIFE, Model, abandon
-from processes import Child, not_on_windows
+from processes import Child, held_by_a_thread, not_on_windows
 from seam import between
 from spawned import kill_myself
 
@@ -526,6 +528,61 @@ def test_a_reader_is_right_again_after_any_call_of_it_that_failed(path, monkeypa
             break
     cases(at)
     assert errors > 15
+
+
+def interrupted_at_line(left, call):
+    """Return whether `call` was interrupted, as by Ctrl-C, before it came to so many lines of what looks at a file."""
+
+    def trace(frame, event, _):
+        nonlocal left
+        if os.path.basename(frame.f_code.co_filename) not in ("view.py", "reading.py", "journal.py", "nodes.py"):
+            return trace
+        # No signal is handled at these places: see the same in `test_committer`.
+        source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and source != "try:" and not source.startswith("with "):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    outer = sys.gettrace()  # that of coverage
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(outer)
+    return False
+
+
+CHANGES = {
+    "one": lambda state, number: state.update(n=number),
+    "many": lambda state, number: [state.update(n=each) for each in range(number - 3, number + 1)],
+    "room": lambda state, number: state.update(n=number, text="x" * 5000 * number),
+    "a vacuum": lambda state, number: (state.update(n=number - 1), state.vacuum(), state.update(n=number)),
+    "a region that is full": lambda state, number: [state.update(n=number, m="y" * 900 * each) for each in range(9)],
+}
+
+
+@pytest.mark.family("interrupts")
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_reader_that_is_interrupted_at_any_line_of_its_look_is_right_at_the_next(path, how, monkeypatch, cases):
+    if how == "a region that is full":
+        monkeypatch.setattr(beside, "GROWING_REGION", 0)
+    hit, line = True, 0
+    with PersistedState(path, n=0, held={"jobs": [1]}) as state, mmapstate.open(path, readonly=True) as view:
+        while hit:
+            line += 1
+            CHANGES[how](state, line)
+            if line % 50 == 0:
+                state.vacuum()
+            hit = interrupted_at_line(line, lambda: view["n"])
+            with held_by_a_thread(view._store.guard):
+                pass  # it is free
+            assert view.copy() == state, line
+    cases(line)
+    assert line > 12
 
 
 def test_a_record_is_lasting_only_while_its_commit_byte_stands(path):
