@@ -23,6 +23,7 @@ from mmapstate.errors import ClosedError, ReadOnlyError, StateError, StateFileEr
 from mmapstate.format import JOURNAL_VERSION, MARKER_LENGTH, UNBORN_START, find_marker
 from mmapstate.journal import Journal
 from mmapstate.mapping import MappedFile
+from mmapstate.values import same
 
 __all__ = ["View"]
 
@@ -304,7 +305,8 @@ class View:
         for key, value in self.defaults.items():
             state.setdefault(key, value)
         self.applying |= 1
-        nodes.reconcile(self.root, state)
+        if not same(state, nodes.plain_root(self.root)):  # as it is after a vacuum to rest, in which all stay the same
+            nodes.reconcile(self.root, state)
 
     def _stand_on(self, file: MappedFile, data: bytes, parts: content.Layout) -> None:
         if parts.marker is None or parts.scan is None:

@@ -124,6 +124,20 @@ def test_what_is_held_stays_the_same_and_nothing_is_parsed_when_a_region_that_is
 
 
 @pytest.mark.family("history")
+@not_on_windows("the file is not kept open there: what its last records were is read anew")
+def test_what_is_held_stays_the_same_when_all_is_put_to_rest(path, reader):
+    with PersistedState(path, jobs=[{"id": 0}], d={"e": [[1]]}) as state:
+        view = reader()
+        job, inner = view["jobs"][0], view["d"]["e"][0]
+        for number in range(1, 20):
+            state["jobs"][0]["id"] = state["d"]["e"][0][0] = number
+            state.vacuum()
+            assert (job["id"], inner[0]) == (number, number)
+            state["jobs"][0]["id"] = -number
+            assert (job["id"], view["jobs"][0] is job) == (-number, True)
+
+
+@pytest.mark.family("history")
 def test_a_first_change_after_rest_is_followed_without_parsing(path, reader, monkeypatch):
     for text in ("n: 1\nheld: {m: 1}\n", "n: 1\nheld: {m: 1}"):  # in the latter a line end is put before the journal
         with open(path, "w", encoding="utf-8") as file:
