@@ -22,6 +22,7 @@ from mmapstate.errors import ClosedError, ReadOnlyError, StateError, StateFileEr
 from mmapstate.format import JOURNAL_VERSION, MARKER_LENGTH, UNBORN_START, Image, find_marker
 from mmapstate.journal import Journal
 from mmapstate.mapping import MappedFile
+from mmapstate.values import same
 
 __all__ = ["View"]
 
@@ -55,7 +56,8 @@ class View:
         self.slack = b""  # the byte at the tail while nothing has come
         self.times: tuple[int, int] | None = None  # of the file, when its snapshot was found to be the one known here
         self.open_files: list[MappedFile] = []  # `mapping`, from the first look on
-        weakref.finalize(self, _close_all, self.open_files)  # of a state that is dropped without close()
+        self.strays: list[MappedFile] = []  # opened and not, or no longer, used; an interrupt leaves them here
+        weakref.finalize(self, _close_all, self.open_files, self.strays)  # of a state that is dropped without close()
         if platform.status(path) is None:
             raise FileNotFoundError(2, "there is no state file to read", path)
         with self.guard, self._taken_up():
@@ -170,9 +172,11 @@ class View:
         """Let go of the file; reads go on working on the last state."""
         with self.guard:
             self.closed = True
-            _close_all(self.open_files)
+            _close_all(self.open_files, self.strays)
 
     def _catch_up(self) -> None:
+        if self.strays:
+            self._close_strays()
         found = platform.path_image(self.path)
         file = self.mapping
         if found is None or (found.size == 0 != file.size):
@@ -262,14 +266,18 @@ class View:
     def _load(self) -> None:
         """Read the whole file, as soon as it stands still."""
         try:
-            reading.settled(lambda: MappedFile.open(self.path, write=False), self._accept, self._leave)
+            reading.settled(self._opened, self._accept, self._close_strays)
         except FileNotFoundError:  # deleted a moment ago
             if not self.open_files:
                 raise
 
-    def _leave(self, file: MappedFile) -> None:
-        if file not in self.open_files:
-            file.close()
+    def _opened(self) -> MappedFile:
+        self.strays.append(MappedFile.open(self.path, write=False))
+        return self.strays[-1]
+
+    def _close_strays(self, _: object = None) -> None:
+        _close_all([file for file in self.strays if file not in self.open_files])
+        self.strays.clear()
 
     def _accept(self, file: MappedFile, data: bytes) -> None:
         """Stand on `file`, which holds `data`. Raises `StateFileError`, and then nothing has changed."""
@@ -293,7 +301,8 @@ class View:
         for key, value in self.defaults.items():
             state.setdefault(key, value)
         self.applying |= 1
-        nodes.reconcile(self.root, state)
+        if not same(state, nodes.plain_root(self.root)):  # as it is after a vacuum to rest, in which all stay the same
+            nodes.reconcile(self.root, state)
 
     def _stand_on(self, file: MappedFile, data: bytes, parts: content.Layout) -> None:
         if parts.marker is None or parts.scan is None:
@@ -302,10 +311,8 @@ class View:
         else:
             journal = Journal.begun(file, parts.marker._replace(snapshot_crc=parts.snapshot_crc))
             journal.stand(parts.scan.tail, parts.scan.crc)
-        old = self.open_files.copy()
+        self.strays += self.open_files
         self.mapping, self.open_files[:] = file, [file]
-        for each in old:
-            each.close()
         self.journal = journal
         self.slack = data[journal.tail : journal.tail + 1].replace(b"-", b"#")  # of a record that was left out
         self.due, self.times = monotonic() + LOOK_INTERVAL, None
@@ -315,6 +322,7 @@ def _nothing() -> None:
     """Read nothing: to be up to date is all that is wanted."""
 
 
-def _close_all(files: list[MappedFile]) -> None:
-    for file in files:
-        file.close()
+def _close_all(*lists: list[MappedFile]) -> None:
+    for files in lists:
+        for file in files:
+            file.close()

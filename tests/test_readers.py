@@ -5,15 +5,17 @@ That holds for a state that is open with ``readonly=True``, and for `reading.rea
 
 import contextlib
 import errno
+import linecache
 import logging
 import os
 import random
+import sys
 import time
 
 import pytest
 from conftest import SEED, on_an_open_file, scaled
 from lives import LIFE, Model, abandon
-from processes import Child, not_on_windows
+from processes import Child, held_by_a_thread, not_on_windows
 from seam import between
 from spawned import kill_myself
 
@@ -119,6 +121,20 @@ def test_what_is_held_stays_the_same_and_nothing_is_parsed_when_a_region_that_is
         assert (job["tags"], view["d"]["e"]) == (tags, e)
         assert view["d"]["e"] is e
         assert len(inodes) > 3
+
+
+@pytest.mark.family("history")
+@not_on_windows("the file is not kept open there: what its last records were is read anew")
+def test_what_is_held_stays_the_same_when_all_is_put_to_rest(path, reader):
+    with PersistedState(path, jobs=[{"id": 0}], d={"e": [[1]]}) as state:
+        view = reader()
+        job, inner = view["jobs"][0], view["d"]["e"][0]
+        for number in range(1, 20):
+            state["jobs"][0]["id"] = state["d"]["e"][0][0] = number
+            state.vacuum()
+            assert (job["id"], inner[0]) == (number, number)
+            state["jobs"][0]["id"] = -number
+            assert (job["id"], view["jobs"][0] is job) == (-number, True)
 
 
 @pytest.mark.family("history")
@@ -526,6 +542,61 @@ def test_a_reader_is_right_again_after_any_call_of_it_that_failed(path, monkeypa
             break
     cases(at)
     assert errors > 15
+
+
+def interrupted_at_line(left, call):
+    """Return whether `call` was interrupted, as by Ctrl-C, before it came to so many lines of what looks at a file."""
+
+    def trace(frame, event, _):
+        nonlocal left
+        if os.path.basename(frame.f_code.co_filename) not in ("view.py", "reading.py", "journal.py", "nodes.py"):
+            return trace
+        # No signal is handled at these places: see the same in `test_committer`.
+        source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        if event == "line" and source != "try:" and not source.startswith("with "):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    outer = sys.gettrace()  # that of coverage
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(outer)
+    return False
+
+
+CHANGES = {
+    "one": lambda state, number: state.update(n=number),
+    "many": lambda state, number: [state.update(n=each) for each in range(number - 3, number + 1)],
+    "room": lambda state, number: state.update(n=number, text="x" * 5000 * number),
+    "a vacuum": lambda state, number: (state.update(n=number - 1), state.vacuum(), state.update(n=number)),
+    "a region that is full": lambda state, number: [state.update(n=number, m="y" * 900 * each) for each in range(9)],
+}
+
+
+@pytest.mark.family("interrupts")
+@pytest.mark.parametrize("how", CHANGES)
+def test_a_reader_that_is_interrupted_at_any_line_of_its_look_is_right_at_the_next(path, how, monkeypatch, cases):
+    if how == "a region that is full":
+        monkeypatch.setattr(beside, "GROWING_REGION", 0)
+    hit, line = True, 0
+    with PersistedState(path, n=0, held={"jobs": [1]}) as state, mmapstate.open(path, readonly=True) as view:
+        while hit:
+            line += 1
+            CHANGES[how](state, line)
+            if line % 50 == 0:
+                state.vacuum()
+            hit = interrupted_at_line(line, lambda: view["n"])
+            with held_by_a_thread(view._store.guard):
+                pass  # it is free
+            assert view.copy() == state, line
+    cases(line)
+    assert line > 12
 
 
 def test_a_record_is_lasting_only_while_its_commit_byte_stands(path):
