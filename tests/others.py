@@ -15,7 +15,7 @@ from processes import Child
 import mmapstate
 from mmapstate import platform
 
-__all__ = ["SOON", "Helper", "Other", "descriptors", "on_disk", "outcome"]
+__all__ = ["SOON", "Helper", "Other", "descriptors", "on_disk", "outcome", "settle", "stuck"]
 
 SOON = 2  # seconds; a lock that is not to be had so long is nobody's any more
 PATIENTLY = 600  # seconds that another process waits for its next order
@@ -65,7 +65,7 @@ class Other(Child):
         super().__init__(_serve, path, timeout)
 
     def ask(self, order, *arguments, within=30):
-        """Have `order` done, the name of a method of `_Orders`."""
+        """Have `order` done, the name of a method of `_Orders`; or go on with the one that waits for a message."""
         self.tell(order, *arguments)
         return self.receive(within)
 
@@ -111,12 +111,29 @@ class _Orders:
     def vacuum(self):
         self.opened().vacuum()
 
-    def hold(self):
-        """Have the lock, which is told, until the next message."""
-        with self.opened()._thread_lock:
+    def hold(self, news=None):
+        """Have the lock, which is told, until the next message; write before, or compact the file."""
+        state = self.opened()
+        with state._thread_lock:
+            if news is not None:
+                state["news"] = news
+                if news % 4 == 0:
+                    state.vacuum()
             self.talk.send("held")
             self.talk.receive(PATIENTLY)
         return "free"
+
+    def contend(self, key):
+        """Count in `key`, with a vacuum now and then, until the next message; return up to which number."""
+        state = self.opened()
+        number = 0
+        while not self.talk.ready(2e-4):
+            for _ in range(5):
+                number = state.increment(key)
+            if number % 100 == 0:
+                state.vacuum()
+        self.talk.receive()
+        return number
 
     def descriptors(self):
         return descriptors(self.path)
@@ -152,3 +169,19 @@ class Helper:
                 return "hangs"
             time.sleep(1e-4)
         return self.done.get()
+
+
+def stuck(state, other, helper, number):
+    """Return who cannot write at once: this thread, another one, another process; and what it gets."""
+    told = {
+        "another thread": helper.ask(state.__setitem__, "thread", number),
+        "this thread": outcome(state.__setitem__, "this", number),
+        "another process": other.ask("write", "other", number),
+    }
+    return [f"stuck: {who}: {what.split(':')[0]}" for who, what in told.items() if what is not None]
+
+
+def settle(state):
+    """Have it open what it opens: a map of the journal, and its presence, on the file of this moment."""
+    state.vacuum()
+    state["settled"] = True

@@ -22,7 +22,7 @@ import pytest
 from conftest import SEED, scaled
 from limits import Allocations, Frames, FramesOfC, can_fail_allocations
 from lives import Model
-from others import SOON, Helper, Other, descriptors, on_disk, outcome
+from others import SOON, Helper, Other, descriptors, on_disk, outcome, settle, stuck
 from processes import Child, needs_fork
 
 import mmapstate
@@ -109,24 +109,12 @@ def judge(path, state, other, helper, number, before, wanted, raised):
         found.append(
             f"cannot be read: {memory}"[:90] if isinstance(memory, str) else "memory is not what the file holds"
         )
-    for who, told in (
-        ("another thread", helper.ask(state.__setitem__, "thread", number)),
-        ("this thread", outcome(state.__setitem__, "this", number)),
-        ("another process", other.ask("write", "other", number)),
-    ):
-        if told is not None:
-            found.append(f"stuck: {who}: {told.split(':')[0]}")
+    found += stuck(state, other, helper, number)
     if not found:
         after = {**disk, "thread": number, "this": number, "other": number}
         if not on_disk(path) == state.plain() == after == other.ask("read"):
             found.append("goes on with something else")
     return found
-
-
-def settle(state):
-    """Have it open what it opens: a map of the journal, and its presence, on the file of this moment."""
-    state.vacuum()
-    state["settled"] = True
 
 
 def left_open(path, clean):
@@ -244,8 +232,8 @@ def in_a_thread(talk, *arguments):
 
 def judged(path, kind, limit, cases, run=work):
     """Make all calls of one kind, and assert that each costs nothing; return how many CPython did not survive."""
-    found, stuck, deaths, number, count, done = collections.defaultdict(list), 0, 0, 0, 0, False
-    while stuck < MOST_STUCK and not done:
+    found, unfinished, deaths, number, count, done = collections.defaultdict(list), 0, 0, 0, 0, False
+    while unfinished < MOST_STUCK and not done:
         for each in os.listdir(os.path.dirname(path)):
             os.unlink(os.path.join(os.path.dirname(path), each))
         mmapstate.open(path, START).close()
@@ -260,11 +248,11 @@ def judged(path, kind, limit, cases, run=work):
                             for each in message:
                                 found[each].append(number)
                     done = message[1]
-                    stuck += not done
+                    unfinished += not done
                 except AssertionError as error:
                     if "no message" in str(error):
                         found["hangs"].append(number)
-                        stuck += 1
+                        unfinished += 1
                         continue
                     child.wait()
                     if not os.WIFSIGNALED(child.status) or os.WTERMSIG(child.status) not in DEATHS:
