@@ -315,8 +315,8 @@ class Store(Transactions):
             self.presence_due = True
             self.due = 0.0
             inode = platform.image_of(self.lock.descriptor).inode
-            # The sidecar was replaced meanwhile: the parent may still use the old one. Or the parent was itself a child,
-            # in the middle of this.
+            # The sidecar was replaced meanwhile: the parent may still use the old one. Or the parent, a child itself,
+            # was in the middle of this.
             if inode != self.lock.inode or "page" not in self.__dict__:
                 self.lock.inode = inode
                 self.stamp = (UNSEEN - 1,)  # readers in other threads find that all is new, and wait for the guard
