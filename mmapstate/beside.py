@@ -14,6 +14,7 @@ import time
 from zlib import crc32
 
 from mmapstate import platform
+from mmapstate.errors import StateError
 from mmapstate.format import Position, marker
 
 __all__ = [
@@ -89,11 +90,16 @@ def write_beside(path: str, data: bytes, like: os.stat_result | None, *, may_dif
 def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
     """Write `data` as ``<path>.<suffix>``, readable as the state file is; None if that copy is there already.
 
-    Under the lock. It comes into its place as a whole: raises OSError, and leaves nothing behind then.
+    Returns the copy's path: that of an older one of its kind with the same bytes, if there is one. Else a program that
+    is started again and again, and fails each time, would fill the disk. Under the lock. A copy comes into its place as
+    a whole: raises OSError, and leaves nothing behind then.
     """
     target = f"{path}.{suffix}"
     if platform.is_there(target):
         return None
+    same = _copy_of(f"{path}.{suffix.partition('-')[0]}-", path, data)
+    if same is not None:
+        return same
     temporary = temporary_path(path, random.SystemRandom().getrandbits(64))
     platform.close(write_beside(temporary, data, platform.status(path), may_differ=True))
     try:
@@ -104,10 +110,26 @@ def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
     return target
 
 
+def _copy_of(kind: str, path: str, data: bytes) -> str | None:
+    """Return the path of a copy that was kept of `path`, whose path begins with `kind`, and that is `data`."""
+    with contextlib.suppress(PermissionError):  # of a folder that cannot be listed
+        for copy in copies_of(path):
+            if not copy.startswith(kind):
+                continue
+            with contextlib.suppress(OSError, StateError):  # another user's, or no file
+                descriptor = platform.open_regular(copy, write=False, follow=False)
+                try:
+                    if platform.file_size(descriptor) == len(data) and platform.read(descriptor, 0, len(data)) == data:
+                        return copy
+                finally:
+                    platform.close(descriptor)
+    return None
+
+
 def keep_damaged(path: str, data: bytes) -> str:
     """Keep a file that is damaged as ``<path>.damaged-<time>``, or with a number behind; return the copy's path.
 
-    Raises as `keep_copy` does.
+    Raises, and uses a copy that is there, as `keep_copy` does.
     """
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for number in itertools.count():

@@ -94,7 +94,7 @@ def _make_like(descriptor: int, state: os.stat_result) -> None:
         try:
             platform.keep_group(descriptor, state)
         except PermissionError:
-            mode &= ~_GROUP | 0o600  # not for another group
+            mode = mode & ~_GROUP | (mode & 0o007) << 3  # for another group no more than for everybody
     platform.set_mode(descriptor, mode)
 
 

@@ -15,6 +15,7 @@ from mmapstate import (
     changes,
     committer,
     content,
+    forks,
     format,
     journal,
     lock,
@@ -24,6 +25,7 @@ from mmapstate import (
     platform,
     reading,
     repairs,
+    sidecar,
     surprises,
     transactions,
     vacuum,
@@ -245,6 +247,16 @@ def lock_is_released_in_the_child():
     instead(lock.StoreLock, "forget", forget)
 
 
+@bug("fork", "tests/test_forks.py", "-k", "any_step or opened_again")
+def child_may_have_a_file_that_it_does_not_know_of():
+    def alone(open_file):
+        descriptor = open_file()
+        platform.unshared.add(descriptor)
+        return descriptor
+
+    instead(forks, "alone", alone)
+
+
 @bug("history", "tests/test_history.py")
 def lock_is_not_taken():
     instead(lock, "file_lock", lambda descriptor, operation: None)
@@ -383,6 +395,12 @@ def region_is_a_hole():
 @bug("permissions", "tests/test_permissions.py")
 def mode_is_not_kept():
     instead(platform, "set_mode", lambda descriptor, mode: None)
+
+
+@bug("permissions", "tests/test_permissions.py")
+def any_file_is_taken_for_the_lock():
+    instead(sidecar, "may_be_page", lambda data: True)
+    instead(sidecar, "fault_of", lambda *_: None)
 
 
 @bug("sizes", "tests/test_sizes.py", "tests/test_store.py")

@@ -138,7 +138,26 @@ class TestModes:
         finally:
             os.umask(before)
         assert mode(path) == 0o666 & ~mask
-        assert mode(path + "-lock") & 0o077 & ~(0o066 & ~mask) == 0
+        writers = 0o222 & ~mask
+        assert mode(path + "-lock") == writers | writers << 1  # of whom the file tells alone when it is there
+        assert mmapstate.check(path) == []
+
+    def test_the_lock_follows_when_that_of_the_file_changes(self, path):
+        put(path, mode=0o600)
+        for given, expected in ((0o600, 0o600), (0o664, 0o660), (0o666, 0o666), (0o644, 0o600)):
+            os.chmod(path, given)
+            PersistedState(path).close()
+            assert mode(path + "-lock") == expected
+            assert mmapstate.check(path) == []
+
+    @needs_fork
+    def test_a_lock_made_anew_while_the_file_is_open_has_it(self, path):
+        put(path, mode=0o664)
+        with PersistedState(path) as state:
+            os.unlink(path + "-lock")
+            state._store.due = 0.0
+            state.n = 2
+            assert mode(path + "-lock") == 0o660
 
     def test_one_changed_while_the_file_is_open_stays(self, path):
         with PersistedState(path, n=1) as state:
@@ -205,6 +224,80 @@ class TestOwners:
         with open(shared_path) as file:
             assert yaml.safe_load(file) == {"n": 40, "text": "39" * 30_000}
         assert owner(shared_path) == (0, 0)
+
+    def test_a_lock_that_a_member_of_the_group_makes_is_for_the_group(self, shared, shared_path):
+        """Also where the one there was has been deleted, before or while the state is open."""
+        put(shared_path, mode=0o664, owner=(OTHER, 54321))
+        for how in ("new", "anew"):
+            assert as_user(delete_the_lock_and_write, shared_path, how, groups=[54321])
+            assert (os.stat(shared_path + "-lock").st_uid, os.stat(shared_path + "-lock").st_gid) == (NOBODY, 54321)
+            assert mode(shared_path + "-lock") == 0o660
+            assert mmapstate.check(shared_path) == []
+            assert as_user(write_and_read, shared_path, user=OTHER, groups=[54321])
+            os.unlink(shared_path + "-lock")
+
+    @pytest.mark.parametrize("mask", [0o002, 0o022])
+    def test_a_state_that_a_member_creates_in_the_folder_of_a_group_is_for_whom_the_umask_says(
+        self, shared, shared_path, mask
+    ):
+        def create(path):
+            os.umask(mask)
+            PersistedState(path, n=1).close()
+
+        os.chown(shared, 0, 54321)
+        os.chmod(shared, 0o2770)
+        os.chmod(os.path.dirname(shared), 0o1777)
+        as_user(create, shared_path, groups=[54321])
+        assert mmapstate.check(shared_path) == []
+        if mask == 0o002:
+            assert as_user(write_and_read, shared_path, user=OTHER, groups=[54321]) == 2
+        else:
+            assert as_user(told, shared_path, user=OTHER, groups=[54321])[0] == "PermissionError"
+
+    def test_a_lock_of_another_group_is_not_for_that(self, shared, shared_path):
+        """Its maker is in no group of the file's: then those of his own may do what everybody may."""
+        for given, user, expected in ((0o664, NOBODY, 0o600), (0o666, OTHER, 0o666)):
+            put(shared_path, mode=given, owner=(NOBODY, 54321))
+            as_user(delete_the_lock_and_write, shared_path, "new", user=user)
+            assert owner(shared_path + "-lock") == (user, user)
+            assert mode(shared_path + "-lock") == expected
+            os.unlink(shared_path + "-lock")
+
+    def test_root_puts_the_lock_right_when_the_file_was_given_away(self, shared, shared_path):
+        PersistedState(shared_path, n=1).close()
+        os.chown(shared_path, NOBODY, NOBODY)
+        kind, text, _ = as_user(told, shared_path)
+        assert kind == "PermissionError"
+        assert f"it belongs to user 0 and group 0 with mode 600, and this process is user {NOBODY}" in text
+        PersistedState(shared_path).close()
+        assert owner(shared_path + "-lock") == (NOBODY, NOBODY)
+        assert as_user(write_and_read, shared_path) == 2
+
+    def test_a_child_that_becomes_another_user_is_told_why_it_may_not_write_and_what_to_do(self, shared, shared_path):
+        """As the workers of gunicorn with --preload and --user."""
+
+        def work(talk):
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            for _ in range(2):
+                with pytest.raises(PermissionError) as caught:
+                    state.n = 2
+            assert caught.value.filename == shared_path
+            return str(caught.value)
+
+        with PersistedState(shared_path, n=1) as state:
+            with Child.share(work) as child:
+                text = child.result()
+            assert f"has become user {NOBODY} since user 0 opened the state" in text
+            assert "gunicorn" in text
+            assert "open the state afterwards, in each worker, or give the state file and its lock file to" in text
+            assert "example.state-lock" in text
+            for name in (shared_path, shared_path + "-lock"):
+                os.chown(name, NOBODY, NOBODY)
+            with Child.share(lambda talk: become_and_write(state)) as child:
+                assert child.result() == 2
+            assert state.n == 2
 
     def test_two_users_share_a_file_that_both_may_write(self, shared, shared_path):
         def count(path):
@@ -393,6 +486,26 @@ class TestFolders:
         assert as_user(write_and_read, shared_path) == 2
 
 
+def delete_the_lock_and_write(path, how):
+    if how == "anew":
+        with PersistedState(path) as state:
+            os.unlink(path + "-lock")
+            state._store.due = 0.0
+            state.n = 6
+            assert os.path.exists(path + "-lock")
+    else:
+        PersistedState(path).close()
+    return True
+
+
+def become_and_write(state):
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    state.n = 2
+    return state.n
+
+
 def write_and_read(path):
     with PersistedState(path) as state:
         state.n += 1
@@ -483,6 +596,22 @@ class TestLinks:
         assert on_disk(path) == {"n": 2}
 
 
+def repaired(path):
+    """Break a state, and have it repaired; return the error that comes of it."""
+    put(path, "n: 1\nm: [\n")
+    try:
+        return mmapstate.repair(path)
+    except StateError as error:
+        return type(error).__name__, str(error), None
+
+
+def read_page(path):
+    put(path)
+    PersistedState(path).close()
+    with open(path + "-lock", "rb") as file:
+        return file.read()
+
+
 def make_fifo(path):
     os.mkfifo(path)
 
@@ -544,6 +673,82 @@ class TestNoFiles:
         if make is make_link_to_a_file:
             with open(path + "-lock.elsewhere") as file:
                 assert file.read() == "precious\n"
+
+    @pytest.mark.parametrize(
+        "text", ["precious\n", "x", "x" * 4096, "\0" * 4097, "\0" * 200 + "x", "mmap", "mmapst", "MMAPST\0\2" * 600]
+    )
+    @pytest.mark.parametrize("present", [False, True], ids=["new state", "state"])
+    def test_a_file_of_somebody_in_place_of_the_lock_is_refused_and_left_alone(self, broken_path, text, present):
+        if present:
+            put(broken_path)
+        put(broken_path + "-lock", text, mode=0o644)
+        if text in ("mmap", "mmapst"):  # that, and no more, a killed program can have left
+            assert told(broken_path) == ({"n": 1} if present else {})
+            return
+        for use in (told, lambda path: told(path, exclusive=True), repaired):
+            if use is repaired and not present:
+                continue
+            kind, error, _ = use(broken_path)
+            assert kind == "StateError"
+            assert f"{broken_path}-lock, is none of this library; move it away, or remove it" in error
+            with open(broken_path + "-lock") as file:
+                assert file.read() == text
+            assert mode(broken_path + "-lock") == 0o644
+        assert os.path.exists(broken_path) == present
+
+    def test_what_a_program_that_was_killed_has_left_of_a_lock_is_used(self, path):
+        whole = read_page(path)
+        for size in (0, 1, 8, 100, 4096):
+            for first in range(3):
+                head = (b"", whole[:5].ljust(8, b"\0"), whole[5:8].rjust(8, b"\0"))[first]
+                with open(path + "-lock", "wb") as file:
+                    file.write(
+                        head.ljust(8, b"\0")[:size]
+                        + (b"\1" + bytes(95) + whole[104:120]).ljust(4088, b"\0")[: max(size - 8, 0)]
+                    )
+                assert told(path) == {"n": 1}
+
+    def test_a_lock_with_another_name_is_refused_and_that_is_left_alone(self, path, tmp_path):
+        put(path)
+        put(tmp_path / "other", "")
+        os.link(tmp_path / "other", path + "-lock")
+        kind, text, _ = told(path)
+        assert kind == "StateError"
+        assert f"{path}-lock, has 2 names (hard links)" in text
+        assert "remove this name" in text
+        assert os.path.getsize(tmp_path / "other") == 0
+        os.unlink(path + "-lock")
+        assert told(path) == {"n": 1}
+
+    @as_root
+    @pytest.mark.parametrize("given", [0o600, 0o644, 0o660])
+    def test_a_lock_of_a_stranger_is_refused(self, path, given):
+        put(path, mode=given)
+        put(path + "-lock", "", mode=0o666, owner=(OTHER, OTHER))
+        kind, text, _ = told(path)
+        assert kind == "StateError"
+        assert f"belongs to user {OTHER}, who may not write the state" in text
+        assert "remove it, or give it to the owner of the state" in text
+        assert (owner(path + "-lock"), mode(path + "-lock")) == ((OTHER, OTHER), 0o666)
+        os.unlink(path + "-lock")
+
+    @as_root
+    @pytest.mark.parametrize("folder", [0o755, 0o1777, 0o777])
+    def test_a_lock_that_a_stranger_made_before_there_is_a_state_is_refused(self, shared, shared_path, folder):
+        """Unless the folder lets him make the state, too, or put another in its place."""
+        os.chmod(shared, folder)
+        put(shared_path + "-lock", "", mode=0o666, owner=(OTHER, OTHER))
+        found = told(shared_path)
+        assert found == {} if folder == 0o777 else found[0] == "StateError"
+        assert os.path.exists(shared_path) == (folder == 0o777)
+
+    @as_root
+    def test_a_lock_of_root_or_of_who_may_write_is_used(self, shared, shared_path):
+        for given, of_lock in ((0o666, (0, 0)), (0o666, (OTHER, OTHER)), (0o664, (OTHER, 54321)), (0o664, (NOBODY, 0))):
+            put(shared_path, mode=given, owner=(NOBODY, 54321))
+            put(shared_path + "-lock", "", mode=0o666, owner=of_lock)
+            assert as_user(told, shared_path, groups=[54321]) == {"n": 1}, (given, of_lock)
+            os.unlink(shared_path + "-lock")
 
     @as_root
     def test_a_lock_of_another_that_is_private_is_an_error_that_names_it(self, shared, shared_path):

@@ -390,7 +390,7 @@ def test_a_readonly_state_forked_while_a_thread_reads_it_is_read_in_the_child(pa
 
 
 @needs_fork
-def test_a_fork_waits_for_a_thread_that_opens_or_remaps_but_not_for_long(path):
+def test_a_fork_does_not_wait_for_a_thread_that_remaps(path):
     state = PersistedState(path, n=0)
     with held_by_a_thread(state._store.guard), Child.share(lambda talk: state.n) as child:
         assert child.result() == 0

@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import itertools
 import logging
 import os
 import subprocess
@@ -311,6 +312,17 @@ class TestEdits:
         assert glob.glob(path + ".*") == []
         assert read(beside.keep_copy(path, "superseded-1", b"n: 1\n")) == b"n: 1\n"
         assert beside.keep_copy(path, "superseded-1", b"n: 2\n") is None
+
+    def test_of_the_same_bytes_one_copy_of_a_kind_is_kept(self, path):
+        with PersistedState(path, n=0):
+            pass
+        first = beside.keep_copy(path, "superseded-1", b"n: 1\n")
+        assert beside.keep_copy(path, "superseded-2", b"n: 1\n") == first
+        assert beside.keep_copy(path, "superseded-3", b"n: 2\n") != first
+        damaged = beside.keep_damaged(path, b"n: 1\n")
+        assert damaged != first
+        assert beside.keep_damaged(path, b"n: 1\n") == damaged
+        assert len(glob.glob(path + ".*")) == 3
 
     def test_text_added_to_the_comment_at_the_end_is_told_of(self, path, caplog):
         """YAML takes it for a comment, as the slack's line has no end."""
@@ -660,6 +672,24 @@ class TestDamage:
         (kept,) = glob.glob(broken_path + ".damaged-*")
         assert read(kept) == harmed
         assert on_disk(broken_path) == {"n": 1}
+
+    def test_a_program_that_is_started_again_and_again_leaves_one_copy(self, broken_path, monkeypatch, caplog):
+        """Where nobody tells one start of the machine from another, and where the lock file is made anew each time."""
+        put(broken_path, b"n: 1\n")
+        with Child(self.leave_live, broken_path) as child:
+            child.receive()
+            child.kill()
+        harmed = read(broken_path).replace(b"n: 1\n", b"n: [\n", 1).replace(b'"set"', b'"sot"', 1)
+        put(broken_path, harmed)
+        monkeypatch.setattr(platform, "boot_id", lambda: bytes(16))
+        times = itertools.count()
+        monkeypatch.setattr(beside.time, "strftime", lambda form: f"2026010{next(times)}T101010")
+        for _ in range(3):
+            with pytest.raises(StateFileError):
+                mmapstate.open(broken_path)
+        (kept,) = glob.glob(broken_path + ".damaged-*")
+        assert read(kept) == harmed
+        assert caplog.text.count(f"as it was is in {kept}") == 3
 
     def test_a_running_process_notices_damage_before_it_writes_behind_it(self, broken_path):
         state = PersistedState(broken_path, a=1)
