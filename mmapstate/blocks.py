@@ -42,28 +42,29 @@ def _release_all(store: Store | View, holder: int) -> None:
 class Hold:
     """What ``_thread_lock`` gives: both locks, for a ``with`` block; can be nested."""
 
-    __slots__ = ("__weakref__", "_store")
+    __slots__ = ("__weakref__", "_number", "_store")
 
     def __init__(self, store: Store | View) -> None:
         self._store = store
+        self._number = id(self)  # kept: to end it needs no memory
 
     def __enter__(self) -> bool:
-        if id(self) not in _entered:
+        if self._number not in _entered:
             _watch(self, functools.partial(_release_all, self._store))
         try:
-            self._store.hold(id(self))
+            self._store.hold(self._number)
         except BaseException:
             self._forget()
             raise
         return True
 
     def __exit__(self, *_: object) -> None:
-        self._store.unhold(id(self))
+        self._store.unhold(self._number)
         self._forget()
 
     def _forget(self) -> None:
-        if not self._store.held(id(self)):
-            _entered.pop(id(self), None)
+        if not self._store.held(self._number):
+            _entered.pop(self._number, None)
 
     def acquire(self) -> bool:
         """Take both locks; raise `LockTimeout` if that takes longer than the state's timeout."""
@@ -79,28 +80,29 @@ class Hold:
 class Transaction(Generic[_S]):
     """What ``transaction()`` gives: a ``with`` block whose changes are one record, or none; yields the state."""
 
-    __slots__ = ("__weakref__", "_state", "_store")
+    __slots__ = ("__weakref__", "_number", "_state", "_store")
 
     def __init__(self, store: Store | View, state: _S) -> None:
         self._store = store
+        self._number = id(self)  # kept: to end it needs no memory
         self._state = state
 
     def __enter__(self) -> _S:
         store = self._store
-        if store.held(id(self)):
+        if store.held(self._number):
             raise RuntimeError("this transaction has begun already; call transaction() for one inside of it")
         _watch(self, functools.partial(store.end, commit=False))
         try:
-            store.begin(id(self))
+            store.begin(self._number)
         except BaseException:
-            store.end(id(self), commit=False)
-            _entered.pop(id(self), None)
+            store.end(self._number, commit=False)
+            _entered.pop(self._number, None)
             raise
         return self._state
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         try:
-            self._store.end(id(self), commit=kind is None)
+            self._store.end(self._number, commit=kind is None)
         finally:
-            self._store.end(id(self), commit=False)
-            _entered.pop(id(self), None)
+            self._store.end(self._number, commit=False)
+            _entered.pop(self._number, None)

@@ -230,15 +230,22 @@ class Committer(Surprises):
         One that is there for longer than `timeout` seconds does it itself, at its end. Each that comes later finds
         `closed` set.
         """
-        thread = self.lock.thread
-        if self.lock.closed or not thread.acquire(True, -1 if timeout is None else timeout):
+        lock = self.lock
+        thread = lock.thread
+        if (lock.closed and lock.descriptor < 0) or not thread.acquire(True, -1 if timeout is None else timeout):
             return
         try:
-            with self.guard:
-                self._let_go_for_good()
-                self.lock.close()
+            self._close_now()
+        except BaseException:  # an interrupt: nobody else would do it
+            self._close_now()
+            raise
         finally:
             thread.release()
+
+    def _close_now(self) -> None:
+        with self.guard:
+            self._let_go_for_good()
+            self.lock.close()
 
     def _let_go_for_good(self) -> None:
         """Have no file any more: reads go on working on the last state. Can be called again."""

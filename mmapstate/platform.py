@@ -115,36 +115,37 @@ _COARSEST_TICK = 2_500_000_000  # nanoseconds, of a filesystem's times
 _MOUNT_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-class Descriptor(int):
-    """The number of an open file, which is closed at the latest when nobody has it any more.
+class _Opened:
+    """What the system has opened, at the latest closed when nobody has it any more."""
 
-    `close` closes it. That it closes itself is for what is cut short by an interrupt, or by want of memory or stack, at
-    whatever bytecode between the system's answer and the place that it was meant for.
-    """
+    __slots__ = ("closed", "numbers")
 
-    is_open = False
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.closed = False
 
     def __del__(self) -> None:
-        if self.is_open:
-            close(self)
+        if self.numbers and not self.closed:
+            os.close(self.numbers[0])
+
+
+class Descriptor(int):
+    """The number of an open file. `close` closes it; that it closes itself is for what was cut short.
+
+    An interrupt can come at whatever bytecode between the system's answer and the place that it was meant for, and
+    memory or stack can end there.
+    """
+
+    opened: _Opened
 
 
 def _owned(call: Callable[..., int], *arguments: Any) -> Descriptor:
     """Return the descriptor that a call of the system gives."""
-    numbers: list[int] = []
-    descriptor = None
-    try:
-        numbers.extend(
-            map(call, *zip(arguments, strict=False))
-        )  # in C from the system's answer to the list: no bytecode is between
-        descriptor = Descriptor(numbers[0])
-        descriptor.is_open = True
-        return descriptor
-    except BaseException:
-        for number in numbers:
-            if descriptor is None or not descriptor.is_open:
-                os.close(number)
-        raise
+    opened = _Opened()  # first: what closes it is there, and there is stack for that, before there is what to close
+    opened.numbers.extend(map(call, *zip(arguments, strict=False)))  # in C from the system's answer to the list
+    descriptor = Descriptor(opened.numbers[0])
+    descriptor.opened = opened
+    return descriptor
 
 
 def open_regular(path: str, *, write: bool, follow: bool = True) -> int:
@@ -226,10 +227,11 @@ def close(descriptor: int) -> None:
     Linux frees the descriptor whatever it says. What it can tell, that bytes did not reach the disk, a sync tells, too.
     """
     unshared.discard(descriptor)  # first: its number may be another file's a moment later
-    if isinstance(descriptor, Descriptor):
-        descriptor.is_open = False
     try:
-        os.close(descriptor)
+        if descriptor.__class__ is Descriptor:
+            descriptor.opened.closed = True; os.close(descriptor)  # noqa: E702 # one line: a tracer raises between two  # fmt: skip
+        else:
+            os.close(descriptor)
     except OSError as error:
         if error.errno == errno.EBADF:  # a mistake of ours
             raise

@@ -86,6 +86,7 @@ def _enter(place: _Place, path: str, handle: Handle, timeout: float | None, excl
         power = handle._durability == "power"
         declared = (handle._declared,) if handle._declared.kinds else ()
         store = Store(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
+        store.open()
     store.timeout = timeout
     place.handles[id(handle)] = handle
     place.store = store

@@ -199,7 +199,7 @@ class _Reader:
                 context = f"{context} that begins in line {begun.line + 1}, column {begun.column + 1}"
             told = ", ".join(part for part in (context, error.problem) if part)
             raise self.refusal(told + self._hint(told, mark), mark) from None
-        except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError) as error:
             raise self.refusal(f"no YAML that can be read ({error})", self.mark) from error
 
     def _hint(self, problem: str, mark: Any) -> str:

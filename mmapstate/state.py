@@ -101,16 +101,16 @@ class State(StateDict):
         else:
             store = registry.enter(real, self, timeout=timeout, exclusive=exclusive)
         put(self, "_store", store)
-        nodes.adopt_root(self, store.root)
-        if not readonly:
-            try:
+        try:
+            nodes.adopt_root(self, store.root)
+            if not readonly:
                 store.refresh()  # where this process has it open already, it may not have looked for a while
                 if declared.kinds:
                     self._store.check_declared()
                 self._commit_defaults(checked)
-            except BaseException:
-                self._let_go()
-                raise
+        except BaseException:
+            self._let_go()
+            raise
 
     def close(self) -> None:
         """Let go of the file; the last process to do so leaves it as plain YAML, without a journal.

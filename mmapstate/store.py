@@ -40,8 +40,17 @@ class Store(Transactions):
         super().__init__(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
         self.user = platform.user()
         forks.inherit(self)
-        self._open()
-        self.opened = True
+
+    def open(self) -> None:
+        """Open the file, or create it; nothing is left open when this raises."""
+        try:
+            self._open()
+            self.opened = True
+        except BaseException:
+            idle.unwatch(self)
+            if hasattr(self, "lock"):
+                self._close_files(None)
+            raise
 
     def check_declared(self) -> None:
         """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
@@ -77,15 +86,10 @@ class Store(Transactions):
     pending_of_parent: Pending | None = None
 
     def _open(self) -> None:
-        with contextlib.ExitStack() as undo:
-            self.lock = self._open_lock()
-            undo.callback(self.lock.close)
-            undo.callback(self._let_go)
-            undo.callback(idle.unwatch, self)
-            idle.watch(self)  # before it waits for who has the lock, and may be waiting for this one to let go
-            self._join()
-            sidecar.adjust(self.lock.descriptor, platform.status_of(self.mapping.descriptor))
-            undo.pop_all()
+        self.lock = self._open_lock()
+        idle.watch(self)  # before it waits for who has the lock, and may be waiting for this one to let go
+        self._join()
+        sidecar.adjust(self.lock.descriptor, platform.status_of(self.mapping.descriptor))
 
     def _join(self) -> None:
         """Stand where the others stand, once those are gone, or have come over, whom the page does not know."""

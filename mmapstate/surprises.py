@@ -122,7 +122,8 @@ class Surprises(Vacuum):
         page = self.page
         rest = page.image.size
         at_rest = page.start < 0 and file.inode == page.image.inode and page.pending.generation == 0
-        return parts.unborn and at_rest and rest < file.size and crc32(data[:rest]) == page.snapshot_crc
+        as_left = at_rest and rest < file.size and crc32(data[:rest]) == page.snapshot_crc
+        return as_left and parts.unborn and b"\0" not in data[rest:]
 
     def _settle_own(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
         """Go on with our own file: replay what a dead writer committed, clear what it left. False: look again."""

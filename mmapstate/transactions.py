@@ -67,7 +67,7 @@ class Transactions(Committer):
         if not self.held(holder):
             return False  # as in a child forked inside: its parent holds the lock, it does not
         holders = self.holders
-        if holders == [holder]:
+        if len(holders) == 1:
             self.lock.release()  # first: an interrupt in it leaves a holder that can call this again
         holders.remove(holder)
         if self.closed and not self.lock.owned():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, NoReturn, TypeVar
@@ -56,12 +55,14 @@ class View:
         self.slack = b""  # the byte at the tail while nothing has come
         self.times: tuple[int, int] | None = None  # of the file, when its snapshot was found to be the one known here
         self.open_files: list[MappedFile] = []  # `mapping`, from the first look on
-        self.strays: list[MappedFile] = []  # opened and not, or no longer, used; an interrupt leaves them here
-        weakref.finalize(self, _close_all, self.open_files, self.strays)  # of a state that is dropped without close()
         if platform.status(path) is None:
             raise FileNotFoundError(2, "there is no state file to read", path)
-        with self.guard, self._taken_up():
-            self._load()
+        try:
+            with self.guard, self._taken_up():
+                self._load()
+        except BaseException:
+            _close_all(self.open_files)
+            raise
 
     def refresh(self) -> None:
         """Bring memory up to date with what was committed."""
@@ -172,11 +173,9 @@ class View:
         """Let go of the file; reads go on working on the last state."""
         with self.guard:
             self.closed = True
-            _close_all(self.open_files, self.strays)
+            _close_all(self.open_files)
 
     def _catch_up(self) -> None:
-        if self.strays:
-            self._close_strays()
         found = platform.path_image(self.path)
         file = self.mapping
         if found is None or (found.size == 0 != file.size):
@@ -266,18 +265,14 @@ class View:
     def _load(self) -> None:
         """Read the whole file, as soon as it stands still."""
         try:
-            reading.settled(self._opened, self._accept, self._close_strays)
+            reading.settled(lambda: MappedFile.open(self.path, write=False), self._accept, self._leave)
         except FileNotFoundError:  # deleted a moment ago
             if not self.open_files:
                 raise
 
-    def _opened(self) -> MappedFile:
-        self.strays.append(MappedFile.open(self.path, write=False))
-        return self.strays[-1]
-
-    def _close_strays(self, _: object = None) -> None:
-        _close_all([file for file in self.strays if file not in self.open_files])
-        self.strays.clear()
+    def _leave(self, file: MappedFile) -> None:
+        if file not in self.open_files:
+            file.close()
 
     def _accept(self, file: MappedFile, data: bytes) -> None:
         """Stand on `file`, which holds `data`. Raises `StateFileError`, and then nothing has changed."""
@@ -311,8 +306,9 @@ class View:
         else:
             journal = Journal.begun(file, parts.marker._replace(snapshot_crc=parts.snapshot_crc))
             journal.stand(parts.scan.tail, parts.scan.crc)
-        self.strays += self.open_files
-        self.mapping, self.open_files[:] = file, [file]
+        old = self.open_files
+        self.mapping, self.open_files = file, [file]
+        _close_all(old)
         self.journal = journal
         self.slack = data[journal.tail : journal.tail + 1].replace(b"-", b"#")  # of a record that was left out
         self.due, self.times = monotonic() + LOOK_INTERVAL, None
@@ -322,7 +318,6 @@ def _nothing() -> None:
     """Read nothing: to be up to date is all that is wanted."""
 
 
-def _close_all(*lists: list[MappedFile]) -> None:
-    for files in lists:
-        for file in files:
-            file.close()
+def _close_all(files: list[MappedFile]) -> None:
+    for file in files:
+        file.close()

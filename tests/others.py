@@ -4,6 +4,7 @@ A test that breaks one process does so in a child, which `Other` and `Helper` th
 """
 
 import collections
+import gc
 import os
 import queue
 import threading
@@ -147,6 +148,19 @@ def _serve(talk, path, timeout):
     orders = _Orders(talk, path, timeout)
     while (order := talk.receive(PATIENTLY)) is not None:
         talk.send(outcome(getattr(orders, order[0]), *order[1]))
+
+
+def left_since(path, clean):
+    """Return what is open, or mapped, that was not, and take it for clean from now on.
+
+    What an interrupt left in a cycle, which the collector finds some time, is not.
+    """
+    left = descriptors(path) - clean
+    if left:
+        gc.collect()
+        left = descriptors(path) - clean
+    clean.update(left)
+    return left
 
 
 class Helper:

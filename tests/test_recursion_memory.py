@@ -22,7 +22,7 @@ import pytest
 from conftest import SEED, scaled
 from limits import Allocations, Frames, FramesOfC, can_fail_allocations
 from lives import Model
-from others import SOON, Helper, Other, descriptors, on_disk, outcome, settle, stuck
+from others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
 from processes import Child, needs_fork
 
 import mmapstate
@@ -119,8 +119,7 @@ def judge(path, state, other, helper, number, before, wanted, raised):
 
 def left_open(path, clean):
     """Return what is open that was not, and take it for clean from now on."""
-    left = descriptors(path) - clean
-    clean.update(left)
+    left = left_since(path, clean)
     return [f"left {how}: {'an image' if name.startswith('.') else name}" for how, name in left]
 
 

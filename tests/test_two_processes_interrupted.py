@@ -15,7 +15,7 @@ import time
 
 import pytest
 from conftest import SEED, scaled
-from others import SOON, Helper, Other, descriptors, on_disk, outcome, settle, stuck
+from others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
 from processes import Child, needs_fork
 from seam import between
 from test_transactions import places
@@ -175,8 +175,7 @@ def judge(caller, theirs, helper, other, clean):
         caller.view.close()
         caller.view = None
     settle(state)
-    left = descriptors(path) - clean
-    clean.update(left)
+    left = left_since(path, clean)
     images = sum(count for (_, name), count in left.items() if name.startswith("."))
     found += [f"left {how}: {name}, {count} times" for (how, name), count in left.items() if not name.startswith(".")]
     return found + [f"left open: {images} images"] * bool(images)
