@@ -11,7 +11,7 @@ from zlib import crc32
 
 from mmapstate import changes, predecessor, snapshot
 from mmapstate.errors import StateFileError, place
-from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
+from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, is_bare, scan, seed, unborn_start
 from mmapstate.values import Plain, same
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
     if parts.foreign:
         return Content(predecessor.read(data, file, suspects), 0)
     words: list[snapshot.Suspect] = [] if suspects is None else suspects
-    state = snapshot.parse(data[: parts.snapshot_end], file, words)
+    state = snapshot.parse(snapshot_in(data, parts), file, words)
     if suspects is None:
         _warn_of(words, file)
     if parts.scan is None:
@@ -112,7 +112,11 @@ def snapshot_in(data: bytes, parts: Layout) -> bytes:
     if parts.foreign:
         return b""
     text = data[: parts.snapshot_end]
-    return text.removesuffix(b"\n") if parts.marker is not None and parts.marker.bare else text
+    if parts.unborn:
+        bare = is_bare(data[parts.snapshot_end :].partition(b"\n")[0])
+    else:
+        bare = parts.marker is not None and parts.marker.bare
+    return text.removesuffix(b"\n") if bare else text
 
 
 def read_alone(text: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
@@ -169,7 +173,7 @@ def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain) -> 
     """Return the line in which `value` stands at `path` in the snapshot; None where records have put it there."""
     if parts.foreign:
         return None
-    text = data[: parts.snapshot_end]
+    text = snapshot_in(data, parts)
     found: Any = snapshot.parse(text, "")
     for key in path:
         if key not in (found if isinstance(found, dict) else range(len(found)) if isinstance(found, list) else ()):

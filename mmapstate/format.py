@@ -113,6 +113,7 @@ __all__ = [
     "Position",
     "Scan",
     "find_marker",
+    "is_bare",
     "marker",
     "pack_announced",
     "pack_image",
@@ -254,6 +255,11 @@ def find_marker(data: bytes) -> Marker | None:
     if start >= 0 and _SLACK_ONLY.match(data, data.find(b"\n", start)):
         return Marker(start, len(data), DAMAGED, 0, None, 0)  # the line end before it was changed
     return None
+
+
+def is_bare(line: bytes) -> bool:
+    """Return whether a marker says that the snapshot's last line had no end before it."""
+    return line.rstrip().endswith(_BARE)
 
 
 def unborn_start(data: bytes) -> int:
@@ -399,7 +405,7 @@ def _read_marker(data: bytes, start: int) -> Marker:
     if match["generation"] is None or int(match["tail"] or 0) >> 64:
         return Marker(start, end, version if version != "1" else DAMAGED, 0, None, 0)
     origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
-    bare = data[start:end].rstrip().endswith(_BARE)
+    bare = is_bare(data[start:end])
     return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16), bare)
 
 

@@ -212,7 +212,7 @@ class Surprises(Vacuum):
         self._stand_on(file, journal)
         if parts.marker is not None or parts.unborn or parts.foreign:
             try:
-                before = b"" if parts.foreign else data[: parts.snapshot_end]
+                before = content.snapshot_in(data, parts)
                 if not self._vacuum(0, origin_known=False, expected=file.image, before=before):
                     self.unsure = True
                     raise StateFileError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -197,7 +198,8 @@ class Vacuum(Picture):
         state, layout = nodes.plain_root(self.root), self.page_bytes[LAYOUT]
         if layout != DUMPED:
             try:
-                text = patch.patch(before, state, lambda what: log.debug("%s: %s", self.file, what))
+                tell = partial(log.debug, "%s: %s", self.file)
+                text = patch.patch(before, state, tell, file=self.path)
                 return text, WRITTEN if layout == WRITTEN or text != snapshot.dump(state) else DUMPED
             except patch.CannotPatch as error:
                 log.debug("%s: the whole text is written anew, without its comments: %s", self.file, error)
