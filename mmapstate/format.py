@@ -8,7 +8,7 @@ The state file
 ::
 
     file       := snapshot [journal]
-    snapshot   := one YAML document, UTF-8, a mapping at its top
+    snapshot   := one YAML document, or one JSON text, UTF-8, a mapping at its top
     journal    := marker record* slack
     marker     := "--- # mmapstate journal 1 " generation " from " (position | "-") " " snapshot-crc " " text LF
                                                                text: any without "--- "

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mmapstate import content, snapshot
+from mmapstate import content, json_style, snapshot
 from mmapstate.block_style import Changer, Edit, edited
 from mmapstate.errors import StateFileError
 from mmapstate.places import Text
@@ -38,6 +38,8 @@ def patch(
     lines as a block of them; in quotes, where a comment behind it would become part of it; a block again, and whatever
     has become part of one taken out.
     """
+    if content.is_json(text, file):
+        return _patched_json(text, state, file)
     source = text.decode("utf-8-sig")
     bom = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""
     line_end = _line_end_of(source)
@@ -65,6 +67,16 @@ def patch(
         except (StateFileError, LookupError, ValueError, RecursionError) as error:
             why = f"{type(error).__name__}: {error}"
     raise CannotPatch(why)
+
+
+def _patched_json(text: bytes, state: dict[Any, Plain], file: str) -> bytes:
+    try:
+        result = json_style.patch(text, state)
+        if same(content.read_alone(result, file, []), state):
+            return result
+    except (StateFileError, LookupError, ValueError, TypeError) as error:
+        raise CannotPatch(f"{type(error).__name__}: {error}") from None
+    raise CannotPatch("what came of it holds another state")
 
 
 def _with_end(source: str) -> tuple[str, str, str]:

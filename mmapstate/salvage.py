@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from mmapstate import changes, content, patch, predecessor, snapshot
+from mmapstate import changes, content, json_text, patch, predecessor, snapshot
 from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.findings import NOTE, WARNING, Finding, examine, has_records, is_beyond_repair
 from mmapstate.format import DAMAGED, MARKER_START, Scan, find_marker, scan, seed
@@ -99,7 +99,10 @@ class _Salvage:
                 self._lose(start, f"the journal is dropped{self._lines_from(start)}")
         text = _text(before, state, self.file)
         if text is None:
-            text = snapshot.dump(state, line_end=snapshot.line_end_of(before))
+            as_json = content.is_json(before, self.file)
+            text = content.dump(state, self.file, as_json=as_json, line_end=snapshot.line_end_of(before))
+            if content.is_json(b"", self.file):
+                self._lose(0, "the text is written as JSON, as the file's name says that it is", _NOTHING, NOTE)
             if b"#" in before:
                 what = "the document is laid out anew: comments in it are in the copy alone"
                 self._lose(0, what, "put them back if they are missed", NOTE)
@@ -394,10 +397,12 @@ def _entry_of(piece: bytes) -> dict[Any, Plain]:
 
 
 def _strictly(text: bytes, file: str, _: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    return snapshot.parse(text, file)
+    return content.parse(text, file, [])
 
 
 def _leniently(text: bytes, file: str, told: list[snapshot.Leniency]) -> dict[Any, Plain]:
+    if json_text.is_object(text):
+        return json_text.parse_leniently(text, told)
     return snapshot.parse_leniently(text, told, file)
 
 

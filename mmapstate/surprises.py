@@ -11,7 +11,7 @@ import time
 from typing import NoReturn
 from zlib import crc32
 
-from mmapstate import beside, content, nodes, platform, snapshot
+from mmapstate import beside, content, nodes, platform
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
 from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position
 from mmapstate.journal import Journal
@@ -255,7 +255,7 @@ class Surprises(Vacuum):
             return
         if self.journal.start < 0 and last == self.joined_at:
             return  # nothing was changed, and put to rest, since this process came: an edit as most are
-        text = snapshot.dump(nodes.plain_root(self.root))
+        text = content.dump(nodes.plain_root(self.root), self.file, as_json=self.is_json)
         target = beside.keep_copy(self.path, f"superseded-{last.generation:016x}", text)
         if target is not None:
             log.warning(
