@@ -25,6 +25,7 @@ from mmapstate.errors import StateFileError
 from mmapstate.values import Plain
 
 __all__ = [
+    "NOT_RAW",
     "SET_STARTS",
     "Change",
     "apply",
@@ -35,6 +36,7 @@ __all__ = [
     "encode",
     "encode_insert",
     "encode_set",
+    "escaped",
     "flow_text",
     "text_of",
 ]
@@ -44,7 +46,7 @@ Change = tuple[Any, ...]
 _LENGTHS = {"set": 4, "delete": 3, "insert": 4, "splice": 5}
 
 # JSON lets these stand for themselves; YAML takes them for line breaks or refuses them.
-_NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _quoted = json.encoder.encode_basestring
 
 
@@ -119,7 +121,7 @@ def text_of(value: Any) -> str:
     if kind is str:
         if value.isascii() and "\x7f" not in value:
             return _quoted(value)
-        return _NOT_RAW.sub(_escape, _quoted(value))
+        return NOT_RAW.sub(escaped, _quoted(value))
     if kind is int:
         return int.__repr__(value)
     if kind is list or kind is tuple:
@@ -267,7 +269,8 @@ def _float_text(value: float) -> str:
     return text
 
 
-def _escape(match: re.Match[str]) -> str:
+def escaped(match: re.Match[str]) -> str:
+    """Return what is written for a character that `NOT_RAW` has found, in JSON and in YAML."""
     return f"\\u{ord(match[0]):04x}"
 
 

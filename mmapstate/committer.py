@@ -49,6 +49,7 @@ _PAUSE = 2 * LONGEST_WAIT  # seconds; who waits tries the lock more than once me
 
 _READ_PATIENCE = 0.1  # seconds that a read waits for the lock, as long as it can go on without
 
+_IN_JSON = frozenset({int, str, bool, type(None)})
 _CATCH_UPS = 4  # each has less to read: what came while the one before it read
 
 _T = TypeVar("_T")
@@ -378,7 +379,7 @@ class Committer(Surprises):
         path due, room for the record. A counter spends its time here, and every call of a function would be a fortieth
         of it. What a look is for is told at `_look`, the order of the stores at `_append`.
         """
-        if self.declared and not self._fits(node, key, value):
+        if self.checks and not self._fits(node, key, value):
             return self.write(getattr(node, how), key, value)
         lock = self.lock
         # Not with "power", where the sync is what takes long; nor where this thread has the lock: a signal handler may.
@@ -457,8 +458,16 @@ class Committer(Surprises):
         return self.write(getattr(node, how), key, value)
 
     def _fits(self, node: Node, key: Any, value: Any) -> bool:
-        """Return whether a value at the top of the state, and any sum with it, is sure to be what is declared."""
-        if node._parent is not None:
+        """Return whether a value at the top of the state, and any sum with it, is sure to be what is declared.
+
+        In a JSON file: anywhere, whether it is one that JSON has, and so is any sum with it, and the key is text.
+        """
+        if self.is_json:
+            items = node._items
+            key_fits = items.__class__ is list or (key.__class__ is str and items.get(key).__class__ is not float)
+            if value.__class__ not in _IN_JSON or not key_fits:
+                return False
+        if self.declared and node._parent is not None:
             return False
         for declared in self.declared:
             kind = declared.kinds.get(key)
@@ -472,8 +481,8 @@ class Committer(Surprises):
         In a transaction it waits for the end of that. Raises OSError when the disk is full or a sync fails; nothing has
         changed then.
         """
-        for declared in self.declared:
-            declared.check(record, self.root, self.file)
+        for each in self.checks:
+            each.check(record, self.root, self.file)
         if self.pending is not None:
             if not self.applying & 1:
                 self._begin_applying()

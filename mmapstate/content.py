@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
-from mmapstate import changes, predecessor, snapshot
+from mmapstate import changes, json_style, json_text, predecessor, snapshot
 from mmapstate.errors import StateFileError, place
-from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, scan, seed, unborn_start
+from mmapstate.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, is_bare, scan, seed, unborn_start
 from mmapstate.values import Plain, same
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ __all__ = [
     "Content",
     "Layout",
     "check",
+    "dump",
+    "is_json",
     "layout",
     "line_of",
+    "parse",
     "read",
     "read_alone",
     "record_start",
@@ -86,9 +89,13 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
     Plain words such as ``yes`` are appended to `suspects`; without it they are logged, once.
     """
     if parts.foreign:
-        return Content(predecessor.read(data, file, suspects), 0)
+        state = predecessor.read(data, file, suspects)
+        if is_json(b"", file):
+            _check_json(state, file)
+        return Content(state, 0)
     words: list[snapshot.Suspect] = [] if suspects is None else suspects
-    state = snapshot.parse(data[: parts.snapshot_end], file, words)
+    text = snapshot_in(data, parts)
+    state = parse(text, file, words)
     if suspects is None:
         _warn_of(words, file)
     if parts.scan is None:
@@ -103,6 +110,8 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
                 f"({type(error).__name__}: {error})"
             )
             raise _refusal(data, parts, file, number, problem) from None
+    if records and is_json(text, file):
+        _check_json(state, file)
     return Content(state, len(records))
 
 
@@ -115,6 +124,37 @@ def without_last(parts: Layout, last: int) -> Layout:
     return parts._replace(scan=parts.scan._replace(payloads=payloads, tail=last, crc=crc))
 
 
+def is_json(text: bytes, file: str) -> bool:
+    """Return whether the snapshot `text` of `file` is JSON: by the file's name, or by its text.
+
+    This is all that tells. A text that is blank, or ``{}``, is JSON by the name alone.
+    """
+    return file.lower().endswith(".json") or json_text.is_object(text)
+
+
+def parse(text: bytes, file: str, suspects: list[snapshot.Suspect]) -> dict[Any, Plain]:
+    """Return the data of a snapshot, read by the rules of what it is; raise `StateFileError` if it is none."""
+    return json_text.parse(text, file) if is_json(text, file) else snapshot.parse(text, file, suspects)
+
+
+def dump(state: dict[Any, Plain], file: str, *, as_json: bool, line_end: bytes = b"\n") -> bytes:
+    """Return `state` as the text of a snapshot of `file`; raise `StateFileError` where JSON cannot hold it."""
+    if not as_json:
+        return snapshot.dump(state, line_end=line_end)
+    _check_json(state, file)
+    return json_style.dump(state, line_end=line_end)
+
+
+def _check_json(state: dict[Any, Plain], file: str) -> None:
+    """Raise `StateFileError` where changes that another program wrote have put into a JSON file what it cannot hold."""
+    misfit = json_text.misfit(state)
+    if misfit is not None:
+        raise StateFileError(
+            f"{file}: {place(misfit.path)}: {misfit.problem}. Another program has changed it to that: make YAML of the "
+            "snapshot, or remove the journal: all lines from '--- # mmapstate journal' on. The file is left as it is"
+        )
+
+
 def snapshot_in(data: bytes, parts: Layout) -> bytes:
     """Return the snapshot's text, as it was before a journal behind it needed an end of its last line.
 
@@ -123,7 +163,11 @@ def snapshot_in(data: bytes, parts: Layout) -> bytes:
     if parts.foreign:
         return b""
     text = data[: parts.snapshot_end]
-    return text.removesuffix(b"\n") if parts.marker is not None and parts.marker.bare else text
+    if parts.unborn:
+        bare = is_bare(data[parts.snapshot_end :].partition(b"\n")[0])
+    else:
+        bare = parts.marker is not None and parts.marker.bare
+    return text.removesuffix(b"\n") if bare else text
 
 
 def read_alone(text: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
@@ -176,17 +220,19 @@ def _refusal(data: bytes, parts: Layout, file: str, number: int, problem: str) -
     return error
 
 
-def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain) -> int | None:
+def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain, file: str = "") -> int | None:
     """Return the line in which `value` stands at `path` in the snapshot; None where records have put it there."""
     if parts.foreign:
         return None
-    text = data[: parts.snapshot_end]
-    found: Any = snapshot.parse(text, "")
+    text = snapshot_in(data, parts)
+    found: Any = parse(text, file, [])
     for key in path:
         if key not in (found if isinstance(found, dict) else range(len(found)) if isinstance(found, list) else ()):
             return None
         found = found[key]
-    return snapshot.line_of(text, path) if same(found, value) else None
+    if not same(found, value):
+        return None
+    return json_text.line_of(text, path) if is_json(text, file) else snapshot.line_of(text, path)
 
 
 def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterable[Declared], file: str) -> None:
@@ -197,7 +243,7 @@ def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterabl
             value: Any = state
             for key in misfit.path:
                 value = value[key]
-            line = line_of(data, parts, misfit.path, value)
+            line = line_of(data, parts, misfit.path, value, file)
             where = f", line {line}" if line is not None else ""
             raise StateFileError(
                 f"{file}{where}: {place(misfit.path)}: {each.told(misfit)}; mend the file in an editor, it is left as "

@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "BeyondRepair",
     "ClosedError",
     "DamagedStateError",
     "DetachedError",
@@ -41,6 +42,10 @@ class StateFileError(StateError):
     column: int | None = None
     offset: int | None = None
     problem: str = ""
+
+
+class BeyondRepair(StateFileError):
+    """Is raised for a file of which a repair would keep a part at will: to the library's users a `StateFileError`."""
 
 
 class DamagedStateError(StateFileError):

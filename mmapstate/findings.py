@@ -6,13 +6,26 @@ of it; a *warning* is what somebody should look at; a *note* is what the next to
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from typing import NamedTuple
 
 from mmapstate import content, snapshot
-from mmapstate.errors import StateFileError
+from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.format import DAMAGED, is_blank
 
-__all__ = ["BY_ITSELF", "ERROR", "NOTE", "WARNING", "Examined", "Finding", "examine", "finding_of"]
+__all__ = [
+    "BY_ITSELF",
+    "ERROR",
+    "NOTE",
+    "WARNING",
+    "Examined",
+    "Finding",
+    "examine",
+    "finding_of",
+    "has_records",
+    "is_beyond_repair",
+]
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -50,6 +63,8 @@ class Examined(NamedTuple):
         return any(found.severity == ERROR for found in self.findings)
 
 
+_RECORD = re.compile(rb"^[#-]-- (?:# mmapstate |\[.* #[0-9a-f]{8}\r?$)", re.M)
+_SEPARATOR = re.compile(rb"---[ \t\r]*(?:#|\Z)")
 _REPAIR = "run 'mmapstate repair FILE'"
 BY_ITSELF = "nothing: the next program that opens the file puts it right"
 
@@ -80,6 +95,23 @@ def finding_of(error: StateFileError, data: bytes, file: str, what_to_do: str, s
     return Finding(severity, file, offset, error.line, error.problem or str(error), what_to_do)
 
 
+def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
+    """Return whether the snapshot `text`, which was refused, is such that a repair would keep a part of it at will.
+
+    Not so where the documents of a stream are but the records behind a journal's broken first line, or empty.
+    """
+    if not isinstance(error, BeyondRepair) or has_records(text):
+        return False
+    first, *lines = text.removeprefix(b"\xef\xbb\xbf")[error.offset or 0 :].split(b"\n")
+    is_empty = _SEPARATOR.match(first) and not any(line.strip() and line.lstrip()[:1] != b"#" for line in lines)
+    return not is_empty
+
+
+def has_records(text: bytes) -> bool:
+    """Return whether lines of a journal stand in a text."""
+    return _RECORD.search(text) is not None
+
+
 class _Told:
     """Findings about one file."""
 
@@ -87,19 +119,17 @@ class _Told:
         self.data = data
         self.file = file
         self.findings: list[Finding] = []
+        self.line_starts = [0, *(end.end() for end in re.finditer(rb"\n", data))]
 
     def add(self, severity: str, offset: int, what: str, what_to_do: str) -> None:
-        line = self.data.count(b"\n", 0, offset) + 1
+        line = bisect_right(self.line_starts, offset)
         self.findings.append(Finding(severity, self.file, offset, line, what, what_to_do))
 
     def note(self, offset: int, what: str, what_to_do: str) -> None:
         self.add(NOTE, offset, what, what_to_do)
 
     def line_start(self, line: int) -> int:
-        start = 0
-        for _ in range(line - 1):
-            start = self.data.find(b"\n", start) + 1
-        return start
+        return self.line_starts[line - 1]
 
 
 def _of_state(told: _Told, parts: content.Layout) -> content.Content | None:
@@ -109,7 +139,9 @@ def _of_state(told: _Told, parts: content.Layout) -> content.Content | None:
         return content.read(told.data, parts, told.file, suspects)
     except StateFileError as error:
         mend = "mend the line in an editor" if error.line is not None else "mend the file in an editor"
-        told.findings.append(finding_of(error, told.data, told.file, f"{mend}, or {_REPAIR}"))
+        if not is_beyond_repair(error, told.data):
+            mend += f", or {_REPAIR}"
+        told.findings.append(finding_of(error, told.data, told.file, mend))
         return None
     finally:
         for suspect in suspects:

@@ -8,7 +8,7 @@ The state file
 ::
 
     file       := snapshot [journal]
-    snapshot   := one YAML document, UTF-8, a mapping at its top
+    snapshot   := one YAML document, or one JSON text, UTF-8, a mapping at its top
     journal    := marker record* slack
     marker     := "--- # mmapstate journal 1 " generation " from " (position | "-") " " snapshot-crc " " text LF
                                                                text: any without "--- "
@@ -126,6 +126,7 @@ __all__ = [
     "Run",
     "Scan",
     "find_marker",
+    "is_bare",
     "is_blank",
     "marker",
     "pack_announced",
@@ -306,6 +307,11 @@ def find_marker(data: bytes) -> Marker | None:
     return None
 
 
+def is_bare(line: bytes) -> bool:
+    """Return whether a marker says that the snapshot's last line had no end before it."""
+    return line.rstrip().endswith(_BARE)
+
+
 def unborn_start(data: bytes) -> int:
     """Return where a journal that was appended, but not yet begun, starts at the end of `data`; -1 if there is none.
 
@@ -469,7 +475,7 @@ def _read_marker(data: bytes, start: int) -> Marker:
     if match["generation"] is None or int(match["tail"] or 0) >> 64:
         return Marker(start, end, version if version != "1" else DAMAGED, 0, None, 0)
     origin = Position(int(match["origin"], 16), int(match["tail"])) if match["origin"] else None
-    bare = data[start:end].rstrip().endswith(_BARE)
+    bare = is_bare(data[start:end])
     return Marker(start, end, version, int(match["generation"], 16), origin, int(match["crc"], 16), bare)
 
 

@@ -10,49 +10,94 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from mmapstate import snapshot
+from mmapstate import content, json_style, snapshot
 from mmapstate.block_style import Changer, Edit, edited
 from mmapstate.errors import StateFileError
+from mmapstate.places import Text
 from mmapstate.snapshot import Written
 from mmapstate.values import Plain, same
 
 __all__ = ["CannotPatch", "patch"]
 
 
+_HEADER = re.compile(r"[|>][-+0-9]*")
+
+
 class CannotPatch(Exception):
     """The text as a whole has to be written anew; the message says why."""
 
 
-def patch(text: bytes, state: dict[Any, Plain], tell: Callable[[str], None] = lambda _: None) -> bytes:
+def patch(
+    text: bytes, state: dict[Any, Plain], tell: Callable[[str], None] = lambda _: None, *, file: str = ""
+) -> bytes:
     """Return the snapshot `text` changed to hold `state`; raise `CannotPatch` where its layout is not understood.
+
+    What comes of it is read back as an open of `file` would read it.
 
     `tell` is called with a sentence about each container that had to be written anew. Three tries: new text of several
     lines as a block of them; in quotes, where a comment behind it would become part of it; a block again, and whatever
     has become part of one taken out.
     """
+    if content.is_json(text, file):
+        return _patched_json(text, state, file)
     source = text.decode("utf-8-sig")
     bom = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""
     line_end = _line_end_of(source)
     source = _with_line_ends(source, line_end)
     bare = source != "" and not source.endswith("\n")
+    source, tail, bare_tail = _with_end(source) if bare else (source, "", "")
     why = ""
     for literal, mended in ((True, False), (False, False), (True, True)):
         told: list[str] = []
         try:
-            patched = Changer(source + "\n" * bare, literal=literal, tell=told.append).to(state)
+            patched = Changer(source, literal=literal, tell=told.append).to(state)
             if mended:
                 patched = _without_what_came_in(patched, state)
-            if bare and not patched.endswith("\n\n"):  # which may be part of a text
-                patched = patched.removesuffix("\n")
-            result = bom + _with_line_ends(patched, line_end).encode()
-            if same(snapshot.parse(result, ""), state):
-                for sentence in told:
-                    tell(sentence)
-                return result
+            if bare and patched.endswith(tail):
+                without = patched.removesuffix(tail) + bare_tail
+            else:
+                without = patched.removesuffix("\n") if bare else patched
+            for each in dict.fromkeys((without, patched)):  # without an end again, unless that is part of a text
+                result = bom + _with_line_ends(each, line_end).encode()
+                if same(content.read_alone(result, file, []), state):
+                    for sentence in told:
+                        tell(sentence)
+                    return result
             why = "what came of it holds another state"
         except (StateFileError, LookupError, ValueError, RecursionError) as error:
             why = f"{type(error).__name__}: {error}"
     raise CannotPatch(why)
+
+
+def _patched_json(text: bytes, state: dict[Any, Plain], file: str) -> bytes:
+    try:
+        result = json_style.patch(text, state)
+        if same(content.read_alone(result, file, []), state):
+            return result
+    except (StateFileError, LookupError, ValueError, TypeError) as error:
+        raise CannotPatch(f"{type(error).__name__}: {error}") from None
+    raise CannotPatch("what came of it holds another state")
+
+
+def _with_end(source: str) -> tuple[str, str, str]:
+    """Return a text whose last line has no end with one that changes no value; and how it ends then, and ended before.
+
+    A block of text that is the last of all has no line end in its value then, as YAML says.
+    """
+    last, ended = snapshot.compose(source), snapshot.compose(source + "\n")
+    while last is not None and ended is not None and last.entries and ended.entries:
+        last, ended = last.entries[-1], ended.entries[-1]
+        if isinstance(last, tuple):
+            last, ended = last[1], ended[1]
+    if last is None or ended is None or last.value == ended.value:
+        return source + "\n", "\n", ""
+    if source.rstrip(" ").endswith("\n"):  # blanks alone stand in that line
+        return source.rstrip(" "), "", ""
+    start = Text(source).content(last)
+    header = _HEADER.match(source, start)
+    assert header is not None
+    tail = header[0].replace("+", "") + "-" + source[header.end() :] + "\n"
+    return source[:start] + tail, tail, source[start:]
 
 
 def _line_end_of(source: str) -> str:

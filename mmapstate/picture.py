@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from zlib import crc32
 
-from mmapstate import changes, nodes, platform
+from mmapstate import changes, content, json_text, nodes, platform
 from mmapstate.declared import Declared
 from mmapstate.errors import StateFileError
 from mmapstate.format import Image, Position, find_marker
@@ -29,6 +29,7 @@ UNSEEN = -1
 """No stamp: whoever has seen this looks again."""
 
 _BYTES_SHARE = 100  # a check of all bytes is due again after so many times what it took
+_HEAD = 64  # bytes of a snapshot that mostly tell that it is no JSON
 _MARKER_LENGTH = 256  # bytes, more than any marker of ours has
 
 
@@ -49,8 +50,8 @@ class Picture:
         "__weakref__",
         "applying",
         "busy",
+        "checks",
         "copying",
-        "declared",
         "due",
         "guard",
         "guarded",
@@ -75,6 +76,7 @@ class Picture:
         self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
     ) -> None:
         self.path = path
+        self.is_json = content.is_json(b"", path)
         self.declared = declared
         self.file = path
         self.timeout = timeout
@@ -100,6 +102,27 @@ class Picture:
     def _renew_guard(self) -> None:
         self.guard = new_thread_lock()
         self.guarded: Callable[[], bool] = self.guard._is_owned
+
+    @property
+    def declared(self) -> tuple[Declared, ...]:
+        """What classes of states declare of this one."""
+        return self._declared
+
+    @declared.setter
+    def declared(self, declared: tuple[Declared, ...]) -> None:
+        self._declared = declared
+        self._renew_checks()
+
+    def _renew_checks(self) -> None:
+        """Have each change checked before it is made, where not any value will do."""
+        self.checks: tuple[Any, ...] = (*self._declared, json_text) if self.is_json else self._declared
+
+    def _find_out_form(self) -> None:
+        """Find out whether the snapshot that this process stands on is JSON: the page does not tell, the bytes do."""
+        end = self.journal.snapshot_end
+        may_be = json_text.may_begin(self.mapping.read(0, min(end, _HEAD)))
+        self.is_json = content.is_json(self.mapping.read(0, end) if may_be else b"", self.path)
+        self._renew_checks()
 
     def _has_file(self) -> bool:
         """Return whether there is a file that this process stands on, as is always so after opening."""
@@ -200,6 +223,7 @@ class Picture:
         old: MappedFile | None = getattr(self, "mapping", None)
         self._begin_unsure()
         self.mapping, self.journal = file, journal
+        self._find_out_form()
         self.unsure = False
         self.times, self.bytes_due = None, 0.0
         if old is not None and old is not file:

@@ -1,4 +1,4 @@
-r"""Read the state files of ``persistedstate`` 26.1, crashed ones too.
+r"""Read the state files of ``persistedstate`` 26.1, those of a killed program too.
 
 At rest such a file is one YAML document, keys sorted. While a program runs, each change is a document behind it::
 
@@ -12,47 +12,59 @@ A crash leaves four things, none of which persistedstate itself can open without
 - a change that was refused: it was written before it was checked;
 - a change at a place that was wrong when it was written: a container in a list does not know where it stands after a
   negative index (``pop()`` is one), see `_Replay`;
-- a vacuum that was killed. It dumps the state thrice, in this order: right behind the last document (without a line
-  end between: padding, so that the third does not reach the second); behind ``\n---\n### LAST VALID STATE ###\n``; and
-  with ``...`` behind it over the beginning of the file, which is then cut there.
+- a vacuum that was killed. It dumps the state thrice: right behind the last document; behind the line `_MARK`; and over
+  the beginning of the file, which is then cut. Such a file is refused, with what there is to know: which of the three
+  is whole cannot always be told, and a wrong guess would be somebody's state.
 
-So until the third has begun the old front and journal hold all, and once it has, the second is whole.
+Only what no hand would write is taken for one of its files: the beginning of a change behind ``---``, or the mark.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmapstate import changes, snapshot
-from mmapstate.errors import StateFileError, UnsupportedValueError
-from mmapstate.values import Plain, normalise, same
+from mmapstate.errors import BeyondRepair, StateFileError, UnsupportedValueError
+from mmapstate.values import Plain, normalise
 
-__all__ = ["find_journal", "read"]
+__all__ = ["find_journal", "read", "refuse_half_way"]
 
 _BOUNDARY = re.compile(rb"\r?\n---\r?\n")
-_MARK = re.compile(rb"### LAST VALID STATE ###(\r?\n)")
-_JOURNAL = re.compile(rb"\n---\r?\n(?:\[|### LAST VALID STATE ###\r?\n)")
-_JOURNAL_ALONE = (b"---\n[", b"---\r\n[")  # an editor took away the empty line that was the front
-_TORN = re.compile(rb"\r?\n(?:-{1,2}|---\r?|---\r?\n(?:#{0,3}|### [A-Z ]{0,16}|### LAST VALID STATE #{0,3}\r?))\Z")
-_LONGEST_TORN = 34
-_FIRST_KEY = re.compile(rb"[^\n]*?:(?=[ \r\n])")
+_MARK = b"### LAST VALID STATE ###"
+_HALF_WAY = re.compile(rb"^(?:---|\.\.\.(?:\r?\n)?)\r?\n%b(?:\r?\n|\Z)" % _MARK, re.M)
 _VERBS = {"set": 3, "delete": 2, "insert": 3}
-_HEADS = ('["set", [', '["delete", [', '["insert", [')
-_MOST_PLACES = 64  # to look at where padding may begin; each costs a parse
+_HEADS = tuple(f'["{verb}", [' for verb in _VERBS)
+_CHANGE = re.compile(rb"(?:\A|\n)---\r?\n\[\"(?:(?:set|delete|insert)\", \[|(?P<torn>[a-z]+\"?,? ?)\0*\Z)")
+_TORN_SEPARATOR = re.compile(rb"\r?\n(?:-{1,2}|---\r?|---\r?\n)\Z")
 
 
 def find_journal(data: bytes) -> bool:
     """Return whether `data` is a file of persistedstate with more behind (or over) its snapshot."""
-    if _JOURNAL.search(data) or data.startswith(_JOURNAL_ALONE):
-        return True
-    # "\n-" can be an item that somebody is about to type, too.
-    torn = _TORN.search(data, len(data) - _LONGEST_TORN)
-    if torn:
-        return b"---" in torn[0] or not _parses(data) or _padded_front(data[: torn.start()]) is not None
-    return _last_mark(data) is not None or _padded_front(data) is not None
+    found = _CHANGE.search(data)
+    if found is None:
+        return _HALF_WAY.search(data) is not None
+    torn = found["torn"]
+    return torn is None or any(head.startswith('["' + torn.decode()) for head in _HEADS)
+
+
+def refuse_half_way(data: bytes, file: str) -> None:
+    """Raise `StateFileError` for a file that persistedstate was compacting when it was killed."""
+    mark = _HALF_WAY.search(data)
+    if mark is None:
+        return
+    offset = mark.end() - len(mark[0].partition(b"\n")[2])
+    line = data.count(b"\n", 0, offset) + 1
+    problem = (
+        f"persistedstate was killed here while it compacted its file; behind '{_MARK.decode()}' stands its last state, "
+        "whole or in part, and a state from before, if not written over, at the beginning"
+    )
+    error = BeyondRepair(
+        f"{file}, line {line}: {problem}. Copy the file, look which of them is whole, and leave that alone in it; the "
+        "file is left as it is"
+    )
+    error.line, error.offset, error.problem = line, offset, problem
+    raise error
 
 
 def read(data: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
@@ -60,103 +72,13 @@ def read(data: bytes, file: str, suspects: list[snapshot.Suspect] | None = None)
 
     `suspects` is that of `snapshot.parse`.
     """
+    refuse_half_way(data, file)
     try:
-        state = normalise(_File(file, suspects).read(_TORN.sub(_completed, data)))
+        state = normalise(_File(file, suspects).read(_TORN_SEPARATOR.sub(b"", data)))
     except UnsupportedValueError as error:
         raise StateFileError(f"{file}: persistedstate stored what cannot be stored here: {error}") from None
     assert isinstance(state, dict)
     return state
-
-
-def _completed(torn: re.Match[bytes]) -> bytes:
-    """Return a torn separator whole if it is that of the last valid state; before a change it is none."""
-    if b"#" not in torn[0]:
-        return b""
-    line_end = b"\r\n" if torn[0].startswith(b"\r") else b"\n"
-    return line_end + b"---" + line_end + b"### LAST VALID STATE ###" + line_end
-
-
-class _Mark(NamedTuple):
-    """The line before the last valid state; `before` is the offset where its separator begins."""
-
-    before: int
-    end: int
-    overlaid: bool
-
-
-def _last_mark(data: bytes) -> _Mark | None:
-    for mark in reversed(list(_MARK.finditer(data))):
-        separator = mark[1] + b"---" + mark[1]
-        before = mark.start() - len(separator)
-        overlaid = not data.endswith(separator, 0, mark.start())
-        if not overlaid or (
-            data[mark.start() - 1 : mark.start()] in (b"", b"\n") and _is_whole(data, before, mark.end(), separator)
-        ):
-            return _Mark(before, mark.end(), overlaid)
-    return None
-
-
-def _is_whole(data: bytes, before: int, end: int, separator: bytes = b"") -> bool:
-    """Return whether the state behind the mark can be whole by what stands before it: padding, maybe overwritten.
-
-    What overwrites is the same text; it begins at 0, and can reach the separator where there was hardly a front.
-    """
-    text = data[end:]
-    start = before - len(text)
-    if start < 0 or not text.strip():
-        return False
-    over = text + (b"...\r\n" if text.endswith(b"\r\n") else b"...\n")
-    length = next((at for at, byte in enumerate(over) if data[at] != byte), len(over))
-    reach = max(length, start)
-    return data[reach : before + len(separator)] == (text + separator)[reach - start :]
-
-
-def _padded_front(data: bytes) -> bytes | None:
-    """Return the front of a file without a journal if padding follows: nothing but the front's own text again.
-
-    That is what a vacuum leaves that changes nothing and is killed at once. The front has no line end on POSIX, so the
-    padding's first key runs into the last value.
-    """
-    data = data.replace(b"\r\n", b"\n").removesuffix(b"\r")
-    if data.endswith(b"\n\n"):
-        data = data[:-1]  # the separator behind the padding has begun
-    first = _FIRST_KEY.match(data)
-    head = first[0] if first else data[:1]
-    for start in itertools.islice(_repetitions(data, head), _MOST_PLACES if head.strip(b" \t\r\n\0") else 0):
-        joined = data[start - 1 : start] not in b" \t\n#"
-        if not joined and (data[start - 1 : start] != b"\n" or len(data) - start < len(head)):
-            continue
-        if _parses(data[:start]) and ((first and joined and len(data) - start >= len(head)) or not _parses(data)):
-            return data[:start]
-    return None
-
-
-def _repetitions(data: bytes, head: bytes) -> Iterator[int]:
-    """Yield where `data` begins anew, and ends before it says more than its first part."""
-    size = len(data)
-    start = max((size - 1) // 2, 1)
-    while (start := data.find(head, start)) >= 0:
-        # First its two ends, which is cheap: a list of mappings begins anew with every item, a run of one letter with
-        # every letter.
-        length = min(size - start, start)
-        if (
-            data.startswith(data[start : start + min(length, 256)])
-            and data.endswith(data[max(length - 256, 0) : length], start, start + length)
-            and data[start:] == (data[:start] + b"\n")[: size - start]
-        ):
-            yield start
-        start += 1
-    for rest in range(min(len(head), size // 2 + 1) - 1, 0, -1):
-        if data.endswith(head[:rest]):
-            yield size - rest
-
-
-def _parses(text: bytes) -> bool:
-    try:
-        snapshot.parse(text, "")
-    except StateFileError:
-        return False
-    return True
 
 
 class _File:
@@ -167,63 +89,10 @@ class _File:
         self.suspects = suspects
 
     def read(self, data: bytes) -> dict[Any, Plain]:
-        mark = _last_mark(data)
-        if mark is None:
-            return self._front_and_journal(data)
-        before = data[: mark.before]
-        text, *documents = _BOUNDARY.split(data[mark.end :])
-        if documents:  # persistedstate opened the file like this, and went on with this state
-            return self._replayed(self._front(text) if text.strip() else self.read(before), documents)
-        if mark.overlaid:
-            return self._last_valid(text)  # looked at already
-        change = max((boundary.end() for boundary in _BOUNDARY.finditer(before)), default=0)
-        killed_before = _MARK.match(before, change)
-        if not change or killed_before:
-            return self._without_journal(data, mark, before[killed_before.end() if killed_before else 0 :], text)
-        # The padding begins in the line of the last change, which was not overwritten then, nor were those before it.
-        line_end = before.find(b"\n", change)
-        if text.strip() and before.endswith(text) and change <= len(before) - len(text) <= line_end:
-            return self._last_valid(text)
-        if not change <= before.find(text, change) <= line_end:
-            raise self._neither()
-        return self.read(before)  # the last valid state is torn
-
-    def _without_journal(self, data: bytes, mark: _Mark, before: bytes, text: bytes) -> dict[Any, Plain]:
-        """Read a killed vacuum without changes before it: there were none, or they were overwritten."""
-        place = before.find(text) if text.strip() else -1
-        for _ in range(_MOST_PLACES):
-            if place < 0:
-                break
-            if _parses(before[:place]) and _parses(before[place:]):
-                state = self._parsed(before[:place])
-                if _alike(state, snapshot.parse(before[place:], self.file)):
-                    return state  # front and padding agree: nothing was overwritten, the last valid state may be torn
-            place = before.find(text, place + 1)
-        if place < 0 and _is_whole(data, mark.before, mark.end):
-            return self._last_valid(text)
-        if _padded_front(before) is None and before.strip() != b"{}":
-            raise self._neither()
-        return self._front(before)  # an empty front has nothing before its padding
-
-    def _last_valid(self, text: bytes) -> dict[Any, Plain]:
-        _warn("%s: persistedstate was killed in its vacuum; using its last valid state", self.file)
-        return self._front(text)  # it may have been killed again, with nothing changed
-
-    def _front_and_journal(self, data: bytes) -> dict[Any, Plain]:
-        if data.startswith(_JOURNAL_ALONE):
+        if _CHANGE.match(data):  # an editor took away the empty line that was the front
             data = b"\n" + data
         front, *documents = _BOUNDARY.split(data)
-        return self._replayed(self._front(front) if not documents else self._parsed(front), documents)
-
-    def _front(self, text: bytes) -> dict[Any, Plain]:
-        front = _padded_front(text)
-        if front is None:
-            return self._parsed(text)
-        _warn("%s: persistedstate was killed in its vacuum, before it changed anything", self.file)
-        return self._parsed(front)
-
-    def _parsed(self, text: bytes) -> dict[Any, Plain]:
-        return snapshot.parse(text, self.file, self.suspects)
+        return self._replayed(snapshot.parse(front, self.file, self.suspects), documents)
 
     def _replayed(self, state: dict[Any, Plain], documents: list[bytes]) -> dict[Any, Plain]:
         replay = _Replay(state)
@@ -277,25 +146,9 @@ class _File:
             raise refusal
         return tuple(normalise(part) for part in change)
 
-    def _neither(self) -> StateFileError:
-        return StateFileError(
-            f"{self.file}: what persistedstate calls the last valid state fits neither the text before it nor the "
-            "journal; mend the file in an editor, it is left as it is"
-        )
-
 
 def _is_torn(text: str) -> bool:
     return any(text.startswith(head) or head.startswith(text) for head in _HEADS)
-
-
-def _alike(left: dict[Any, Plain], right: dict[Any, Plain]) -> bool:
-    return same(_sorted(left), _sorted(right))
-
-
-def _sorted(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value, key=repr)}
-    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 class _Replay:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from mmapstate import changes, content, patch, snapshot
-from mmapstate.errors import StateFileError
-from mmapstate.findings import NOTE, WARNING, Finding, examine
+from mmapstate import changes, content, json_text, patch, predecessor, snapshot
+from mmapstate.errors import BeyondRepair, StateFileError
+from mmapstate.findings import NOTE, WARNING, Finding, examine, has_records, is_beyond_repair
 from mmapstate.format import DAMAGED, MARKER_START, Scan, find_marker, scan, seed
 from mmapstate.values import Plain, same
 
@@ -97,13 +97,16 @@ class _Salvage:
             elif self.parts.marker is not None:
                 start = self.parts.marker.start
                 self._lose(start, f"the journal is dropped{self._lines_from(start)}")
-        text = _text(before, state)
+        text = _text(before, state, self.file)
         if text is None:
-            text = snapshot.dump(state, line_end=snapshot.line_end_of(before))
+            as_json = content.is_json(before, self.file)
+            text = content.dump(state, self.file, as_json=as_json, line_end=snapshot.line_end_of(before))
+            if content.is_json(b"", self.file):
+                self._lose(0, "the text is written as JSON, as the file's name says that it is", _NOTHING, NOTE)
             if b"#" in before:
                 what = "the document is laid out anew: comments in it are in the copy alone"
                 self._lose(0, what, "put them back if they are missed", NOTE)
-        if not same(snapshot.parse(text, self.file), state):
+        if not same(content.read_alone(text, self.file, []), state):
             raise StateFileError(f"{self.file}: what is left of it cannot be written; mend it in an editor")
         return Mended(text, sorted(self.losses, key=lambda loss: loss.offset or 0))
 
@@ -209,8 +212,10 @@ class _Salvage:
         for read in (_strictly, _leniently):
             told: list[snapshot.Leniency] = []
             try:
-                state = read(whole, told)
-            except StateFileError:
+                state = read(whole, self.file, told)
+            except StateFileError as error:
+                if is_beyond_repair(error, whole):
+                    raise
                 continue
             self._tell_of_leniencies(told, 0)
             return whole, state
@@ -226,29 +231,40 @@ class _Salvage:
     def _entries(self, text: bytes, offset: int, *, drops_items: bool) -> tuple[bytes, dict[Any, Plain]]:
         """Return the entries of the top level that can be read; `text` begins at `offset` in the file."""
         state: dict[Any, Plain] = {}
-        kept, begun = b"", False
+        kept: list[bytes] = []
+        begun, second = False, -1
         sifter = _Sifter(drops_items)
         pieces = _split(text, _AT_MARGIN)
         for start, piece in sifter.sift(pieces, offset, lambda piece: _is_separator(piece) or _entry_of(piece) != {}):
             if not _is_separator(piece):
+                if second >= 0 and not _is_comment(piece) and not has_records(text):
+                    raise self._stream(second)
                 self._take(state, piece, start)
             elif not state and not begun:
                 begun = piece.startswith(b"---")
             else:
-                what = "a second document begins: its entries are read as those of the first"
-                self._lose(start, what, _NOTHING, NOTE)
+                self._lose(start, "a second document begins, in which there is nothing", _NOTHING, NOTE)
+                second = start
                 continue
-            kept += piece
+            kept.append(piece)
         for start, stop in sifter.lost:
             count = self.data.count(b"\n", start, stop - 1) + 1
             told = f"{count} lines from there on cannot be read, and are dropped"
             self._lose(start, told if count > 1 else "this line cannot be read, and is dropped")
-        return re.sub(rb"(?:(?<=\n)|\A)# *\Z", b"", kept), state
+        return re.sub(rb"(?:(?<=\n)|\A)# *\Z", b"", b"".join(kept)), state
+
+    def _stream(self, start: int) -> BeyondRepair:
+        """Return the error for a stream of documents: which of two entries of a name counts, nobody could say."""
+        line = bisect_right(self.line_starts, start)
+        return BeyondRepair(
+            f"{self.file}, line {line}: a second document begins there: this is a stream of several documents, and a "
+            "state is one. Nothing is repaired, the file is left as it is; keep each in its own file"
+        )
 
     def _take(self, state: dict[Any, Plain], piece: bytes, start: int) -> None:
         """Add what `piece`, which begins at `start` in the file, holds to `state`."""
         told: list[snapshot.Leniency] = []
-        for key, value in _leniently(piece, told).items():
+        for key, value in snapshot.parse_leniently(piece, told).items():
             if key in state:
                 what = f"the key {key!r} stands twice in one mapping, the last of them counts"
                 told.append(snapshot.Leniency(1, what))
@@ -269,6 +285,7 @@ class _Salvage:
 
     def _of_persistedstate(self) -> tuple[bytes, dict[Any, Plain]]:
         """Return the state that the longest readable run of persistedstate's documents gives."""
+        predecessor.refuse_half_way(self.data, self.file)
         cuts = [0, *(found.start() for found in _BOUNDARY.finditer(self.data))]
         good, bad = 0, len(cuts)  # of so many documents, from the first on, it can be read, and of so many not
         best: dict[Any, Plain] | None = None
@@ -379,12 +396,14 @@ def _entry_of(piece: bytes) -> dict[Any, Plain]:
     return snapshot.parse_leniently(piece, [])
 
 
-def _strictly(text: bytes, _: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    return snapshot.parse(text, "")
+def _strictly(text: bytes, file: str, _: list[snapshot.Leniency]) -> dict[Any, Plain]:
+    return content.parse(text, file, [])
 
 
-def _leniently(text: bytes, told: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    return snapshot.parse_leniently(text, told)
+def _leniently(text: bytes, file: str, told: list[snapshot.Leniency]) -> dict[Any, Plain]:
+    if json_text.is_object(text):
+        return json_text.parse_leniently(text, told)
+    return snapshot.parse_leniently(text, told, file)
 
 
 def _split(text: bytes, begins: re.Pattern[bytes]) -> list[bytes]:
@@ -417,12 +436,9 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
             yield first, number
 
 
-def _text(before: bytes, state: dict[Any, Plain]) -> bytes | None:
+def _text(before: bytes, state: dict[Any, Plain], file: str) -> bytes | None:
     """Return `state` as a snapshot that is laid out as `before` is; None where that cannot be."""
     try:
-        text = patch.patch(before, state)
-        parts = content.layout(text, "")
-    except (patch.CannotPatch, UnicodeDecodeError, StateFileError):
+        return patch.patch(before, state, file=file)
+    except (patch.CannotPatch, UnicodeDecodeError):
         return None
-    # What is left of another journal would be taken for this one's.
-    return None if parts.marker or parts.unborn or parts.foreign else text

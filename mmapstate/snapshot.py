@@ -1,8 +1,9 @@
 """YAML text to plain data and back, the flow form of a value too; the only user of ``yaml``.
 
-Scalars typed by hand are read as PyYAML reads them (YAML 1.1), with three traps taken out: only ``true`` and ``false``
-are booleans, ``12:30`` is text and not a number in base 60, ``012`` is 12 and not an octal number. What is written is
-quoted wherever YAML 1.1 or 1.2, or the rules here, would take text for something else.
+Scalars typed by hand are read as PyYAML reads them (YAML 1.1), with four traps taken out: only ``true`` and ``false``
+are booleans, ``12:30`` is text and not a number in base 60, ``012`` is 12 and not an octal number, ``1e-7`` is a number
+as in YAML 1.2 and in JSON. What is written is quoted wherever YAML 1.1 or 1.2, or the rules here, would take text for
+something else.
 
 Reading builds the data from libyaml's events, on a stack of its own: its loader recurses, and before PyYAML 6.0.4
 crashes the interpreter at some 30,000 levels of nesting.
@@ -13,13 +14,14 @@ from __future__ import annotations
 import base64
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Any, NamedTuple
 
 import yaml
 
-from mmapstate.errors import StateFileError
+from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain, is_storable_int, same
 
 __all__ = [
@@ -41,6 +43,8 @@ _HAS_LIBYAML = hasattr(yaml, "CSafeLoader") and hasattr(yaml, "CSafeDumper")
 _Loader: Any = yaml.CSafeLoader if _HAS_LIBYAML else yaml.SafeLoader
 _BaseDumper: Any = yaml.CSafeDumper if _HAS_LIBYAML else yaml.SafeDumper
 
+_HASH_MODULUS = sys.hash_info.modulus
+_MOST_ALIKE = 100
 _LEVELS_OF_RECORD = 2  # a list of changes, and a change, around a value
 _WIDE = 1 << 30  # columns: never fold a long line, a line of the file is a line of the state
 
@@ -57,6 +61,7 @@ _INT = re.compile(r"[-+]?(?:0b_*[01][01_]*|0x_*[0-9a-fA-F][0-9a-fA-F_]*|[0-9][0-
 _FLOAT = re.compile(
     r"(?:(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z"
 )
+_FLOAT_OF_1_2 = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _TIMESTAMP: re.Pattern[str] = next(
     pattern for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers["2"] if tag.endswith(":timestamp")
 )
@@ -93,8 +98,6 @@ def parse(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict
     `file` names the source in messages; plain words such as ``yes`` are appended to `suspects`. Raises
     `StateFileError`, with line and column, for anything that is not one YAML document of plain data.
     """
-    if not text.endswith(b"\n"):
-        text += b"\n"
     reader = _Reader(text.removeprefix(b"\xef\xbb\xbf"), file, suspects if suspects is not None else [])
     data = reader.read()
     if data is None:
@@ -108,7 +111,7 @@ def parse(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict
 def line_of(text: bytes, path: Sequence[Any]) -> int | None:
     """Return the line, from 1 on, in which the value at `path` begins in the snapshot `text`, which `parse` reads."""
     data: Any = parse(text, "")
-    node: Any = yaml.compose(text.decode("utf-8-sig") + "\n", Loader=_Loader)
+    node: Any = yaml.compose(text.decode("utf-8-sig"), Loader=_Loader)
     for key in path:
         if isinstance(data, dict) and key in data:  # the keys of both are in the order of the text
             node = node.value[list(data).index(key)][1]
@@ -182,6 +185,7 @@ class _Reader:
         self.max_depth = max_depth
         self.top: Any = None  # where the document begins
         self.mark: Any = _Place(0, 0, 0)  # where the last event ended
+        self.alike: dict[tuple[int, int], int] = {}  # how many large numbers of a hash are keys of a mapping
 
     def read(self) -> Plain:
         """Return the document's data, None if it is blank."""
@@ -284,6 +288,8 @@ class _Reader:
             return self._convert(_read_int, text, event) if len(text) > 18 else _read_int(text)
         if _FLOAT.match(text):
             return _read_float(text)
+        if _FLOAT_OF_1_2.match(text) and math.isfinite(number := float(text)):  # 12e4567 is no number, and a hash is
+            return number
         if _TIMESTAMP.match(text):
             return self._convert(_read_timestamp, text, event)
         return text
@@ -298,7 +304,10 @@ class _Reader:
         try:
             return convert(text)
         except (ValueError, LookupError, AttributeError, OverflowError) as error:
-            raise self.refusal(f"{text[:40]!r} cannot be read ({error})", event.start_mark) from None
+            return self._misread(f"{text[:40]!r} cannot be read ({error})", text, event)
+
+    def _misread(self, problem: str, text: str, event: Any) -> Plain:  # noqa: ARG002
+        raise self.refusal(problem, event.start_mark) from None
 
     def _check_start(self, event: Any, level: int, container: Any, key: Any) -> None:
         self._check_level(level, event)
@@ -315,10 +324,20 @@ class _Reader:
     def _check_document(self, event: Any) -> None:
         if event.__class__ is yaml.DocumentStartEvent:
             if self.top is not None:
-                raise self.refusal("a second document begins: a state is one YAML document", event.start_mark)
+                problem = (
+                    "a second document begins: this is a stream of several documents, and a state is one; keep each "
+                    "in its own file"
+                )
+                raise self.refusal(problem, event.start_mark, BeyondRepair)
             self.top = event.end_mark
 
     def _check_key(self, key: Any, container: dict[Any, Any], event: Any) -> None:
+        if key.__class__ is int and not -_HASH_MODULUS < key < _HASH_MODULUS:  # else none collides with many others
+            place = id(container), hash(key)
+            self.alike[place] = self.alike.get(place, 0) + 1
+            if self.alike[place] > _MOST_ALIKE:  # a mapping of n of them would take the time of n * n
+                problem = f"more than {_MOST_ALIKE} keys of one mapping are numbers with the same hash"
+                raise self.refusal(problem, event.start_mark, BeyondRepair)
         if key in container:
             first = next(other for other in container if other == key)
             problem = f"the key {key!r} stands twice in one mapping: remove one"
@@ -328,10 +347,10 @@ class _Reader:
         if key.__class__ is float and math.isnan(key):
             raise self.refusal("NaN cannot be a key", event.start_mark)
 
-    def refusal(self, problem: str, mark: Any) -> StateFileError:
+    def refusal(self, problem: str, mark: Any, kind: type[StateFileError] = StateFileError) -> StateFileError:
         line, column = mark.line + 1, mark.column + 1
         where = f"{self.file}, line {line}, column {column}"
-        error = StateFileError(f"{where}: {problem}; mend the file in an editor, it is left as it is")
+        error = kind(f"{where}: {problem}; mend the file in an editor, it is left as it is")
         error.problem, error.line, error.column = problem, line, column
         before = self.text.decode("utf-8", "surrogateescape")[: mark.index]
         error.offset = len(before.encode("utf-8", "surrogateescape"))
@@ -346,15 +365,13 @@ class Leniency(NamedTuple):
     loses: bool = True
 
 
-def parse_leniently(text: bytes, told: list[Leniency]) -> dict[Any, Plain]:
+def parse_leniently(text: bytes, told: list[Leniency], file: str = "") -> dict[Any, Plain]:
     """Return the data of a snapshot that `parse` refuses though its YAML is whole; what was unusual goes to `told`.
 
     An alias or a merge key becomes a copy, the last of equal keys counts, a tag that is not known here is left out, a
     date that is none (or a number) is text. Raises `StateFileError` for anything else.
     """
-    if not text.endswith(b"\n"):
-        text += b"\n"
-    reader = _LenientReader(text.removeprefix(b"\xef\xbb\xbf"), "", [])
+    reader = _LenientReader(text.removeprefix(b"\xef\xbb\xbf"), file, [])
     data = reader.read()
     told += reader.told
     if data is None:
@@ -453,12 +470,9 @@ class _LenientReader(_Reader):
         self._tell(event, f"the tag {event.tag} is left out, its text is kept")
         return str(event.value)
 
-    def _convert(self, convert: Callable[[str], Plain], text: str, event: Any) -> Plain:
-        try:
-            return super()._convert(convert, text, event)
-        except StateFileError as error:
-            self._tell(event, f"{error.problem}: it is text now")
-            return text
+    def _misread(self, problem: str, text: str, event: Any) -> Plain:
+        self._tell(event, f"{problem}: it is text now")
+        return text
 
     def _check_start(self, event: Any, level: int, container: Any, key: Any) -> None:
         kind = "map" if event.__class__ is yaml.MappingStartEvent else "seq"
@@ -551,7 +565,7 @@ def compose(text: str) -> Written | None:
 
     `text` is one that `parse` reads: what is refused there may raise `StateFileError` here, or be composed to anything.
     """
-    return _Composer((text if text.endswith("\n") else text + "\n").encode(), "the snapshot", []).compose()
+    return _Composer(text.encode(), "the snapshot", []).compose()
 
 
 _NO_KEY: Any = object()
@@ -609,7 +623,31 @@ def _dump(data: Plain, dumper: Any, *, default_flow_style: bool, indent: int | N
         width=_WIDE,
         encoding="utf-8",
     )
+    if b"\xee" in text:  # the first byte of what stands for others
+        text = _STAND_INS.sub(_stood_for, text.decode()).encode()
     return text
+
+
+# PyYAML's dumpers write astral characters as escapes, which nobody can read. So they are given two of the private use
+# area for each, which they take as any letter; and two for one of that area, so that none is taken for half of a pair.
+_NOT_AS_IT_IS = re.compile("[\U00010000-\U0010ffff\ue000-\uf8ff]")
+_STAND_INS = re.compile("[\ue000-\ue7ff][\ue800-\uebff]")
+
+
+def _stand_ins(text: str) -> str:
+    return text if text.isascii() else _NOT_AS_IT_IS.sub(_two_for_one, text)
+
+
+def _two_for_one(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    number = code - 0x10000 if code >= 0x10000 else code - 0xE000 + 0x100000
+    return chr(0xE000 + (number >> 10)) + chr(0xE800 + (number & 0x3FF))
+
+
+def _stood_for(found: re.Match[str]) -> str:
+    pair = found[0]
+    number = (ord(pair[0]) - 0xE000) << 10 | ord(pair[1]) - 0xE800
+    return chr(number + 0x10000 if number < 0x100000 else number - 0x100000 + 0xE000)
 
 
 class _BlockDumper(_BaseDumper):  # type: ignore[misc]
@@ -628,18 +666,19 @@ class _FlowDumper(_BlockDumper):
 
 
 def _represent_block_text(dumper: Any, text: str) -> Any:
-    style = None
+    style, text = None, _stand_ins(text)
     if _BREAK.search(text):  # left alone, it would come in single quotes, folded; U+0085 raw in pure Python
         style = "|" if _LITERAL.match(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _represent_text_in_a_line(dumper: Any, text: str) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _BREAK.search(text) else None)
+    style = '"' if _BREAK.search(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", _stand_ins(text), style=style)
 
 
 def _represent_flow_text(dumper: Any, text: str) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+    return dumper.represent_scalar("tag:yaml.org,2002:str", _stand_ins(text), style='"')
 
 
 def _represent_bytes(dumper: Any, data: bytes) -> Any:

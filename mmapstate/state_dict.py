@@ -286,6 +286,8 @@ class StateDict(Node, MutableMapping[Any, Any]):
         try:
             return normalise_key(key)
         except UnsupportedValueError as error:
+            if key.__class__ is str and key in self._items:  # of a JSON file, whose keys may be longer than YAML's
+                return key
             raise self._placed(error) from None
 
     def _stored(self, key: Any) -> Any:

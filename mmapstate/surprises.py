@@ -11,7 +11,7 @@ import time
 from typing import NoReturn
 from zlib import crc32
 
-from mmapstate import beside, content, nodes, platform, snapshot
+from mmapstate import beside, content, nodes, platform
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
 from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position, is_blank
 from mmapstate.journal import Journal
@@ -259,7 +259,7 @@ class Surprises(Vacuum):
         self._stand_on(file, journal)
         if parts.marker is not None or parts.unborn or parts.foreign:
             try:
-                before = b"" if parts.foreign else data[: parts.snapshot_end]
+                before = content.snapshot_in(data, parts)
                 if not self._vacuum(0, origin_known=False, expected=file.image, before=before):
                     self.unsure = True
                     raise StateFileError(
@@ -301,7 +301,7 @@ class Surprises(Vacuum):
             return
         if self.journal.start < 0 and last == self.joined_at:
             return  # nothing was changed, and put to rest, since this process came: an edit as most are
-        text = snapshot.dump(nodes.plain_root(self.root))
+        text = content.dump(nodes.plain_root(self.root), self.file, as_json=self.is_json)
         target = beside.keep_copy(self.path, f"superseded-{last.generation:016x}", text)
         if target is not None:
             log.warning(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from zlib import crc32
 
@@ -204,14 +205,18 @@ class Vacuum(Picture):
         Where that is what a dump gives, there is nothing in it to keep: it is dumped at once the next time.
         """
         state, layout = nodes.plain_root(self.root), self.page_bytes[LAYOUT]
+        as_json = content.is_json(before, self.path)
         if layout != DUMPED:
             try:
-                text = patch.patch(before, state, lambda what: log.debug("%s: %s", self.file, what))
-                return text, WRITTEN if layout == WRITTEN or text != snapshot.dump(state) else DUMPED
+                tell = partial(log.debug, "%s: %s", self.file)
+                text = patch.patch(before, state, tell, file=self.path)
+                kept = layout == WRITTEN or text != content.dump(state, self.file, as_json=as_json)
+                return text, WRITTEN if kept else DUMPED
             except patch.CannotPatch as error:
                 log.debug("%s: the whole text is written anew, without its comments: %s", self.file, error)
         line_end = snapshot.line_end_of(before) if layout != DUMPED else b"\n"
-        return snapshot.dump(state, line_end=line_end), DUMPED if line_end == b"\n" else WRITTEN
+        text = content.dump(state, self.file, as_json=as_json, line_end=line_end)
+        return text, DUMPED if line_end == b"\n" else WRITTEN
 
     def _is_swapped_in(self, file: MappedFile) -> bool:
         found = platform.path_image(self.path)

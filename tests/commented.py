@@ -10,6 +10,7 @@ import random
 
 import yaml
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 TABS = hasattr(yaml, "CSafeLoader")  # PyYAML's own reader has none before a comment
 
 
@@ -363,6 +364,10 @@ def document(seed):
     text = end.join(line.text for line in lines)
     if writer.after_kept or by_chance(0.7):
         text += end
+    elif yaml.load(text, LOADER) != yaml.load(text + end, LOADER):  # a block of text, whose last line has no end
+        *_, (_, last) = all_entries(root)
+        last.node = last.node[0].removesuffix("\n"), *last.node[1:]
+        last.touched = True  # its first line may have to say so
     return writer, root, lines, text.encode()
 
 

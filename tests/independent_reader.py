@@ -4,6 +4,7 @@ It reads the file as any program could, with plain ``yaml.safe_load_all``, and a
 one as changes. Who doubts the library can check a file with it: ``python tests/independent_reader.py example.state``.
 """
 
+import json
 import re
 import sys
 import time
@@ -43,16 +44,27 @@ def as_written(data):
 def read_state(data, *, quick=False):
     """Return the state that the bytes of a state file hold; if `quick`, by libyaml, which reads alike."""
     loader = _loader(data, quick)
-    documents = list(yaml.load_all(data, Loader=loader))
     marker = _MARKER.search(data)
-    snapshot_text = data[: marker.start()] if marker else data
-    has_snapshot = yaml.load(snapshot_text, Loader=loader) is not None
-    state = documents.pop(0) if has_snapshot else {}
-    for document in documents:
+    text, journal = (data[: marker.start()], data[marker.start() :]) if marker else (data, b"")
+    if marker and marker[0].rstrip().endswith(b"; the last line above had no end"):
+        text = text[:-1]
+    state = _snapshot(text, loader)
+    for document in yaml.load_all(journal, Loader=loader):
         if document is not None:  # the marker, and nothing else, is an empty document
             for change in document if isinstance(document[0], list) else [document]:
                 _apply(state, *change)
     return state
+
+
+def _snapshot(text, loader):
+    if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass  # YAML in flow style
+    documents = [document for document in yaml.load_all(text, Loader=loader) if document is not None]
+    assert len(documents) <= 1
+    return documents[0] if documents else {}
 
 
 def read_file(path):

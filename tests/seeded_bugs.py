@@ -15,9 +15,11 @@ from mmapstate import (
     changes,
     committer,
     content,
+    findings,
     forks,
     format,
     journal,
+    json_text,
     lock,
     mapping,
     nodes,
@@ -430,3 +432,27 @@ def slice_is_replayed_one_item_too_short():
 @bug("history", "tests/test_history.py", "-k", "detached")
 def lists_are_rebuilt_with_new_containers():
     instead(nodes, "_reconcile_list", lambda node, data: node._put_slice(0, sys.maxsize, data))
+
+
+@bug("editors", "tests/test_json.py")
+def json_is_read_as_yaml():
+    instead(content, "is_json", lambda text, file: False)
+
+
+@bug("editors", "tests/test_json.py", "-k", "refused_at_the_write or nothing_gets_in")
+def what_json_cannot_hold_is_stored():
+    instead(json_text, "check", lambda record, root, file: None)
+
+
+@bug("editors", "tests/test_patch.py", "-k", "open_would_not_read")
+def text_is_read_back_otherwise_than_by_an_open():
+    instead(content, "read_alone", lambda text, file, suspects=None: content.parse(text, file, []))
+
+
+@bug("fuzz", "tests/test_repair.py", "-k", "and_no_more")
+def line_is_counted_anew_for_each_finding():
+    def add(self, severity, offset, what, what_to_do):
+        line = self.data.count(b"\n", 0, offset) + 1
+        self.findings.append(findings.Finding(severity, self.file, offset, line, what, what_to_do))
+
+    instead(findings._Told, "add", add)

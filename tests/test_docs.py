@@ -143,8 +143,14 @@ def reader():
 
 def test_the_reader_is_short_and_needs_little():
     lines = [line for line in shown("reader").splitlines() if line.strip()]
-    assert len(lines) < 60
-    assert [line.split()[1] for line in lines if line.startswith(("import", "from"))] == ["json", "zlib", "yaml"]
+    assert len(lines) < 75
+    assert [line.split()[1] for line in lines if line.startswith(("import", "from"))] == [
+        "json",
+        "math",
+        "re",
+        "zlib",
+        "yaml",
+    ]
 
 
 def test_the_reader_reads_the_example(reader):

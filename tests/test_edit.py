@@ -1,6 +1,7 @@
 """``mmapstate edit``: what somebody typed, and what programs changed meanwhile, are both in the file; or neither."""
 
 import errno
+import json
 import os
 import random
 import shlex
@@ -294,6 +295,38 @@ def test_conflict_opens_the_editor_again_with_both_values_at_the_key(desk):
     assert told in desk.seen(1)
     assert "\nbob: 1\n# mmapstate: programs changed this, too" in desk.seen(1)
     assert desk.read() == TEXT.replace("limit: 5", "limit: 8").replace("bob: 0", "bob: 1")
+
+
+def test_json_is_edited_as_json_also_in_a_conflict(desk):
+    text = '{\n  "lr": 1e-07,\n  "queue": ["a"],\n  "hosts": {"mill": {"port": 80}}\n}\n'
+    desk.write(text)
+    code, _, errors = desk.edit(
+        "with mmapstate.open(path) as state:\n    state['lr'] *= 2\n    state['hosts']['mill']['port'] = 81\n"
+        "text = text.replace('1e-07', '5e-07').replace('80', '82').replace('\"a\"', '\"a\", \"\\\\ud83d\\\\udc0d\"')",
+        "assert name.endswith('.json'); text += ' '",
+        WITHOUT_MARKS,
+        answers="e\n",
+    )
+    assert code == 0, errors
+    assert '  # mmapstate: theirs: lr: 2.0e-07\n  # mmapstate: yours:  lr: 5.0e-07\n  "lr": 2e-07,\n' in desk.seen(1)
+    assert "there are lines left that begin with" in errors
+    assert json.loads(desk.read()) == {"lr": 2e-7, "queue": ["a", "\U0001f40d"], "hosts": {"mill": {"port": 81}}}
+    assert desk.read().startswith(text[: text.index("1e-07")])
+
+
+@pytest.mark.parametrize(
+    ("step", "problem"),
+    [
+        ("text = text.replace('1', 'NaN')", "line 1, column 7: NaN is no JSON; write null, or text"),
+        ("text = text.replace('}', ', \"a\": 2}')", "line 1, column 10: the key 'a' stands twice in one mapping"),
+    ],
+)
+def test_what_is_no_json_any_more_is_told_with_its_place(desk, step, problem):
+    desk.write('{"a": 1}\n')
+    code, _, errors = desk.edit(step, answers="q\n")
+    assert code == 1
+    assert problem in errors
+    assert desk.read() == '{"a": 1}\n'
 
 
 def test_conflict_deep_inside_is_told_there_and_a_removal_is_one(desk):

@@ -23,8 +23,9 @@ LAYERS = (
     "places",
     "flow_style",
     "block_style",
-    "patch",
     "changes",
+    "json_text",
+    "json_style",
     "format",
     "platform",
     "forks",
@@ -41,6 +42,7 @@ LAYERS = (
     "pending",
     "declared",
     "content",
+    "patch",
     "findings",
     "salvage",
     "picture",
@@ -84,7 +86,12 @@ BARRED = dict.fromkeys(("tree", "state_dict", "state_list", "nodes", "pending", 
 # Libraries of which one module is the only user, so that one module knows their traps.
 OWNERS = {
     "argparse": {"command.parser"},
-    "json": {"changes", "command.output"},  # what is stored, what other programs are given
+    "json": {
+        "changes",
+        "json_style",
+        "json_text",
+        "command.output",
+    },  # a record, a JSON file, what other programs are given
     "logging": {"logger"},
     "mmap": {"mapping"},
     "portalocker": {"lock"},
@@ -226,7 +233,7 @@ def test_checker_lets_pass(module, source):
         (
             "snapshot",
             "import os, json",
-            "snapshot:1: `import os, json`: only changes and command.output may import json",
+            "snapshot:1: `import os, json`: only changes and command.output and json_style and json_text may import",
         ),
         ("mapping", "import portalocker.portalocker", "only lock may import portalocker"),
         ("journal", "from mmap import mmap", "only mapping may import mmap"),

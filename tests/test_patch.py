@@ -14,10 +14,10 @@ from commented import TABS, Container, all_entries, change, document, sure_conta
 from conftest import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from independent_reader import read_file
+from independent_reader import read_file, read_state
 
 import mmapstate
-from mmapstate import PersistedState, StateFileError, snapshot
+from mmapstate import PersistedState, StateFileError, command, content, snapshot
 from mmapstate.patch import patch
 from mmapstate.values import same
 
@@ -275,7 +275,7 @@ MOVED = [  # what is moved takes along its comments, and how its numbers and tex
     ("q:\n- - 1 # x\n  - 2\n  - 3\n", {"q": [[3, 1, 2]]}, "q:\n- - 3\n  - 1 # x\n  - 2\n"),
     ("q: [0x1, 2,  3]\n", {"q": [2, 3, 1]}, "q: [2,  3, 0x1]\n"),
     ("q: [\n  # one\n  0x1, # 1\n  2 # 2\n]\n", {"q": [2, 1]}, "q: [\n  2, # 2\n  # one\n  0x1, # 1\n]\n"),
-    ("a: |\n  x\nb: |+\n  x\n\nc: 1", {"c": 1, "b": "x\n\n", "a": "x\n"}, "c: 1\nb: |+\n  x\n\na: |\n  x"),
+    ("a: |\n  x\nb: |+\n  x\n\nc: 1", {"c": 1, "b": "x\n\n", "a": "x\n"}, "c: 1\nb: |+\n  x\n\na: |\n  x\n"),
     ("? a # a\n: 1\n? b\n# b\n: - 2\n", {"b": [2], "a": 1}, "? b\n# b\n: - 2\n? a # a\n: 1\n"),
     ("q:\n- 1 # m\n- 2\n- 5\n", {"q": [3, 2, 5, 1]}, "q:\n- 3\n- 2\n- 5\n- 1 # m\n"),  # no new one takes its place
 ]
@@ -371,7 +371,10 @@ LIKE_JSON = [
         {"a": "z", "b": ["y", "x", "z"], "c": []},
         '{\n  "a": "z",\n  "b": [\n    "y",\n    "x",\n    "z"\n  ],\n  "c": []\n}\n',
     ),
-    ({"a": 1, "c": ["x", {"y": None}]}, '{\n  "a": 1,\n  "c": ["x", {"y": null}]\n}\n'),
+    (
+        {"a": 1, "c": ["x", {"y": None}]},
+        '{\n  "a": 1,\n  "c": [\n    "x",\n    {\n      "y": null\n    }\n  ]\n}\n',
+    ),
     ({"b": [], "c": [], "d": "x y"}, '{\n  "b": [],\n  "c": [],\n  "d": "x y"\n}\n'),
     ({}, "{}\n"),
 ]
@@ -468,3 +471,87 @@ def test_an_item_that_was_removed_does_not_take_along_the_comments_of_one_that_w
     text = "jobs:\n" + text
     after = "jobs:\n# about two\n- id: 2\n  at: z  # two\n"
     assert patch(text.encode(), {"jobs": [{"id": 2, "at": "z"}]}).decode() == after
+
+
+BARE_BLOCKS = (
+    "a: 1\nk: |\n  text",
+    "a: 1\nk: |+\n  text",
+    "a: 1\nk: >2  # c\n   x\n  y",
+    "a: 1\nq:\n- !!str |\n x\n y",
+)
+
+
+@pytest.mark.family("editors")
+@pytest.mark.parametrize("text", BARE_BLOCKS)
+def test_a_block_of_text_at_the_end_of_a_file_without_a_line_end_is_read_as_yaml_says(path, text):
+    """An entry that comes behind it changes its value for no reader, and without one no byte of it changes."""
+    put(path, text.encode())
+    state = yaml.safe_load(text)
+    with PersistedState(path) as opened:
+        assert opened.copy() == state
+        opened["a"] = 2
+        assert read_state(read(path)) == {**state, "a": 2}
+    assert read(path) == text.replace("a: 1", "a: 2").encode()
+    with PersistedState(path) as opened:
+        opened["z"] = "new\nlines\n"
+    assert yaml.safe_load(read(path)) == {**state, "a": 2, "z": "new\nlines\n"}
+    assert read(path).decode().splitlines()[2:].index("z: |") == len(text.splitlines()) - 2  # lines of it as they were
+
+
+DIRECTIVES = [
+    f"{head}{mark}{body}{end}"
+    for head in ("%YAML 1.1\n", "%TAG !e! tag:example.com,2000:\n", "%YAML 1.1\n%TAG ! !x\n", "# c\n%YAML 1.1\n", "")
+    for mark in ("---\n", "--- # c\n")
+    for body in ("a: 1\n", "a: 1\n# c\n", "# c\na: 1", "a: 1 # c\n\n")
+    for end in ("", "...\n")
+    if body.endswith("\n") or not end
+]
+
+
+@pytest.mark.family("editors")
+@pytest.mark.parametrize("text", DIRECTIVES)
+def test_a_file_with_directives_whose_last_entry_is_deleted_can_be_opened_again(path, text):
+    """What is swapped in was read back by the function that an open uses."""
+    put(path, text.encode())
+    for _ in range(2):
+        with PersistedState(path) as state:
+            state.clear()
+            state["b"] = 1
+            state.vacuum()
+            del state["b"]
+        with PersistedState(path) as state:
+            assert state.copy() == {}
+
+
+@pytest.mark.family("editors")
+def test_what_an_open_would_not_read_so_is_not_swapped_in(path, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG, "mmapstate")
+    put(path, b"# c\na: 1\nb: 2\n")
+    layout = content.layout
+    monkeypatch.setattr(  # as if this text were the file of another program
+        content, "layout", lambda data, file: layout(data, file)._replace(foreign=data == b"# c\na: 1\n")
+    )
+    with PersistedState(path) as state:
+        del state["b"]
+    assert read(path) == b"a: 1\n"
+    assert "the whole text is written anew" in caplog.text
+
+
+@pytest.mark.family("editors")
+def test_emoji_are_written_as_they_are_in_the_file_and_by_show(path, capsys):
+    state = {"\U0001f40d": "\U0001f600 \U0010ffff", "q": ["'\U0001f40d", "a\n\U0001f40d\n", {"\\U0001F40D": 1}]}
+    for before in (None, b"# c\nq: []\n", b"q: ['x', \"y\"]  # c\n", b"q: |\n  a\n"):
+        if before is not None:
+            put(path, before)
+        with PersistedState(path) as opened:
+            opened.update(state)
+            assert opened.copy() == state
+        text = read(path).decode()
+        assert text.count("\U0001f40d") == 3, text
+        assert "\\U0001F600" not in text
+        assert yaml.safe_load(text) == state
+        assert command.main(["show", path]) == 0
+        shown = capsys.readouterr().out
+        assert yaml.safe_load(shown) == state
+        assert shown.count("\U0001f40d") == 3
+        os.unlink(path)

@@ -17,13 +17,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmapstate import content, patch, platform, reading, snapshot
+from mmapstate import content, json_text, patch, platform, reading, snapshot
 from mmapstate.command.access import naming
 from mmapstate.command.key_paths import written
 from mmapstate.command.merging import MISSING, Conflict, merge
 from mmapstate.command.outcome import WARNING, WELL, Failure
 from mmapstate.errors import StateError, StateFileError
 from mmapstate.logger import warnings_shown
+from mmapstate.snapshot import Written
 from mmapstate.state import open_state
 from mmapstate.values import Plain, same
 
@@ -60,15 +61,16 @@ class _Shown(NamedTuple):
     def now(cls, path: str) -> _Shown:
         """Read the state at `path`, as a vacuum would write it: without a lock, and nothing is written."""
         text, state = reading.read_text(path)
-        return cls(_laid_over(text, state), state)
+        return cls(_laid_over(text, state, path), state)
 
 
-def _laid_over(text: bytes, state: dict[Any, Plain]) -> bytes:
+def _laid_over(text: bytes, state: dict[Any, Plain], path: str) -> bytes:
     """Return `text` changed to hold `state`: comments and layout stay where that can be."""
     try:
-        return patch.patch(text, state)
+        return patch.patch(text, state, file=path)
     except patch.CannotPatch:
-        return snapshot.dump(state, line_end=snapshot.line_end_of(text))
+        as_json = content.is_json(text, path)
+        return content.dump(state, path, as_json=as_json, line_end=snapshot.line_end_of(text))
 
 
 # ---------------------------------------------------------------- the editor
@@ -79,7 +81,9 @@ class _Draft:
 
     def __init__(self, path: str, text: bytes) -> None:
         self.folder = tempfile.mkdtemp(prefix="mmapstate-")
-        self.name = os.path.join(self.folder, f"{os.path.basename(path)}.yaml")
+        name = os.path.basename(path)
+        kind = ".json" if content.is_json(text, path) else ".yaml"
+        self.name = os.path.join(self.folder, name if name.endswith(kind) else name + kind)
         os.close(os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self.offer(text)
 
@@ -156,14 +160,16 @@ def _ask(told: str) -> None:
 class _InConflict(Exception):
     """Both sides have changed something, each to something else."""
 
-    def __init__(self, newest: _Shown, conflicts: list[Conflict], merged: _Shown) -> None:
+    def __init__(self, newest: _Shown, conflicts: list[Conflict], merged: _Shown, *, as_json: bool) -> None:
         super().__init__()
         self.newest = newest
         self.conflicts = conflicts
         self.marks = [_marks(conflict) for conflict in conflicts]
         self.offered = merged.text
-        for conflict, marks in reversed([*zip(conflicts, self.marks, strict=True)]):
-            self.offered = _with_lines(self.offered, merged.state, conflict.path, marks)
+        root = _composed(merged.text, as_json=as_json)
+        placed = [(_start_of(root, each.path), each, marks) for each, marks in zip(conflicts, self.marks, strict=True)]
+        for _, conflict, marks in sorted(placed, key=lambda each: each[0], reverse=True):  # the others stay in place
+            self.offered = _with_lines(self.offered, merged, conflict.path, marks, as_json=as_json)
 
 
 class _Unchanged(Exception):
@@ -173,24 +179,24 @@ class _Unchanged(Exception):
 def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
     """Run the editor until what it gives can be written, and write it; return False if nothing is changed by it."""
     decided: set[tuple[Any, ...]] = set()
-    marks: set[str] = set()
+    marks: set[bytes] = set()
     while True:
         text = _with_line_ends_of(base.text, draft.edited())
         if text == base.text:
             return False
+        if not marks.isdisjoint(line.strip() for line in text.splitlines()):  # first: there is no such line in JSON
+            _ask(f"there are lines left that begin with '{_MARK}': choose a value, and remove them")
+            continue
         try:
-            mine = _checked(text, file, base.text)
+            mine = _checked(text, file, path, base.text)
         except StateFileError as error:
             where = "".join(f", {name} {at}" for name, at in (("line", error.line), ("column", error.column)) if at)
             _ask(f"what you edited is no state{where}: {error.problem or error}")
             continue
-        if not marks.isdisjoint(line.strip() for line in text.decode("utf-8-sig").splitlines()):
-            _ask(f"there are lines left that begin with '{_MARK}': choose a value, and remove them")
-            continue
         if not os.path.exists(path):
             raise Failure(f"{file}: was removed meanwhile; nothing was changed")
         try:
-            _write(path, _Edit(base, _Shown(text, mine), decided))
+            _write(path, _Edit(path, base, _Shown(text, mine), decided))
             return True
         except _Unchanged:
             return False
@@ -199,7 +205,7 @@ def _edited(file: str, path: str, base: _Shown, draft: _Draft) -> bool:
             print(f"mmapstate: programs have changed what you have changed, too: {places}", file=sys.stderr)
             decided |= {conflict.path for conflict in found.conflicts}
             base = found.newest
-            marks = {line for lines in found.marks for line in lines}
+            marks = {line.encode() for lines in found.marks for line in lines}
             draft.offer(found.offered)
 
 
@@ -213,14 +219,14 @@ def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
     return text
 
 
-def _checked(text: bytes, file: str, before: bytes) -> dict[Any, Plain]:
+def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plain]:
     """Return the state in a text; raise `StateFileError` where it is none, by the rules for an edit by hand."""
     if not text.strip():  # as a failing editor leaves it
         error = StateFileError(f"{file}: the text is empty")
         error.problem = "it is empty; to remove all there is, write {}"
         raise error
     words: list[snapshot.Suspect] = []
-    state = content.read_alone(text, file, words)
+    state = content.read_alone(text, path, words)
     lines, known = text.splitlines(), set(before.splitlines())
     for word in words:
         if lines[word.line - 1] not in known:
@@ -232,18 +238,18 @@ def _checked(text: bytes, file: str, before: bytes) -> dict[Any, Plain]:
 class _Edit:
     """What somebody made of a state, to be merged with what it is by now."""
 
-    def __init__(self, base: _Shown, mine: _Shown, decided: set[tuple[Any, ...]]) -> None:
-        self.base, self.mine, self.decided = base, mine, decided
-        self.values_alone = mine.text == _laid_over(base.text, mine.state)
+    def __init__(self, path: str, base: _Shown, mine: _Shown, decided: set[tuple[Any, ...]]) -> None:
+        self.path, self.base, self.mine, self.decided = path, base, mine, decided
+        self.values_alone = mine.text == _laid_over(base.text, mine.state, path)
 
     def merged(self, text: bytes, state: dict[Any, Plain]) -> _Shown:
         """Return what comes of it, when the present snapshot and state are these; raise `_InConflict`."""
-        newest = _Shown(_laid_over(text, state), state)
+        newest = _Shown(_laid_over(text, state, self.path), state)
         merged, conflicts = merge(self.base.state, state, self.mine.state, self.decided)
         # Where the user has changed no comments, those that others have changed meanwhile are to stay.
-        result = _laid_over(newest.text if self.values_alone else self.mine.text, merged)
+        result = _laid_over(newest.text if self.values_alone else self.mine.text, merged, self.path)
         if conflicts:
-            raise _InConflict(newest, conflicts, _Shown(result, merged))
+            raise _InConflict(newest, conflicts, _Shown(result, merged), as_json=content.is_json(result, self.path))
         if result == newest.text:
             raise _Unchanged
         return _Shown(result, merged)
@@ -289,27 +295,36 @@ def _told(whose: str, key: Any, value: Any) -> str:
     return f"{_MARK} {whose + ':':8}{told}"
 
 
-def _with_lines(text: bytes, state: dict[Any, Plain], path: tuple[Any, ...], lines: list[str]) -> bytes:
-    """Return `text`, which holds `state`, with comments above a key; above all where there is no room for them."""
+def _with_lines(text: bytes, merged: _Shown, path: tuple[Any, ...], lines: list[str], *, as_json: bool) -> bytes:
+    """Return `text`, which holds what is merged, with comments above a key; above all where there is no room for them.
+
+    In JSON there is room above each line, though not for long: they are to be removed.
+    """
     bom = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""
     source = text.decode("utf-8-sig")
     end = snapshot.line_end_of(text).decode()
-    start = source.rfind("\n", 0, _start_of(source, path)) + 1
+    root = _composed(merged.text if as_json else text, as_json=as_json)
+    start = source.rfind("\n", 0, _start_of(root, path)) + 1
     indent = source[start:][: len(source[start:]) - len(source[start:].lstrip(" "))]
     for at, before in ((start, indent), (0, "")):
         put = "".join(before + line + end for line in lines)
         result = bom + (source[:at] + put + source[at:]).encode()
         try:
-            if same(content.read_alone(result, ""), state):
+            if as_json or same(content.read_alone(result, ""), merged.state):
                 return result
         except StateError:
             pass  # inside of a text of several lines
     raise AssertionError("not reached: comments can stand above all")
 
 
-def _start_of(source: str, path: tuple[Any, ...]) -> int:
+def _composed(text: bytes, *, as_json: bool) -> Written | None:
+    source = text.decode("utf-8-sig")
+    return json_text.compose(source) if as_json else snapshot.compose(source)
+
+
+def _start_of(written: Written | None, path: tuple[Any, ...]) -> int:
     """Return where the key at `path` stands in a text, or the last one on the way to it that is there."""
-    written, start = snapshot.compose(source), 0
+    start = 0
     for key in path:
         found = next((entry for entry in (written.entries or () if written else ()) if entry[0].value == key), None)
         if found is None:
