@@ -81,7 +81,7 @@ def emptied(text: Text, places: list[Place], after: int | None = None) -> list[E
     if after is None:
         return [Edit(first.top, last.bottom, left)]
     start = text.line_end(after) + 1
-    above = text.source[start : first.top].lstrip("\n")
+    above = _HEAPS.sub("\n\n", _BLANK_BELOW.sub("", text.source[start : first.top], count=1))
     if not above.strip():
         above = ""
     elif left or text.is_comment(last.bottom):

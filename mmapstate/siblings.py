@@ -21,6 +21,7 @@ from mmapstate.values import Plain, same
 
 __all__ = ["Siblings"]
 
+_COMMENT_OF_HEADER = re.compile(r"\A([|>]\S*)[ \t]+#[^\n]*")
 _ITEM = re.compile(r"^- (.*(?:\n(?!- ).*)*)", re.MULTILINE)
 _LONGEST_KEY = 100
 _MOST_SIBLINGS = 50  # that are looked at
@@ -229,7 +230,7 @@ class Siblings:
             if self.literal and isinstance(new, str) and "\n" in source and self._column_of(model) == column:
                 found = None if same(like.value, new) else changed_text(self.text, like, new, column)
                 if found is not None or same(like.value, new):
-                    source = source if found is None else found[2]
+                    source = _COMMENT_OF_HEADER.sub(r"\1", source if found is None else found[2])
                     return source.removesuffix("\n") if "+" in source[:3] else source.rstrip("\n")
             elif same(like.value, new) and source and "\n" not in source:
                 return source

@@ -20,6 +20,8 @@ __all__ = ["changed_text"]
 _HEADER = re.compile(r"[|>](?P<signs>[-+]?[1-9]?|[1-9][-+])(?:[ \t][^\n]*)?\n")
 _IN_LINES = re.compile("[\t\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*")
 _PARAGRAPH = re.compile("([^\n]+)(\n*)")
+_SHORTEST = 60  # columns of a text that is parted anew
+_BLANKS = (" ", "\t")
 _SPACE = re.compile("(?<! ) (?! )")
 _MOST_LINES = 100  # between which lines are looked for that stay
 
@@ -65,7 +67,11 @@ def changed_text(text: Text, written: Written, new: str, column: int) -> tuple[i
         return None
     raws = _spliced(layout, layout.lines, new if written.style not in ("|", ">") else new.rstrip("\n"))
     found = _put_together(layout, raws, column)
-    return (start, written.end, found) if found is not None and _is_read_as(found, column, new) else None
+    if found is None or not _is_read_as(found, column, new):
+        return None
+    if layout.tail and "+" not in layout.head[:3] and layout.style in ("|", ">"):  # blank lines that are no part of it
+        return start, written.end - len(layout.tail), found[: -len(layout.tail)]
+    return start, written.end, found
 
 
 def _is_read_as(source: str, column: int, wanted: str) -> bool:
@@ -111,13 +117,10 @@ def _block(source: str, column: int, old: str, new: str) -> _Layout | None:
     count = len(raws)
     while count and not raws[count - 1][len(pad) :]:
         count -= 1
-    rest = raws[count:]
     if {"": ends != 1, "-": ends != 0, "+": ends == 0}[chomping]:
         if ends > 1 or "\n" not in body:
             return None
         head = head[0] + head[1:].replace(signs, digits + "-" * (ends == 0), 1)
-    elif chomping == "+":
-        rest = [""] * (ends - 1)
     texts = [raw[len(pad) :] for raw in raws[:count]]
     parts = _parts_of_folded(texts) if head[0] == ">" else [f"{text}\n" for text in texts[:-1]] + texts[-1:]
     if len(pad) <= column or "".join(parts) != old.rstrip("\n"):
@@ -128,7 +131,8 @@ def _block(source: str, column: int, old: str, new: str) -> _Layout | None:
             lines.append(_Line(raw, part))
         else:
             lines[-1] = _Line(f"{lines[-1].raw}\n{raw}", lines[-1].part)
-    return _Layout(head, lines, "".join(f"{raw}\n" for raw in rest), pad, head[0] == ">", head[0])
+    tail = "\n" * (ends - 1) if "+" in head[:3] else "".join(f"{raw}\n" for raw in raws[count:])
+    return _Layout(head, lines, tail, pad, head[0] == ">", head[0])
 
 
 def _parts_of_folded(texts: list[str]) -> list[str]:
@@ -196,14 +200,19 @@ def _spliced(layout: _Layout, lines: list[_Line], new: str, *, ends: bool = True
     joints = " \n" if layout.folded else "\n"
     while front < len(lines) and new.startswith(lines[front].part, at):
         rest = new[at + len(lines[front].part) :]
-        if ends and front == len(lines) - 1 and rest and rest[0] not in joints:
+        here = "\n" if layout.style == ">" and lines[front].part[:1] in _BLANKS else joints
+        if ends and front == len(lines) - 1 and rest and rest[0] not in here:
             break
         at += len(lines[front].part)
         front += 1
+    if front and front < len(lines) and _is_parted_anew(layout, lines[front - 1], lines[front].part, new[at:]):
+        front -= 1
+        at -= len(lines[front].part)
     kept = [line.raw for line in lines[:front]]
     if front == len(lines) and at < len(new) and ends and front:  # it goes on behind what was its last line
         breaks = len(new) - at - len(new[at:].lstrip("\n"))
-        kept[-1] += "\n" * (breaks if layout.folded else breaks - 1)
+        deeper = layout.style == ">" and (lines[-1].part[0] in _BLANKS or new[at + breaks] in _BLANKS)
+        kept[-1] += "\n" * (breaks - deeper if layout.folded else breaks - 1)
         at += max(breaks, 1)
     back, until = len(lines), len(new)
     while back > front and until - len(lines[back - 1].part) >= at and new.endswith(lines[back - 1].part, at, until):
@@ -214,6 +223,13 @@ def _spliced(layout: _Layout, lines: list[_Line], new: str, *, ends: bool = True
     below = lines[back].part[:1] if back < len(lines) else ""
     between = _between(layout, lines[front:back], new[at:until], below, ends=ends and back == len(lines))
     return kept + between + [line.raw for line in lines[back:]]
+
+
+def _is_parted_anew(layout: _Layout, line: _Line, old: str, new: str) -> bool:
+    """Return whether other blank lines part a line from what comes behind it: beside an indented line, one less."""
+    if layout.style != ">" or line.part[-1:] != "\n" or line.part[0] in " \t":
+        return False
+    return (old[:1] in _BLANKS) != (new[:1] in _BLANKS)
 
 
 def _between(layout: _Layout, lines: list[_Line], new: str, below: str, *, ends: bool) -> list[str]:
@@ -229,10 +245,12 @@ def _between(layout: _Layout, lines: list[_Line], new: str, below: str, *, ends:
     if longest is not None and len(longest.part) > 8 and 1 < len(lines) < _MOST_LINES:
         number, at = lines.index(longest), new.index(longest.part)
         behind = at + len(longest.part)
-        if (not at or new[at - 1] in " \n") and longest.part[-1] in " \n":
+        old = lines[number + 1].part if number + 1 < len(lines) else below
+        stays = longest.part[-1] in " \n" and not _is_parted_anew(layout, longest, old, new[behind:] or below)
+        if stays and (not at or new[at - 1] in " \n"):
             above = _spliced(layout, lines[:number], new[:at], ends=False)
             return [*above, longest.raw, *_spliced(layout, lines[number + 1 :], new[behind:], ends=ends)]
-    width = max((len(line.raw) for line in layout.lines), default=0) - len(layout.pad)
+    width = max(_SHORTEST, *(len(line.raw) - len(layout.pad) for line in layout.lines))
     return _folded(layout, new, below, width * 5 // 4 if len(lines) == 1 else width)
 
 
@@ -240,8 +258,9 @@ def _folded(layout: _Layout, new: str, below: str, width: int) -> list[str]:
     """Return lines that give a part of a folded text; what is indented in it has its own lines."""
     found: list[str] = []
     for match in _PARAGRAPH.finditer(new):
-        if layout.style == ">" and match[2] and " " in (match[1][0], new[match.end() : match.end() + 1] or below):
-            found.append(layout.pad + match[0][:-1])
+        behind = new[match.end() : match.end() + 1] or below
+        if layout.style == ">" and (match[1][0] in _BLANKS or (match[2] and behind in _BLANKS)):
+            found.append(layout.pad + match[1] + match[2][1:])
             continue
         words = _SPACE.split(match[1].removesuffix(" ") if not match[2] else match[1])
         line = words[0]

@@ -370,7 +370,9 @@ def document(seed):
 
 def give_first_block(lines, around):
     """Give the comments that begin the file, of whichever entry they were, to what is around all."""
-    marks = itertools.takewhile(lambda line: line.text[:1] in ("", "%") or line.text[:3] == "---", lines)
+    marks = itertools.takewhile(
+        lambda line: not line.text.strip() or line.text[:1] == "%" or line.text[:3] == "---", lines
+    )
     for line in itertools.takewhile(lambda line: line.comment, lines[len(list(marks)) :]):
         for owner in line.owners:
             own = [comment for comment in owner.comments if comment in line.text]
