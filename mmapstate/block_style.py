@@ -9,25 +9,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmapstate import flow_style, snapshot
-from mmapstate.differences import Origins, origins_of_items, origins_of_keys
+from mmapstate.between import Edit, between, edited, emptied
+from mmapstate.differences import Origins, origins_of_entries, origins_of_items
 from mmapstate.places import NotUnderstood, Place, Text
+from mmapstate.siblings import Siblings
 from mmapstate.snapshot import Written
+from mmapstate.text_lines import changed_text
 from mmapstate.values import Plain, same
 
-__all__ = ["Changer", "Edit", "edited"]
+__all__ = ["Changer"]
 
+_LONGEST_KEY = 100
+_NO_PLACE = Place(0, 0, 0)
 _END_OF_DOCUMENT = re.compile(r"^\.\.\.(?=\s)", re.MULTILINE)
-
-
-class Edit(NamedTuple):
-    """The text from `start` to `stop` becomes another one."""
-
-    start: int
-    stop: int
-    text: str
 
 
 class Changer:
@@ -42,7 +39,7 @@ class Changer:
         self.source = source
         self.literal = literal
         self.tell = tell
-        self.step = 2
+        self.siblings = Siblings(self.text, None, literal=literal)
 
     def to(self, state: dict[Any, Plain]) -> str:
         """Return the text with `state` in it."""
@@ -50,10 +47,10 @@ class Changer:
         if root is None or root.start == root.end:  # nothing, or comments
             found = _END_OF_DOCUMENT.search(self.source)
             at = len(self.source) if found is None else found.start()
-            return self.source[:at] + self._dumped(state) + self.source[at:]
+            return self.source[:at] + self.siblings.dumped(state) + self.source[at:]
         if same(root.value, state):
             return self.source
-        self.step = _step_of(root, self.text.column)
+        self.siblings = Siblings(self.text, root, literal=self.literal)
         return edited(self.source, 0, len(self.source), self._root(root, state))
 
     def _root(self, root: Written, state: dict[Any, Plain]) -> list[Edit]:
@@ -63,7 +60,7 @@ class Changer:
             except NotUnderstood as error:
                 self._tell(root, error)
         elif root.entries and self.text.content(root) == root.start:
-            edits = self._without_entries(root)
+            edits = emptied(self.text, self.text.places(root))
             if _END_OF_DOCUMENT.search(self.source, root.end):  # an end needs something that ends
                 edits.append(Edit(edits[0].start, edits[0].start, "{}\n"))
             return edits
@@ -71,7 +68,7 @@ class Changer:
         if not state:
             return [Edit(root.start, text.end(root), "{}")]
         column = text.column(root.start) if text.begins_line(root.start) else 0
-        lines = self._dumped(state, column)[column:].removesuffix("\n")
+        lines = self.siblings.dumped(state, column)[column:].removesuffix("\n")
         if text.begins_line(root.start):
             return [Edit(root.start, text.end(root), lines)]
         end = text.line_end(text.end(root))
@@ -86,15 +83,15 @@ class Changer:
             return [Edit(written.start, written.end, flow_style.changed(self.text, written, new))]
         entries = written.entries or []
         if isinstance(new, dict):
-            origins = origins_of_keys([key.value for key, _ in entries], list(new))
+            origins = origins_of_entries([(key.value, value.value) for key, value in entries], new)
         else:
             origins = origins_of_items([item.value for item in entries], new)
         values = list(new.values()) if isinstance(new, dict) else new
         if isinstance(new, dict) and origins.nothing_moves(len(entries)):
             edits = []
-            for (key, value), changed in zip(entries, values, strict=True):
-                if not same(value.value, changed):
-                    edits += self._value_of_key(key, value, changed)
+            for entry, name, changed in zip(entries, new, values, strict=True):
+                if not same(entry[0].value, name) or not same(entry[1].value, changed):
+                    edits += self._entry(entry, _NO_PLACE, name, changed)
             return edits
         return self._rearranged(written, new, values, origins)
 
@@ -105,59 +102,24 @@ class Changer:
         keys = list(new) if isinstance(new, dict) else []
         column = self.text.column(places[0].start)
         edits: list[Edit] = []
-        come: list[str | dict[Any, Plain] | list[Plain]] = []  # what comes here: lines, or what is to be dumped
-        at: Place | None = None
+        come: list[str | dict[Any, Plain] | list[Plain]] = []  # what comes here: lines, or what is to be written
+        before = -1
         for index, number in enumerate(origins.numbers):
             if number < 0:
                 come.append({keys[index]: values[index]} if keys else [values[index]])
                 continue
-            inside = self._entry(entries[number], places[number], values[index])
+            inside = self._entry(entries[number], places[number], keys[index] if keys else None, values[index])
             if number not in origins.staying:
                 lines = edited(self.source, places[number].top, places[number].bottom, inside)
                 come.append(lines if number or self.text.begins_line(places[0].start) else " " * column + lines)
                 continue
-            if come:
-                edits += self._coming(at, places[0], self._lines(come, column), stays=0 in origins.staying)
-                come = []
+            edits += between(self.text, places, before, number, self._lines(written, come, column))
             edits += inside
-            at = places[number]
-        if come:
-            edits += self._coming(at, places[0], self._lines(come, column), stays=0 in origins.staying)
-        replaced = not self.text.begins_line(places[0].start) and any(edit.start <= places[0].start for edit in edits)
-        for number, place in enumerate(places):
-            if number not in origins.staying and not (number == 0 and replaced):
-                edits.append(self._going(place))
-        return edits
+            come, before = [], number
+        return edits + between(self.text, places, before, len(places), self._lines(written, come, column))
 
-    def _coming(self, behind: Place | None, first: Place, lines: str, *, stays: bool) -> list[Edit]:
-        """Return the edit that puts lines behind an entry that stays; or, without one, where the first one begins.
-
-        That may stand behind the dash of an item; then its line is parted, or all of it replaced if it does not stay.
-        """
-        if behind is not None:
-            return [Edit(behind.bottom, behind.bottom, lines)]
-        if self.text.begins_line(first.start):
-            return [Edit(first.top, first.top, lines)]
-        column = self.text.column(first.start)
-        if lines.lstrip(" ").startswith("#"):
-            start, lines = self._behind_sign(first.start), "\n" + lines
-        else:
-            start, lines = first.start, lines[column:]
-        return [Edit(start, first.start, lines + " " * column) if stays else Edit(start, first.bottom, lines)]
-
-    def _going(self, place: Place) -> Edit:
-        if self.text.begins_line(place.start):
-            return Edit(place.top, place.bottom, "")
-        return Edit(self._behind_sign(place.start), place.bottom - 1, "")  # other entries follow below
-
-    def _behind_sign(self, start: int) -> int:
-        return start - len(self.text.before(start)) + len(self.text.before(start).rstrip(" "))
-
-    def _without_entries(self, written: Written) -> list[Edit]:
-        return [self._going(place) for place in self.text.places(written)]
-
-    def _lines(self, come: list[str | dict[Any, Plain] | list[Plain]], column: int) -> str:
-        """Return the lines of entries; what is to be dumped is, at one go."""
+    def _lines(self, written: Written, come: list[str | dict[Any, Plain] | list[Plain]], column: int) -> str:
+        """Return the lines of entries; those of new ones are made at one go."""
         pieces: list[str] = []
         for kind, group in groupby(come, type):
             if kind is str:
@@ -166,16 +128,22 @@ class Changer:
                 together = kind()
                 for each in group:
                     together.update(each) if kind is dict else together.extend(each)
-                pieces.append(self._dumped(together, column))
+                pieces.append(self.siblings.entries(written, together, column))
         return "".join(pieces)
 
     # --- Entries ----------------------------------------------------------------------------------------------------
 
-    def _entry(self, entry: Any, place: Place, new: Plain) -> list[Edit]:
-        if isinstance(entry, tuple):
-            key, value = entry
-            return [] if same(value.value, new) else self._value_of_key(key, value, new)
-        return self._value(place.start + 1, entry, new, self.text.column(place.start), in_list=True)
+    def _entry(self, entry: Any, place: Place, name: Any, new: Plain) -> list[Edit]:
+        if not isinstance(entry, tuple):
+            return self._value(place.start + 1, entry, new, self.text.column(place.start), in_list=True)
+        key, value = entry
+        edits = [] if same(value.value, new) else self._value_of_key(key, value, new)
+        if not same(key.value, name):
+            start = self.text.content(key)
+            if "\n" in self.source[start : key.end] or len(text := flow_style.renamed(key, name)) > _LONGEST_KEY:
+                raise NotUnderstood("a key has another name, and takes more than a line")
+            edits.insert(0, Edit(start, key.end, text))
+        return edits
 
     def _value_of_key(self, key: Written, value: Written, new: Plain) -> list[Edit]:
         column = self.text.column(self.text.key_start(key))
@@ -183,7 +151,7 @@ class Changer:
         if colon is not None:
             return self._value(colon, value, new, column)
         end = self.text.line_end(self.text.end(key))  # behind a question mark, without a value
-        head, lines = self._head_and_lines(new, column, in_list=False)
+        head, lines = self.siblings.value(new, column, value, in_list=False)
         return [Edit(end, end, "\n" + " " * column + ":" + head + lines)]
 
     def _value(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool = False) -> list[Edit]:
@@ -208,13 +176,17 @@ class Changer:
         if written.start > self.text.line_end(after) and self.text.content(written) > written.start:
             raise NotUnderstood("its tag stands in a line of its own")
         end = self.text.properties_end(after)  # perhaps those of the first key, behind a dash
-        going = self._without_entries(written)
+        going = emptied(self.text, self.text.places(written), after)
         return [Edit(after, end if end <= going[0].start else after, f" {empty}"), *going]
 
     def _replaced(self, after: int, written: Written, new: Plain, indent: int, *, in_list: bool) -> list[Edit]:
         """Return the edits that put another value there; comments of its entry, before and behind it, stay."""
         text = self.text
-        head, lines = self._head_and_lines(new, indent, in_list=in_list)
+        if self.literal and isinstance(new, str) and isinstance(written.value, str):
+            found = changed_text(text, written, new, indent)
+            if found is not None:
+                return [Edit(*found)]
+        head, lines = self.siblings.value(new, indent, written, in_list=in_list)
         start, end = text.content(written), text.end(written)
         line_end = text.line_end(after)
         told = self._behind_bracket(written)
@@ -269,46 +241,6 @@ class Changer:
             return ""
         return self.text.comment(self.text.content(written) + 1) or ""
 
-    def _head_and_lines(self, value: Plain, indent: int, *, in_list: bool) -> tuple[str, str]:
-        """Return what stands behind the colon or dash of an entry, and the lines below it."""
-        text = self._dumped([value] if in_list else {"k": value}, indent)[indent + (1 if in_list else 2) :]
-        head, more, rest = text.removesuffix("\n").partition("\n")
-        return head, more + rest
-
-    def _dumped(self, value: Any, indent: int = 0) -> str:
-        """Return a mapping or list as lines in block style, each indented."""
-        if not value:
-            return ""
-        text = snapshot.dump(value, step=self.step, literal=self.literal).decode()
-        return re.sub(r"^(?!$)", " " * indent, text, flags=re.MULTILINE) if indent else text
-
     def _tell(self, written: Written, why: Exception) -> None:
         line = self.source.count("\n", 0, written.start) + 1
         self.tell(f"what begins in line {line} is written anew, without its comments: {why}")
-
-
-def edited(source: str, start: int, stop: int, edits: list[Edit]) -> str:
-    """Return the text from `start` to `stop` with edits, of which no two are of one place."""
-    pieces = []
-    for edit in sorted(edits, key=lambda edit: edit[:2]):
-        if edit.start < start:
-            raise ValueError("two edits of one place")
-        pieces += [source[start : edit.start], edit.text]
-        start = edit.stop
-    return "".join([*pieces, source[start:stop]])
-
-
-def _step_of(root: Written, column: Callable[[int], int]) -> int:
-    """Return by how many columns the text indents a mapping inside another one; 2 if it has none."""
-    todo = [root]
-    while todo:
-        written = todo.pop()
-        for entry in written.entries or ():
-            key, value = entry if isinstance(entry, tuple) else (None, entry)
-            if written.style or not value.entries or value.style:
-                continue
-            todo.append(value)
-            step = column(value.start) - column(key.start) if key is not None and isinstance(value.value, dict) else 0
-            if 2 <= step <= 9:
-                return int(step)
-    return 2

@@ -519,10 +519,10 @@ class Committer(Surprises):
             make_room(need)
             journal = self.journal
             text, crc = journal.encode(payload)
-        page, stores, tail = self.page_bytes, self.mapping.bytes, journal.tail
         if power:
             self._sync_first()
         self.mapping.check_size()
+        page, stores, tail = self.page_bytes, self.mapping.bytes, journal.tail
         start, end, known = tail + 1, tail + len(text), text[-10:]
         stored_text = text + unsynced(self.boot, journal.file.inode) if power else text
         stored, known_from, seen = slice(start, start + len(stored_text)), end - 9, journal.base + end

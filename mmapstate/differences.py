@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from mmapstate.values import Plain, same
 
-__all__ = ["Origins", "origins_of_items", "origins_of_keys"]
+__all__ = ["Origins", "origins_of_entries", "origins_of_items", "origins_of_keys"]
 
 _MOST_PAIRS = 10_000  # of items that are compared with each other; beyond that, in their order
 
@@ -30,6 +30,58 @@ class Origins(NamedTuple):
     def nothing_moves(self, count: int) -> bool:
         """Return whether all of `count` entries stay, and none is new."""
         return len(self.numbers) == len(self.staying) == count
+
+
+def origins_of_entries(old: Sequence[tuple[Any, Plain]], new: dict[Any, Plain]) -> Origins:
+    """Return where the entries of a mapping come from; one that has another key and the same value was renamed.
+
+    What a program adds comes last. What is new before one that stays was put there by who made the mapping anew: it is
+    the entry that is gone from that place. At the end a value tells it that is not one of those that many have; that of
+    an entry elsewhere, only if it is a container, and no other is like it.
+    """
+    keys, values = list(new), list(new.values())
+    origins = origins_of_keys([key for key, _ in old], keys)
+    gone = sorted(set(range(len(old))).difference(origins.numbers))
+    come = [index for index, number in enumerate(origins.numbers) if number < 0]
+    if not gone or not come:
+        return origins
+    numbers, staying = list(origins.numbers), set(origins.staying)
+    last = max((index for index, number in enumerate(numbers) if number in staying), default=-1)
+    for index, number in _in_one_gap(numbers, staying, gone):
+        tells = index < last or _tells(values[index])
+        if tells and same(old[number][1], values[index]):
+            numbers[index] = number
+            staying.add(number)
+    for index in come:
+        if numbers[index] < 0 and isinstance(values[index], dict | list) and _tells(values[index]):
+            alike = [number for number in gone if number not in numbers and same(old[number][1], values[index])]
+            if len(alike) == 1:
+                numbers[index] = alike[0]
+    return Origins(numbers, frozenset(staying))
+
+
+def _tells(value: Plain) -> bool:
+    return bool(value) and value is not True and value != 1
+
+
+def _in_one_gap(numbers: list[int], staying: set[int], gone: list[int]) -> list[tuple[int, int]]:
+    """Return which new entry stands where which old one stood: between the same two that stay, counted from there."""
+    at_old: dict[tuple[int, int], int] = {}
+    stays = sorted(staying)
+    for number in gone:
+        gap = bisect_left(stays, number)
+        first = stays[gap - 1] if gap else -1
+        at_old[first, sum(first < other < number for other in gone)] = number
+    found = []
+    before, count = -1, 0
+    for index, number in enumerate(numbers):
+        if number in staying:
+            before, count = number, 0
+        elif number < 0:
+            if (before, count) in at_old:
+                found.append((index, at_old[before, count]))
+            count += 1
+    return found
 
 
 def origins_of_keys(old: Sequence[Any], new: Sequence[Any]) -> Origins:
@@ -131,38 +183,54 @@ def _match_what_is_left(
 def _aligned(old: list[Plain], new: list[Plain]) -> list[tuple[int, int]]:
     """Return which of the old items became which: the pairs that have most in common, in their order.
 
-    One that a program removed shall not take along the comments of the one behind it, in which a value was changed.
-    What stands between two such pairs, and has nothing in common, is paired in its order.
+    One that a program removed shall not take along the comments of the one behind it, in which a value was changed. Of
+    pairings that have as much in common that one is right in which most items are where they were: nothing tells that
+    one was removed. What stands between two such pairs, and has nothing in common, is paired in its order.
     """
     if len(old) * len(new) > _MOST_PAIRS or len(old) == len(new) == 1:
         return [(number, number) for number in range(min(len(old), len(new)))]
+    in_place = min(len(old), len(new)) + 1  # more than all of them that are where they were
+    names = _names(old)
+    worth = [[0] * len(new) for _ in old]
     best = [[0] * (len(new) + 1) for _ in range(len(old) + 1)]  # of the items from there on
     for row in reversed(range(len(old))):
         for column in reversed(range(len(new))):
-            common = _in_common(old[row], new[column])
+            common = _in_common(old[row], new[column], names)
+            pair = worth[row][column] = common * in_place + (row == column) if common else 0
             best[row][column] = max(
-                common + best[row + 1][column + 1] if common else 0, best[row + 1][column], best[row][column + 1]
+                pair and pair + best[row + 1][column + 1], best[row + 1][column], best[row][column + 1]
             )
     found: list[tuple[int, int]] = []
     row = column = gap_row = gap_column = 0
     while row < len(old) and column < len(new):
-        if best[row][column] == best[row + 1][column]:
-            row += 1
-        elif best[row][column] == best[row][column + 1]:
-            column += 1
-        else:
+        pair = worth[row][column]
+        if pair and best[row][column] == pair + best[row + 1][column + 1]:
             found += zip(range(gap_row, row), range(gap_column, column), strict=False)
             found.append((row, column))
             row, column = row + 1, column + 1
             gap_row, gap_column = row, column
+        elif best[row][column] == best[row + 1][column]:
+            row += 1
+        else:
+            column += 1
     return found + list(zip(range(gap_row, len(old)), range(gap_column, len(new)), strict=False))
 
 
-def _in_common(old: Plain, new: Plain) -> int:
-    """Return how much two containers of one kind share; the first entry of a mapping, often its name, counts most."""
+def _names(items: list[Plain]) -> set[Any]:
+    """Return the keys that tell records from each other: the first one, or if it does not, those that do."""
+    records = [item for item in items if isinstance(item, dict)]
+    first = {next(iter(record), None) for record in records[:1]}
+    telling = {
+        key for key in (records[0] if records else ())
+        if len({repr(record.get(key)) for record in records}) == len(records)
+    }  # fmt: skip
+    return first if first <= telling or not telling else telling
+
+
+def _in_common(old: Plain, new: Plain, names: set[Any]) -> int:
+    """Return how much two containers of one kind share; the entry of a mapping that is its name counts most."""
     if isinstance(old, dict) and isinstance(new, dict):
-        first = next(iter(old), None)
-        return sum(3 if key == first else 1 for key, value in old.items() if key in new and same(value, new[key]))
+        return sum(3 if key in names else 1 for key, value in old.items() if key in new and same(value, new[key]))
     if isinstance(old, list) and isinstance(new, list):
         return len({repr(value) for value in old} & {repr(value) for value in new})
     return 0

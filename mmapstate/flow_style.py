@@ -10,15 +10,17 @@ import re
 from typing import Any
 
 from mmapstate import snapshot
-from mmapstate.differences import origins_of_items, origins_of_keys
+from mmapstate.differences import origins_of_entries, origins_of_items
 from mmapstate.places import NotUnderstood, Text, parted
 from mmapstate.snapshot import Written
 from mmapstate.values import Plain, same
 
-__all__ = ["changed", "quoted_alike"]
+__all__ = ["Manner", "changed", "flow", "manner_of", "quoted_alike", "renamed"]
 
 _TO_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*,")
+_MOST_SIBLINGS = 50  # that are looked at
 _PLAIN = re.compile(r"[A-Za-z][\w ./+-]*[\w./+-]|[A-Za-z]")
+_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"))
 
 
 class _Gap:
@@ -37,8 +39,8 @@ class _Gap:
         self.blanks = ""  # between two entries in one line
 
 
-class _Manner:
-    """How text is quoted: as the first key, the first text."""
+class Manner:
+    """How text is quoted: keys, and values."""
 
     def __init__(self, key: str = "", value: str = "") -> None:
         self.key = key
@@ -47,7 +49,7 @@ class _Manner:
 
 def changed(text: Text, written: Written, new: Plain) -> str:
     """Return the text of a container in flow style that has become `new`, of the same kind."""
-    return _Flow(text).container(written, new, _Manner())
+    return _Flow(text).container(written, new, Manner())
 
 
 def quoted_alike(style: str, new: Plain, otherwise: str) -> str:
@@ -59,18 +61,23 @@ def quoted_alike(style: str, new: Plain, otherwise: str) -> str:
     return "'" + new.replace("'", "''") + "'" if style == "'" else otherwise
 
 
+def renamed(key: Written, name: Any) -> str:
+    """Return the text of a key that has got another name, quoted as it is."""
+    return quoted_alike(key.style, name, flow(name, Manner()))
+
+
 class _Flow:
     def __init__(self, text: Text) -> None:
         self.text = text
         self.source = text.source
 
-    def container(self, written: Written, new: Any, manner: _Manner) -> str:
+    def container(self, written: Written, new: Any, manner: Manner) -> str:
         """Return the text of a container that has become `new`."""
         source, text = self.source, self.text
-        manner = _manner_of(written, manner)
+        manner = manner_of(written, manner)
         old = written.entries or []
         if isinstance(new, dict):
-            origins = origins_of_keys([key.value for key, _ in old], list(new))
+            origins = origins_of_entries([(key.value, value.value) for key, value in old], new)
         else:
             origins = origins_of_items([item.value for item in old], new)
         opened = text.content(written) + 1
@@ -83,8 +90,7 @@ class _Flow:
             if number < 0:
                 pieces.append(self._entry(value, manner))
             elif isinstance(value, tuple):
-                key, before = old[number]
-                pieces.append(self._pair(places[number], key, before, value[1], manner))
+                pieces.append(self._pair(places[number], old[number], value, manner))
             else:
                 pieces.append(self._value(old[number], value, manner, places[number]))
         pieces.append(joints.before(len(places), pieces[-1], stays=True, closes=True))
@@ -147,17 +153,22 @@ class _Flow:
         gap.apart, gap.above = lines[below : len(lines) - above], lines[len(lines) - above :]
         return gap
 
-    def _pair(self, place: tuple[int, int], key: Written, value: Written, new: Plain, manner: _Manner) -> str:
-        """Return the text of an entry of a mapping whose value has become `new`."""
-        start, end = place
+    def _pair(
+        self, place: tuple[int, int], written: tuple[Written, Written], entry: tuple[Any, Plain], manner: Manner
+    ) -> str:
+        """Return the text of an entry of a mapping that has become `entry`."""
+        (start, end), (key, value), (name, new) = place, written, entry
+        head = self.source[start : key.end]
+        if not same(key.value, name):
+            head = self.source[start : self.text.content(key)] + renamed(key, name)
         if same(value.value, new):
-            return self.source[start:end]
+            return head + self.source[key.end : end]
         if value.start < value.end:
-            return self.source[start : value.start] + self._value(value, new, manner)
+            return head + self.source[key.end : value.start] + self._value(value, new, manner)
         colon = self.text.colon(key, value)
-        return self.source[start : colon or key.end] + (" " if colon else ": ") + _flow(new, manner)
+        return head + self.source[key.end : colon or key.end] + (" " if colon else ": ") + flow(new, manner)
 
-    def _value(self, written: Written, new: Plain, manner: _Manner, place: tuple[int, int] | None = None) -> str:
+    def _value(self, written: Written, new: Plain, manner: Manner, place: tuple[int, int] | None = None) -> str:
         """Return the text of a value that has become `new`."""
         start, end = place or (written.start, self.text.end(written))
         if same(written.value, new):
@@ -167,13 +178,13 @@ class _Flow:
                 return self.container(written, new, manner)
             key, value = (written.entries or [])[0]
             if isinstance(new, dict) and len(new) == 1 and key.value in new:
-                return self._pair((start, end), key, value, new[key.value], manner)
-        return quoted_alike(written.style, new, _flow(new, manner))
+                return self._pair((start, end), (key, value), (key.value, new[key.value]), manner)
+        return quoted_alike(written.style, new, flow(new, manner))
 
-    def _entry(self, entry: Any, manner: _Manner) -> str:
+    def _entry(self, entry: Any, manner: Manner) -> str:
         if isinstance(entry, tuple):
-            return f"{_flow(entry[0], _Manner(manner.key, manner.key))}: {_flow(entry[1], manner)}"
-        return _flow(entry, manner)
+            return f"{flow(entry[0], Manner(manner.key, manner.key))}: {flow(entry[1], manner)}"
+        return flow(entry, manner)
 
 
 class _Joints:
@@ -248,29 +259,37 @@ class _Joints:
         return comma + tail + "".join("\n" + line for line in lines) + "\n" + pad
 
 
-def _manner_of(written: Written, around: _Manner) -> _Manner:
+def manner_of(written: Written, around: Manner) -> Manner:
     """Return how text is quoted in a container; as `around` it where it has none."""
-    key, value = around.key, around.value
-    for entry in written.entries or ():
-        first, second = entry if isinstance(entry, tuple) else (None, entry)
-        if first is not None and isinstance(first.value, str):
-            key = value = first.style
-            break
-    for entry in written.entries or ():
-        second = entry[1] if isinstance(entry, tuple) else entry
-        if isinstance(second.value, str):
-            value = second.style
-            break
-    return _Manner(key, value)
+    last = (written.entries or [])[-_MOST_SIBLINGS:]
+    keys = [entry[0] for entry in last if isinstance(entry, tuple)]
+    key = _quotes_of(keys, around.key)
+    return Manner(
+        key, _quotes_of([entry[1] if isinstance(entry, tuple) else entry for entry in last], key or around.value)
+    )
 
 
-def _flow(value: Plain, manner: _Manner) -> str:
+def _quotes_of(written: list[Written], otherwise: str) -> str:
+    """Return how texts are quoted: as all do that need no quotes, or where there are none, as the first one."""
+    texts = [each for each in written if isinstance(each.value, str) and each.style not in ("|", ">")]
+    free = {each.style for each in texts if not each.style or needs_no_quotes(each.value)}
+    if not free:
+        return texts[0].style if texts else otherwise
+    return free.pop() if len(free) == 1 else ""
+
+
+def needs_no_quotes(text: Any) -> bool:
+    """Return whether a text is surely read as itself without quotes, wherever it stands."""
+    return _PLAIN.fullmatch(text) is not None and text.lower() not in _WORDS
+
+
+def flow(value: Plain, manner: Manner) -> str:
     """Return a value as one line in flow style, text quoted as its siblings, or without quotes where it needs none."""
     if isinstance(value, dict):
-        keys = _Manner(manner.key, manner.key)
-        return "{" + ", ".join(f"{_flow(key, keys)}: {_flow(inner, manner)}" for key, inner in value.items()) + "}"
+        keys = Manner(manner.key, manner.key)
+        return "{" + ", ".join(f"{flow(key, keys)}: {flow(inner, manner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_flow(inner, manner) for inner in value) + "]"
+        return "[" + ", ".join(flow(inner, manner) for inner in value) + "]"
     if type(value) is int:
         return str(value)
     text = snapshot.dump([value], literal=False).decode()[2:-1]

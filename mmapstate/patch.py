@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mmapstate import content, json_style, snapshot
-from mmapstate.block_style import Changer, Edit, edited
+from mmapstate.between import Edit, edited
+from mmapstate.block_style import Changer
 from mmapstate.errors import StateFileError
 from mmapstate.places import Text
 from mmapstate.snapshot import Written

@@ -2,7 +2,9 @@
 
 To an entry of a container belong, besides its own lines: the comment behind it; comments in the lines directly below it
 that begin deeper than the entry does, since they go on with what stands above; and other comments in the lines directly
-above it. What a blank line sets apart from an entry does not belong to it.
+above it. What a blank line sets apart from an entry does not belong to it. The first block of comments of a file, with
+nothing above it, belongs to the file, be there a blank line below it or not: it may be a licence, or say what the file
+is. Nobody can tell it from a word about the first key, and a comment too many can be seen, one that is gone can not.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ _MARK = re.compile(r"\?\s")
 _NOTHING = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")  # between two signs
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:[ \t\r\n]|#[^\n]*\n)+)*")  # anchor and tag before a value
 _PROPERTIES_OF_LINE = re.compile(r"(?:[ \t]*[&!]\S*)+")
+_ONLY_MARKS = re.compile(r"(?:%[^\n]*\n|[ \t]*\n)*(?:---[ \t]*(?:#[^\n]*)?\n)?(?:[ \t]*\n)*\Z")  # above a document
 _REST_OF_LINE = re.compile(r"[ \t]*(?:#[^\n]*)?$", re.MULTILINE)
 
 
@@ -65,6 +68,10 @@ class Text:
     def begins_line(self, position: int) -> bool:
         """Return whether only blanks stand before the position in its line."""
         return not self.before(position).strip(" ")
+
+    def is_blank(self, line: int) -> bool:
+        """Return whether the line that begins there is blank, or the text ends there."""
+        return line == len(self.source) or not self.source[line : self.line_end(line)].strip(" ")
 
     def comment(self, position: int) -> str | None:
         """Return the comment from there to the end of the line, "" if nothing is there, None if it is something else.
@@ -154,10 +161,12 @@ class Text:
         column = self.column(starts[0])
         if self.begins_line(starts[0]):
             highest = self.line_start(starts[0])
-            while highest and self._is_comment(self.line_start(highest - 1)):
+            while highest and self.is_comment(self.line_start(highest - 1)):
                 highest = self.line_start(highest - 1)
             apart = not highest or not self.before(highest - 1).strip()
             tops = [self._parted(highest, self.line_start(starts[0]), 1 << 30 if apart else column)[1]]
+            if _ONLY_MARKS.match(self.source, 0, highest):
+                tops = [self.line_start(starts[0])]
         else:
             tops = [starts[0]]
         bottoms = []
@@ -166,12 +175,13 @@ class Text:
             bottoms.append(bottom)
             tops.append(top)
         lowest = ends[-1]
-        while lowest < len(self.source) and self._is_comment(lowest):
+        while lowest < len(self.source) and self.is_comment(lowest):
             lowest = self.line_end(lowest) + 1
         bottoms.append(self._parted(ends[-1], lowest, column)[0])
         return [Place(*each) for each in zip(starts, tops, bottoms, strict=True)]
 
-    def _is_comment(self, line: int) -> bool:
+    def is_comment(self, line: int) -> bool:
+        """Return whether the line that begins there is a comment alone."""
         return _COMMENT.match(self.source, line) is not None
 
     def _parted(self, top: int, bottom: int, column: int) -> tuple[int, int]:

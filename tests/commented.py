@@ -2,7 +2,8 @@
 
 Each comment knows whose it is, by the rule that `mmapstate.places` follows: an entry's are those behind it, those
 between its key and its value, those directly below it that begin deeper than it, and the others directly above it.
-What a blank line sets apart belongs to the container, and to no entry of it.
+What a blank line sets apart belongs to the container, and to no entry of it; the first block of comments of a file,
+with nothing above it, belongs to the outermost one.
 """
 
 import itertools
@@ -351,6 +352,7 @@ def document(seed):
     else:
         root = writer.container(0, dict)
         writer.block(root, 0, lines)
+    give_first_block(lines, around)
     for chance in (0.3, 0.2):
         if by_chance(chance):
             lines += [] if writer.after_kept else [Line("")]
@@ -369,6 +371,19 @@ def document(seed):
         last.node = last.node[0].removesuffix("\n"), *last.node[1:]
         last.touched = True  # its first line may have to say so
     return writer, root, lines, text.encode()
+
+
+def give_first_block(lines, around):
+    """Give the comments that begin the file, of whichever entry they were, to what is around all."""
+    marks = itertools.takewhile(
+        lambda line: not line.text.strip() or line.text[:1] == "%" or line.text[:3] == "---", lines
+    )
+    for line in itertools.takewhile(lambda line: line.comment, lines[len(list(marks)) :]):
+        for owner in line.owners:
+            own = [comment for comment in owner.comments if comment in line.text]
+            owner.comments = [comment for comment in owner.comments if comment not in own]
+            around.apart += own
+        line.owners = set()
 
 
 def all_entries(container):
@@ -430,9 +445,10 @@ def touch_neighbours(root, container, index):
         for entry in container.entries[max(index - 1, 0) : index + 2]:
             touch(root, entry)
         return
-    while container.compact and container.entries:
+    while container.compact and container.entries:  # where the first one goes, the next one comes to its dash
+        for each in container.entries[:2] if index < 2 else container.entries[:1]:
+            touch(root, each)
         first = container.entries[0]
-        touch(root, first)
         if not isinstance(first.node, Container):
             break
         container = first.node

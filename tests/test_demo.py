@@ -26,22 +26,23 @@ import os
 import sys
 
 from mmapstate import command
-from mmapstate.journal import Journal
+from mmapstate.committer import Committer
 
 appends = 0
-append = Journal.append
+append = Committer._append
 
 
-def faulty(self, *arguments):
+def faulty(self, record, make_room, publish, *arguments):
     global appends
     appends += 1
     if multiprocessing.current_process().name == "cleo" and appends in (5, 10, 15):
         {fault}
+        publish(*arguments)
     else:
-        append(self, *arguments)
+        append(self, record, make_room, publish, *arguments)
 
 
-Journal.append = faulty
+Committer._append = faulty
 
 if __name__ == "__main__":
     sys.exit(command.main(["demo", "--seconds", "0.6"]))
