@@ -117,12 +117,10 @@ class Picture:
         """Have each change checked before it is made, where not any value will do."""
         self.checks: tuple[Any, ...] = (*self._declared, json_text) if self.is_json else self._declared
 
-    def _find_out_form(self) -> None:
-        """Find out whether the snapshot that this process stands on is JSON: the page does not tell, the bytes do."""
-        end = self.journal.snapshot_end
-        may_be = json_text.may_begin(self.mapping.read(0, min(end, _HEAD)))
-        self.is_json = content.is_json(self.mapping.read(0, end) if may_be else b"", self.path)
-        self._renew_checks()
+    def _has_json(self, file: MappedFile, end: int) -> bool:
+        """Return whether the snapshot of `file`, which ends there, is JSON: the page does not tell, the bytes do."""
+        may_be = json_text.may_begin(file.read(0, min(end, _HEAD)))
+        return content.is_json(file.read(0, end) if may_be else b"", self.path)
 
     def _has_file(self) -> bool:
         """Return whether there is a file that this process stands on, as is always so after opening."""
@@ -220,10 +218,12 @@ class Picture:
         """Make `file` the one this process reads and writes. Under the guard."""
         if journal.start >= 0:
             file.map()
+        is_json = self._has_json(file, journal.snapshot_end)  # first: it can fail
         old: MappedFile | None = getattr(self, "mapping", None)
         self._begin_unsure()
         self.mapping, self.journal = file, journal
-        self._find_out_form()
+        self.is_json = is_json
+        self._renew_checks()
         self.unsure = False
         self.times, self.bytes_due = None, 0.0
         if old is not None and old is not file:
