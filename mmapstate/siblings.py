@@ -185,15 +185,25 @@ class Siblings:
         pairs: list[tuple[Any, Plain]] = list(new.items()) if isinstance(new, dict) else list(enumerate(new))
         step = inner - column if isinstance(new, dict) and not in_list else step
         for key, value in pairs:
-            sign = f"{self._key(key, manner)}:" if isinstance(new, dict) else "-"
             entry = _model_in(like, key, value)
             head, more = self._value(value, inner, entry, manner, step, in_list=isinstance(new, list))
-            lines.append(f"{' ' * inner}{sign}{head}{more}")
+            if isinstance(new, dict):
+                head = self._key(key, manner) + self._behind_key(key, entry, head)
+            lines.append(f"{' ' * inner}{'' if isinstance(new, dict) else '-'}{head}{more}")
         text = "\n".join(lines)
         if not in_list:
             return "", f"\n{text}"
         head, more, rest = text[column + 1 :].partition("\n")
         return head, more + rest
+
+    def _behind_key(self, key: Any, model: Any, head: str) -> str:
+        """Return what stands behind a key, with colon, as far from it as in a sibling with the same one."""
+        if isinstance(model, tuple) and same(model[0].value, key):
+            between = self.text.source[model[0].end : model[1].start]
+            if not between.replace(":", "", 1).strip(" ") and ":" in between:
+                colon, _, blanks = between.partition(":")
+                return f"{colon}:{blanks if blanks and head else ' ' if head else ''}{head.lstrip(' ')}"
+        return f":{head}"
 
     def _column_of(self, entry: Any) -> int:
         """Return in which column an entry begins, -1 if its dash stands in a line of its own."""

@@ -36,7 +36,7 @@ class _Line(NamedTuple):
 class _Layout(NamedTuple):
     """How a text is written: ``head`` and ``tail`` around its lines; what new lines begin with, and how long they are.
 
-    A `folded` text may be parted where it has a space.
+    A `folded` text may be parted where it has a space. ``lead`` are line ends that it begins with, and that stay.
     """
 
     head: str
@@ -45,6 +45,7 @@ class _Layout(NamedTuple):
     pad: str
     folded: bool
     style: str
+    lead: str = ""
 
 
 def changed_text(text: Text, written: Written, new: str, column: int) -> tuple[int, int, str] | None:
@@ -65,7 +66,10 @@ def changed_text(text: Text, written: Written, new: str, column: int) -> tuple[i
         return None
     if layout is None:
         return None
-    raws = _spliced(layout, layout.lines, new if written.style not in ("|", ">") else new.rstrip("\n"))
+    if not new.startswith(layout.lead):
+        return None
+    body = new if written.style not in ("|", ">") else new.rstrip("\n")
+    raws = _spliced(layout, layout.lines, body[len(layout.lead) :])
     found = _put_together(layout, raws, column)
     if found is None or not _is_read_as(found, column, new):
         return None
@@ -121,18 +125,22 @@ def _block(source: str, column: int, old: str, new: str) -> _Layout | None:
         if ends > 1 or "\n" not in body:
             return None
         head = head[0] + head[1:].replace(signs, digits + "-" * (ends == 0), 1)
-    texts = [raw[len(pad) :] for raw in raws[:count]]
+    lead = 0
+    while head[0] == ">" and lead < count and not raws[lead][len(pad) :]:
+        lead += 1
+    texts = [raw[len(pad) :] for raw in raws[lead:count]]
     parts = _parts_of_folded(texts) if head[0] == ">" else [f"{text}\n" for text in texts[:-1]] + texts[-1:]
-    if len(pad) <= column or "".join(parts) != old.rstrip("\n"):
+    if len(pad) <= column or "\n" * lead + "".join(parts) != old.rstrip("\n"):
         return None
     lines: list[_Line] = []
-    for raw, part in zip(raws, parts, strict=False):
+    for raw, part in zip(raws[lead:], parts, strict=False):
         if part or head[0] == "|":
             lines.append(_Line(raw, part))
         else:
             lines[-1] = _Line(f"{lines[-1].raw}\n{raw}", lines[-1].part)
     tail = "\n" * (ends - 1) if "+" in head[:3] else "".join(f"{raw}\n" for raw in raws[count:])
-    return _Layout(head, lines, tail, pad, head[0] == ">", head[0])
+    head += "".join(f"{raw}\n" for raw in raws[:lead])
+    return _Layout(head, lines, tail, pad, head[0] == ">", head[0], "\n" * lead)
 
 
 def _parts_of_folded(texts: list[str]) -> list[str]:

@@ -336,7 +336,10 @@ class Kinds:
     def _flow_without(self, entry: Entry) -> Judge:
         file = self.file
         bare = re.compile(r"[\s,]+")
-        right = bare.sub("", file.text[: file.begin(entry)] + file.text[file.end(entry) :])
+        begin, end = file.begin(entry), file.end(entry)
+        rights = [bare.sub("", file.text[:begin] + file.text[end:])]
+        if (own := re.match(r",?[ \t]*#[^\n]*", file.text[end:])) is not None:  # a comment behind it may go
+            rights.append(bare.sub("", file.text[:begin] + file.text[end + own.end() :]))
         around = file.line(entry.around.start_mark.index), file.line(entry.around.end_mark.index)
 
         def judge(lines: list[str]) -> int:
@@ -345,7 +348,7 @@ class Kinds:
                 lines[: around[0]] == file.lines[: around[0]]
                 and lines[len(lines) - rest :] == file.lines[around[1] + 1 :]
             )
-            if apart and bare.sub("", "".join(lines)) == right and len(lines) <= len(file.lines):
+            if apart and bare.sub("", "".join(lines)) in rights and len(lines) <= len(file.lines):
                 return 0
             return max(1, differing(file.lines, lines) - 1)
 
@@ -501,7 +504,7 @@ class Kinds:
         def bare(lines: list[str]) -> list[str]:
             """Return lines without quotes in those below the first one, and without blanks in brackets."""
             inner = [line.replace('"', "").replace("'", "") for line in lines[1:]]
-            return [re.sub(r"(?<=[[{]) | (?=[]}])", "", line) for line in [*lines[:1], *inner]]
+            return [re.sub(r"(?<=[\[{]) | (?=[\]}])", "", line) for line in [*lines[:1], *inner]]
 
         gap = Gap(self.file, entry)
         return self.edit(apply, lambda lines: gap.judge(lines, lambda found: bare(found) in rights))
