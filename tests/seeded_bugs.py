@@ -28,6 +28,7 @@ from mmapstate import (
     reading,
     repairs,
     sidecar,
+    store,
     surprises,
     transactions,
     vacuum,
@@ -257,6 +258,11 @@ def child_may_have_a_file_that_it_does_not_know_of():
         return descriptor
 
     instead(forks, "alone", alone)
+
+
+@bug("fork", "tests/test_forks.py", "-k", "by_itself")
+def child_takes_half_a_change_for_all_of_it():
+    with_lines(store.Store, "forget", ("self.unsure = bool(half_way)", "self.unsure = False"))
 
 
 @bug("history", "tests/test_history.py")

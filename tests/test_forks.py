@@ -77,6 +77,51 @@ def stopped_at(step, work):
         raise failed[0]
 
 
+@contextlib.contextmanager
+def stopped_at_bytecode(step, work):
+    """The same, before the `step`-th bytecode of the library.
+
+    Gives how many of those were left at the end, 0 where it was stopped, and the event that lets it go on.
+    """
+    stopped, go_on = threading.Event(), threading.Event()
+    left, failed = [step], []
+
+    def trace(frame, event, _):
+        frame.f_trace_opcodes = True
+        if event == "opcode" and LIBRARY in frame.f_code.co_filename:
+            left[0] -= 1
+            if left[0] == 0:
+                sys.settrace(None)
+                stopped.set()
+                assert go_on.wait(30)
+        return trace if LIBRARY in frame.f_code.co_filename and left[0] > 0 else None
+
+    def run():
+        sys.settrace(trace)
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            sys.settrace(None)
+            stopped.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert stopped.wait(60)
+    try:
+        yield left[0], go_on
+    finally:
+        go_on.set()
+        thread.join(30)
+    assert not thread.is_alive(), "the thread is stuck"
+    if failed:
+        raise failed[0]
+
+
+LIBRARY = os.path.dirname(mmapstate.__file__)
+
+
 def each_step(try_one, cases):
     """Call ``try_one(step)`` for each step until it returns that there are no more."""
     stride = max(1, 13 // scaled(4))
@@ -180,41 +225,62 @@ def test_a_child_forked_at_any_step_keeps_no_lock_of_its_parent_which_is_killed(
     each_step(try_one, cases)
 
 
-def test_a_child_forked_at_any_step_reads_and_writes_by_itself(path, cases):
-    def use(state):
-        """All kinds of change and read, those under the guard among them."""
-        for number in range(2):
-            state.increment("n")
-            state["l"].append(number)
-            with state.transaction():
-                state.m += 1
-                state["d"][f"k{number}"] = {"x": number}
-            state.copy()
-            state.vacuum()
-        state.close()
+def use(state):
+    """All kinds of change and read, those under the guard among them, and the close."""
+    for number in range(2):
+        state.increment("n")
+        state["l"].append(number)
+        with state.transaction():
+            state.m += 1
+            state["d"][f"k{number}"] = {"x": number}
+            with contextlib.suppress(KeyError), state.transaction():
+                del state["d"]["k0"]
+                state["d"]["gone"] = state["l"].pop()
+                raise KeyError
+        state["l"].insert(0, state["l"].pop(0))
+        state.copy()
+        state.vacuum()
+    state.close()
 
+
+def one_more(state, go_on):
+    """Fork a child that reads and writes; return 0 when it could, 2 when it was told that the state is closed."""
+    worker = fork()
+    if worker == 0:
+        threading.Timer(20, os._exit, (3,)).start()
+        status = 1
+        with contextlib.suppress(BaseException):
+            status = read_and_write(state)
+        os._exit(status)
+    go_on.set()  # the child waits for the lock, which this process may have
+    _, status = os.waitpid(worker, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def read_and_write(state):
+    seen = state.copy()
+    assert seen["n"] in (0, 1, 2)
+    assert state.n >= seen["n"]
+    try:
+        state["mine"] = 1
+    except ClosedError:  # by the thread, before
+        return 2
+    seen = state.copy()
+    assert seen["mine"] == 1
+    assert seen["l"] in ([], [0], [0, 1], [1])
+    assert seen["m"] == len(seen["d"])
+    return 0
+
+
+USED = {"n": 2, "m": 2, "l": [0, 1], "d": {"k0": {"x": 0}, "k1": {"x": 1}}}
+
+
+def test_a_child_forked_at_any_step_reads_and_writes_by_itself(path, cases):
     def own(talk, step):
         state = PersistedState(path, n=0, m=0, l=[], d={})
         with stopped_at(step, lambda: use(state)) as (stopped, go_on):
-            worker = fork()
-            if worker == 0:
-                talk.close()
-                threading.Timer(20, os._exit, (3,)).start()
-                os._exit(count_or_be_told(state))
-            go_on.set()  # the child waits for the lock, which this process may have
-            _, status = os.waitpid(worker, 0)
-        return stopped, os.waitstatus_to_exitcode(status)
-
-    def count_or_be_told(state):
-        seen = state.copy()
-        assert seen["n"] in (0, 1, 2)
-        assert state.n >= seen["n"]
-        try:
-            state["mine"] = 1
-        except ClosedError:  # by the thread, before
-            return 2
-        assert state.copy()["mine"] == 1
-        return 0
+            status = one_more(state, go_on)
+        return stopped, status
 
     def try_one(step):
         if os.path.exists(path):
@@ -222,11 +288,36 @@ def test_a_child_forked_at_any_step_reads_and_writes_by_itself(path, cases):
         with Child(own, step) as owner:
             stopped, status = owner.result()
         assert status in (0, 2), step
-        expected = {"n": 2, "m": 2, "l": [0, 1], "d": {"k0": {"x": 0}, "k1": {"x": 1}}}
-        assert on_disk(path) == expected | ({"mine": 1} if status == 0 else {}), step
+        assert on_disk(path) == USED | ({"mine": 1} if status == 0 else {}), step
         return stopped
 
     each_step(try_one, cases)
+
+
+def test_a_child_forked_at_any_bytecode_reads_and_writes_by_itself(path, cases):
+    """Where no call of the system is near: in the middle of a change of memory alone."""
+
+    def own(talk, step):
+        state = PersistedState(path, n=0, m=0, l=[], d={})
+        with stopped_at_bytecode(step, lambda: use(state)) as (left, go_on):
+            status = one_more(state, go_on) if left == 0 else 0
+        return left, status
+
+    def try_one(step):
+        if os.path.exists(path):
+            os.unlink(path)
+        with Child(own, step) as owner:
+            return owner.result()
+
+    last = 1_000_000
+    last -= try_one(last)[0]  # so many there are
+    draw = random.Random(SEED)
+    for _ in range(scaled(100)):
+        step = draw.randrange(last)
+        left, status = try_one(step)
+        assert status in (0, 2), step
+        assert on_disk(path) == USED | ({"mine": 1} if left == 0 and status == 0 else {}), step
+    cases(scaled(100))
 
 
 def test_a_signal_handler_forks_at_any_step_of_its_own_thread(path, cases):
