@@ -10,6 +10,7 @@ import sys
 import textwrap
 from zlib import crc32
 
+import mmapstate
 from mmapstate import (
     beside,
     changes,
@@ -357,3 +358,36 @@ def slice_is_replayed_one_item_too_short():
             real(root, [shorter])
 
     instead(nodes, "replay", replay)
+
+
+@bug("memory", "tests/test_recursion_memory.py", "-k", "stack_ends")
+def release_of_the_lock_takes_many_frames():
+    real = lock.StoreLock.release
+
+    def release(self, depth=30):
+        return release(self, depth - 1) if depth else real(self)
+
+    instead(lock.StoreLock, "release", release)
+
+
+@bug("two-processes", "tests/test_two_processes_interrupted.py")
+def guard_is_kept_by_an_interrupt_of_who_waits():
+    def wait_usefully(self, waited):
+        if self.stamp[0] != self.seen and self.guard.acquire(False):
+            try:
+                with contextlib.suppress(mmapstate.StateError, OSError):
+                    self._follow_quietly()
+            finally:
+                self.guard.release()
+
+    instead(committer.Committer, "_wait_usefully", wait_usefully)
+
+
+@bug("lock-file", "tests/test_lock_file_deleted.py")
+def new_lock_file_is_not_looked_for():
+    instead(surprises.Surprises, "_look_at_sidecar", lambda self: None)
+
+
+@bug("stops", "tests/test_stops.py")
+def readers_wait_for_the_lock():
+    instead(committer.Committer, "_follow_quietly", lambda self: False)

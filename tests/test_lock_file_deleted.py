@@ -4,8 +4,6 @@ One process opens, begins a journal, writes, compacts, closes; before one of its
 deletes the lock file, and in half of the rounds waits until the others must have noticed. One of the others counts and
 appends, one opens and closes, one follows by reading and writes now and then. No number is given out twice, none that
 was told is missing, nor is any item; nobody gets an error.
-
-And presence: a process that has the state open is known to be there, whatever it did since the last vacuum.
 """
 
 import collections
@@ -20,12 +18,10 @@ import time
 import pytest
 from conftest import SEED, scaled
 from independent_reader import read_file as on_disk
-from others import Other
 from processes import Child, needs_fork, not_on_windows
 from seam import between
 
 import mmapstate
-from mmapstate import LockTimeout, StateError
 
 pytestmark = [
     pytest.mark.family("lock-file"),
@@ -267,70 +263,3 @@ def wrongs(logs, state):
     if any(count > 1 for count in there.values()):
         found.append("items are there twice")
     return found
-
-
-# --- Presence -------------------------------------------------------------------------------------------------------
-
-SINCE = {
-    "nothing": lambda state: None,
-    "reads": lambda state: [state["n"] for _ in range(3)],
-    "reads for a while": lambda state: [(state["n"], time.sleep(0.03)) for _ in range(4)],
-    "reads, then writes": lambda state: (state["n"], state.increment("n"), state.increment("n")),
-    "writes": lambda state: state.increment("n"),
-}
-
-
-@pytest.fixture(params=SINCE)
-def followed(request, broken_path):
-    """Another process that has the state open, which a third one has compacted since, and closed; and what it did."""
-    mmapstate.open(broken_path, START).close()
-    with Other(broken_path) as other, Other(broken_path) as third:
-        for each in (other, third):
-            assert isinstance(each.ask("increment", "n"), list)
-        for order in (("vacuum",), ("increment", "n")):
-            assert not isinstance(third.ask(*order), str)
-        assert other.ask("do", since, request.param) is None
-        third.ask("close")
-        yield broken_path, other
-
-
-def since(state, how):
-    SINCE[how](state)
-
-
-def test_info_names_a_process_that_has_followed_a_vacuum(followed):
-    path, other = followed
-    users = mmapstate.info(path).users
-    if users is None:
-        pytest.skip("the system does not tell")
-    assert [user.pid for user in users] == [other.pid]
-
-
-def test_exclusive_is_not_given_beside_a_process_that_has_followed_a_vacuum(followed):
-    path, _ = followed
-    with pytest.raises(LockTimeout):
-        mmapstate.open(path, exclusive=True, timeout=0.2)
-
-
-def test_one_that_closes_beside_a_process_that_has_followed_a_vacuum_is_not_the_last(followed):
-    path, _ = followed
-    assert not mmapstate.info(path).at_rest
-
-
-def test_repair_is_refused_beside_a_process_that_has_followed_a_vacuum(followed):
-    path, _ = followed
-    with open(path, "r+b") as file:
-        file.write(b"[")
-    with pytest.raises(StateError, match="programs have the state open"):
-        mmapstate.repair(path, timeout=1)
-
-
-def test_a_newcomer_after_the_lock_file_is_gone_does_not_go_on_beside_one_that_has_followed_a_vacuum(followed):
-    path, other = followed
-    os.unlink(path + "-lock")
-    try:
-        state = mmapstate.open(path, timeout=0.3)
-    except StateError:
-        return  # it is told that a program uses the state under another lock file
-    numbers = [*other.ask("increment", "n"), state.increment("n"), *other.ask("increment", "n"), state.increment("n")]
-    assert numbers == sorted(set(numbers))
