@@ -1,15 +1,21 @@
-"""Stack and memory that end at a given point: each limit is called with what is left, and with what to do there."""
+"""Stack, memory and unlocks that end at a given point: each limit is called with what is left, and with a call."""
 
+import errno
 import functools
 import gc
+import os
 import sys
+
+from seam import between
+
+from mmapstate.lock import UNLOCK
 
 try:
     import _testcapi
 except ImportError:  # a CPython built without its tests, or none
     _testcapi = None
 
-__all__ = ["Allocations", "Frames", "FramesOfC", "can_fail_allocations"]
+__all__ = ["Allocations", "Frames", "FramesOfC", "Unlocks", "can_fail_allocations"]
 
 can_fail_allocations = _testcapi is not None
 
@@ -77,3 +83,26 @@ class Allocations:
         finally:
             _testcapi.remove_mem_hooks()
             gc.enable()
+
+
+class Unlocks:
+    """The unlock of this number fails, and `width` of them in all, without having unlocked anything."""
+
+    errors = ("OSError",)
+    dense = 1000
+    widths = (1, 1000)
+
+    def __call__(self, number, width, call):
+        """Do `call`; that unlocks fail is over at its end."""
+        unlocks = 0
+
+        def handle(name, arguments, do):
+            nonlocal unlocks
+            if name == "flock" and arguments[1] == UNLOCK:
+                unlocks += 1
+                if number <= unlocks < number + width:
+                    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+            return do(*arguments)
+
+        with between(handle):
+            return call()

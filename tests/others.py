@@ -78,7 +78,7 @@ class Other(Child):
 class _Orders:
     def __init__(self, talk, path, timeout):
         self.talk, self.path, self.timeout = talk, path, timeout
-        self.state = None
+        self.state = self.view = None
 
     def opened(self):
         if self.state is None:
@@ -92,6 +92,10 @@ class _Orders:
         state, self.state = self.state, None
         if state is not None:
             state.close()
+
+    def open_anew(self):
+        self.close()
+        self.opened()
 
     def write(self, key, value):
         self.opened()[key] = value
@@ -108,6 +112,12 @@ class _Orders:
     def read_only(self):
         with mmapstate.open(self.path, readonly=True) as view:
             return view.plain()
+
+    def read_view(self):
+        """Read by a readonly state that stays open."""
+        if self.view is None:
+            self.view = mmapstate.open(self.path, readonly=True)
+        return self.view.plain()
 
     def vacuum(self):
         self.opened().vacuum()

@@ -10,6 +10,7 @@ import sys
 import textwrap
 from zlib import crc32
 
+import mmapstate
 from mmapstate import (
     beside,
     changes,
@@ -462,3 +463,36 @@ def line_is_counted_anew_for_each_finding():
         self.findings.append(findings.Finding(severity, self.file, offset, line, what, what_to_do))
 
     instead(findings._Told, "add", add)
+
+
+@bug("memory", "tests/test_recursion_memory.py", "-k", "stack_ends")
+def release_of_the_lock_takes_many_frames():
+    real = lock.StoreLock.free
+
+    def free(self, depth=30):
+        return free(self, depth - 1) if depth else real(self)
+
+    instead(lock.StoreLock, "free", free)
+
+
+@bug("two-processes", "tests/test_two_processes_interrupted.py")
+def guard_is_kept_by_an_interrupt_of_who_waits():
+    def wait_usefully(self, waited):
+        if self.stamp[0] != self.seen and self.guard.acquire(False):
+            try:
+                with contextlib.suppress(mmapstate.StateError, OSError):
+                    self._follow_quietly()
+            finally:
+                self.guard.release()
+
+    instead(committer.Committer, "_wait_usefully", wait_usefully)
+
+
+@bug("lock-file", "tests/test_lock_file_deleted.py")
+def new_lock_file_is_not_looked_for():
+    instead(surprises.Surprises, "_look_at_sidecar", lambda self: None)
+
+
+@bug("stops", "tests/test_stops.py")
+def readers_wait_for_the_lock():
+    instead(committer.Committer, "_follow_quietly", lambda self: False)
