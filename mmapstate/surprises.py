@@ -181,8 +181,7 @@ class Surprises(Vacuum):
         """Read the state from the file's bytes into the live tree; containers that are still there stay the same."""
         state = content.read(data, parts, self.file).state
         content.check(data, parts, state, self.declared, self.file)
-        for last in self.page.superseded:  # if an edit superseded what this process stood at last
-            self._keep_superseded(last)
+        self._keep_what_was_superseded()
         self._begin_unsure()
         self.applying |= 1
         nodes.reconcile(self.root, state)
@@ -284,6 +283,7 @@ class Surprises(Vacuum):
     def _supersede(self, parts: content.Layout) -> Position:
         """Keep what was committed and is not in the edit; return the old position for the others to do the same."""
         last = self.page.position
+        self._keep_what_was_superseded()
         if self.page.start < 0 and self.page.origin.generation == 0:
             return Position(0, 0)  # programs had changed nothing since it was created, or edited
         if not self._has_file():
@@ -294,6 +294,11 @@ class Surprises(Vacuum):
             return Position(0, 0)
         self._keep_superseded(last)
         return last  # one that was not up to date leaves it to those that were
+
+    def _keep_what_was_superseded(self) -> None:
+        """Write memory beside the file if an earlier edit, which others took up, has superseded it."""
+        for last in self.page.superseded:
+            self._keep_superseded(last)
 
     def _keep_superseded(self, last: Position) -> None:
         """Write memory beside the file if this process stood at the last position before an edit. One of all does."""

@@ -95,7 +95,7 @@ class Program:
         return self.now()
 
     def killed(self, stores: int, change: Callable[[], object], *, torn: bool = False) -> bytes:
-        """Return the file when `change` was under way and so many of its stores were done, or of the last one a half."""
+        """Return the file when so many stores of a `change` were done, or of the last one of them a half."""
 
         def check_size(file: mapping.MappedFile, real: Any = mapping.MappedFile.check_size) -> None:
             real(file)
