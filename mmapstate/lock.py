@@ -86,6 +86,7 @@ class StoreLock:
         self.descriptor = descriptor
         self.inode = 0
         self.held = self.whole = self.kept = self.closed = False
+        self.attended = False  # whether the sidecar says that this process has the state open
         self._renew()
         forks.inherit(self)
         self._know(descriptor)
@@ -193,6 +194,23 @@ class StoreLock:
         found = platform.path_image(self.path)
         return found is not None and found.inode == self.inode
 
+    def attend(self, *, exclusively: bool = False) -> bool:
+        """Have the sidecar say that this process has the state open; return False if that is not to be had now."""
+        if not self.attended and self.descriptor >= 0:
+            self.attended = platform.say_open(self.descriptor, alone=exclusively)
+        return self.attended
+
+    def is_only(self) -> bool:
+        """Return whether no other process says so. Under the file lock."""
+        alone = platform.say_open(self.descriptor, alone=True)
+        return platform.say_open(self.descriptor) and alone
+
+    def leave(self) -> None:
+        """Have the sidecar say so no longer."""
+        self.attended = False
+        if self.descriptor >= 0:
+            platform.say_closed(self.descriptor)
+
     def keep(self) -> None:
         """Keep the file lock from now on, until `close`: `release` frees the thread lock alone."""
         self.kept = True
@@ -217,6 +235,7 @@ class StoreLock:
 
     def replace_by(self, new: StoreLock) -> None:
         """Go on with the file of `new`, which is locked; free the old one."""
+        self.attended = False
         self.descriptor, new.descriptor = new.descriptor, self.descriptor
         self.inode = new.inode
         new.close()
@@ -237,6 +256,7 @@ class StoreLock:
 
     def _close(self) -> None:
         # Forgotten first: its number may be another file's a moment later, and a fork or an interrupt can come between.
+        self.attended = False
         descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             platform.close(descriptor)

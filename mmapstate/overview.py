@@ -70,6 +70,8 @@ def info(path: str | os.PathLike[str]) -> Info:
             end = parts.scan.tail
     sidecar = platform.status(sidecar_path(real), follow=False)
     locks = platform.flocks(sidecar) if sidecar is not None else None
+    if presences is not None and sidecar is not None:
+        presences += [(pid, False) for pid in platform.users_of(sidecar)]
     holders = [_process(pid) for pid, exclusive in locks or () if exclusive]
     return Info(
         real, len(data), start, end - start, len(data) - end, generation, records,

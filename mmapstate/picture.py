@@ -132,7 +132,7 @@ class Picture:
 
     def _is_present(self) -> bool:
         """Return whether others find this process on the file that it stands on."""
-        return platform.REPLACE_NEEDS_UNMAPPED or self.presence.inode == self.mapping.inode
+        return platform.REPLACE_NEEDS_UNMAPPED or (self.lock.attended and self.presence.inode == self.mapping.inode)
 
     def _be_present(self) -> bool:
         """Be present on the file that this process stands on. Under the guard.
@@ -142,6 +142,7 @@ class Picture:
         """
         if not self._is_present():
             self.due = 0.0
+            self.lock.attend(exclusively=self.exclusive)
             self.presence.take(self.path, exclusively=self.exclusive)
         return self._is_present()
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, TextIO, TypeVar
 
 from mmapstate.errors import StateError
-from mmapstate.format import Image
+from mmapstate.format import PAGE_SIZE, Image
 
 __all__ = [
     "COPY_ON_WRITE",
@@ -57,6 +57,8 @@ __all__ = [
     "real_path",
     "remove",
     "replace",
+    "say_closed",
+    "say_open",
     "seek",
     "set_mode",
     "split_command",
@@ -68,6 +70,7 @@ __all__ = [
     "truncate",
     "unshared",
     "user",
+    "users_of",
     "write_all",
     "write_byte",
     "write_in_place",
@@ -484,6 +487,46 @@ def _has_open(pid: int, file: os.stat_result) -> bool:
         return any(os.path.samestat(os.stat(f"{folder}/{name}"), file) for name in os.listdir(folder))
     except OSError:  # it is gone, or another user's
         return False
+
+
+def users_of(sidecar: os.stat_result) -> list[int]:
+    """Return which processes say by `say_open` that they have a state open, as far as we may know, on Linux."""
+    try:
+        with open("/proc/locks", encoding="ascii") as listed:
+            said = any(
+                fields[1] == "OFDLCK" and fields[5].rpartition(":")[2] == str(sidecar.st_ino)
+                for fields in map(str.split, listed)
+            )
+        return [int(name) for name in os.listdir("/proc") if said and name.isdigit() and _has_open(int(name), sidecar)]
+    except OSError:
+        return []
+
+
+def say_open(descriptor: int, *, alone: bool = False) -> bool:
+    """Have an open sidecar say that a process has the state open; return False where others say so and it is `alone`.
+
+    Or where another one is alone. By a lock of the open file itself, on a byte behind the page, which Linux has beside
+    flock: unlike the state's file, the sidecar stays the same over a vacuum that a sleeping process has not seen.
+    """
+    return _lock_byte(descriptor, "F_WRLCK" if alone else "F_RDLCK")
+
+
+def say_closed(descriptor: int) -> None:
+    """Have it say so no longer."""
+    _lock_byte(descriptor, "F_UNLCK")
+
+
+def _lock_byte(descriptor: int, kind: str) -> bool:
+    if sys.platform != "linux" or _LONG < 8:
+        return True
+    import fcntl
+
+    asked = struct.pack("hhqqi4x", getattr(fcntl, kind), os.SEEK_SET, PAGE_SIZE, 1, 0)  # struct flock
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, asked)
+    except OSError as error:  # else the filesystem has none
+        return error.errno not in (errno.EAGAIN, errno.EACCES)
+    return True
 
 
 def command_line(pid: int) -> str:

@@ -70,7 +70,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
         undo.callback(page.close)
         presence = Presence()
         undo.callback(presence.leave)
-        _refuse_in_use(real, presence)
+        _refuse_in_use(real, presence, lock)
         data = _read(real)
         mended = salvage.mend(data, real)
         if mended is None:
@@ -90,9 +90,12 @@ def _read(file: str) -> bytes:
         platform.close(descriptor)
 
 
-def _refuse_in_use(file: str, presence: Presence) -> None:
+def _refuse_in_use(file: str, presence: Presence, lock: StoreLock) -> None:
     """Raise `StateError` while others have the file open: they may know better than its bytes what was in it."""
-    alone = not platform.is_in_use(file) if platform.REPLACE_NEEDS_UNMAPPED else presence.take(file, exclusively=True)
+    if platform.REPLACE_NEEDS_UNMAPPED:
+        alone = not platform.is_in_use(file)
+    else:
+        alone = lock.attend(exclusively=True) and presence.take(file, exclusively=True)
     if not alone:
         raise StateError(f"{file}: programs have the state open; stop them, then repair it")
 

@@ -172,12 +172,12 @@ class Store(Transactions):
             return not platform.is_in_use(self.path)
         alone = self.presence.take(self.path, exclusively=True)
         self.presence.leave()
-        return alone
+        return alone and (not self.exclusive or self.lock.attend(exclusively=True))
 
     def _is_last(self) -> bool:
         """Return whether no other process has the state open. Under the locks."""
         if not platform.REPLACE_NEEDS_UNMAPPED:
-            return self._be_present() and self.presence.is_only()
+            return self._be_present() and self.presence.is_only() and self.lock.is_only()
         self.mapping.close()
         alone = not platform.is_in_use(self.path)
         return self._take_up() and alone
@@ -244,6 +244,7 @@ class Store(Transactions):
             finally:  # under the lock: of two that end at the same time the second must not see the first, too
                 self.seen = UNSEEN
                 self.presence.leave()
+                self.lock.leave()
                 if platform.REPLACE_NEEDS_UNMAPPED:
                     self.mapping.close()
                     self.left = True
