@@ -157,7 +157,7 @@ class Committer(Surprises):
         if monotonic() >= self.due:
             if not self._is_path_unchanged(READ):
                 return False
-            if present:
+            if present and not platform.is_immutable(self.mapping.descriptor):  # else a write shall look, and is told
                 self.due = monotonic() + LOOK_INTERVAL
         self.seen = stamp(position)
         if self.page_bytes[LET_GO]:
