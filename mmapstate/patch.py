@@ -18,9 +18,10 @@ from mmapstate.places import Text
 from mmapstate.snapshot import Written
 from mmapstate.values import Plain, same
 
-__all__ = ["CannotPatch", "patch"]
+__all__ = ["CannotPatch", "followable", "patch"]
 
 
+_BLOCK = re.compile(rb"[|>][-+0-9]*[ \t\r]*(?:#[^\n]*)?$", re.M)
 _HEADER = re.compile(r"[|>][-+0-9]*")
 
 
@@ -68,6 +69,19 @@ def patch(
         except (StateFileError, LookupError, ValueError, RecursionError) as error:
             why = f"{type(error).__name__}: {error}"
     raise CannotPatch(why)
+
+
+def followable(text: bytes, file: str) -> bytes:
+    """Return the snapshot `text` so that a line end behind it changes no value, for whatever reader.
+
+    One does where the last of all is a block of text whose last line has none: the block is made one that takes none.
+    """
+    if text.endswith(b"\n") or not _BLOCK.search(text) or content.is_json(text, file):
+        return text
+    bom = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""
+    ended, tail, _ = _with_end(text.decode("utf-8-sig"))
+    result = bom + (ended.removesuffix("\n") if tail else ended).encode()
+    return result if same(content.read_alone(result, file, []), content.read_alone(text, file, [])) else text
 
 
 def _patched_json(text: bytes, state: dict[Any, Plain], file: str) -> bytes:

@@ -74,6 +74,11 @@ class Vacuum(Picture):
             raise EditedMeanwhile  # in place, since the last look, and of the same size
         generation = new_generation(self.page.position.generation)
         lead = b"" if file.size == 0 or file.read(file.size - 1, file.size) == b"\n" else b"\n"
+        if lead:
+            text = self._snapshot()
+            ended = patch.followable(text, self.path)
+            if ended != text and self._vacuum(capacity, text=ended):  # not of memory, which may be ahead
+                return
         crc = crc32(lead, before.snapshot_crc)
         line = marker(generation, before.position, crc, bare=lead != b"")
         start = file.size + len(lead)
@@ -136,18 +141,29 @@ class Vacuum(Picture):
             return self._vacuum(0, origin_known=False, before=text)
 
     def _vacuum(
-        self, capacity: int, *, origin_known: bool = True, expected: Image | None = None, before: bytes | None = None
+        self,
+        capacity: int,
+        *,
+        origin_known: bool = True,
+        expected: Image | None = None,
+        before: bytes | None = None,
+        text: bytes | None = None,
     ) -> bool:
         """Write a compacted image beside the file and swap it in. Under the locks and the guard, memory up to date.
 
         `capacity` is the size of its append region in bytes, 0 for none. `expected` is what must stand at the path
         (default: what this process has open, unedited), `before` the snapshot whose layout is kept (default: the one
-        that stands there). Returns False where the system refuses the swap.
+        that stands there), `text` the new one, where it is not memory's. Returns False where the system refuses the
+        swap.
         """
         generation = new_generation(self.page.position.generation)
         origin = self.journal.position if origin_known else None
         layout_before = self.page_bytes[LAYOUT]
-        text, layout = self._text(self._snapshot() if before is None else before)
+        layout = WRITTEN
+        if text is None:
+            text, layout = self._text(self._snapshot() if before is None else before)
+        if capacity:
+            text = patch.followable(text, self.path)
         data, end = beside.whole_image(text, generation, origin, capacity)
         temporary = beside.temporary_path(self.path, generation)
         self.page.unsettled = True

@@ -1,5 +1,6 @@
 """What people wrote stays: comments, order, layout. A text is changed only where the state has changed."""
 
+import contextlib
 import json
 import logging
 import os
@@ -489,14 +490,23 @@ BARE_BLOCKS = (
 @pytest.mark.family("editors")
 @pytest.mark.parametrize("text", BARE_BLOCKS)
 def test_a_block_of_text_at_the_end_of_a_file_without_a_line_end_is_read_as_yaml_says(path, text):
-    """An entry that comes behind it changes its value for no reader, and without one no byte of it changes."""
+    """What comes behind it, an entry or a journal, changes its value for no reader: its first line says so then."""
     put(path, text.encode())
     state = yaml.safe_load(text)
     with PersistedState(path) as opened:
         assert opened.copy() == state
-        opened["a"] = 2
+    assert read(path) == text.encode()
+    for inside in (False, True):
+        put(path, text.encode())
+        opened = PersistedState(path)
+        with opened.transaction() if inside else contextlib.nullcontext():
+            opened["a"] = 2
+        first, *_ = yaml.safe_load_all(read(path))
+        assert first == state
         assert read_state(read(path)) == {**state, "a": 2}
-    assert read(path) == text.replace("a: 1", "a: 2").encode()
+        opened.close()
+        assert yaml.safe_load(read(path)) == {**state, "a": 2}
+        assert len(read(path)) <= len(text) + 1
     with PersistedState(path) as opened:
         opened["z"] = "new\nlines\n"
     assert yaml.safe_load(read(path)) == {**state, "a": 2, "z": "new\nlines\n"}
