@@ -107,7 +107,7 @@ class Siblings:
         if isinstance(new, dict):
             for key, value in new.items():
                 model = self._model_of_key(container, key, type(value)) if isinstance(value, dict | list) else None
-                head, more = self._value(value, column, model, manner, self._steps[0], in_list=False)
+                head, more = self._value(value, column, model, manner, None, in_list=False)
                 lines.append(f"{' ' * column}{self._key(key, manner)}:{head}{more}\n")
             return "".join(lines)
         last = _value_of(container.entries[-1]) if container.entries else None
@@ -115,7 +115,7 @@ class Siblings:
         blanks = before[len(before.rstrip(" ")) :] if before.rstrip(" ").endswith("-") else " "
         for item in new:
             model = self._model_of_item(container, item)
-            head, more = self._value(item, column, model, manner, self._steps[0], in_list=True)
+            head, more = self._value(item, column, model, manner, None, in_list=True)
             if not more:
                 head = blanks + head.lstrip(" ")
             lines.append(f"{' ' * column}-{head}{more}\n")
@@ -131,7 +131,7 @@ class Siblings:
             head, more, rest = text.removesuffix("\n").partition("\n")
             return head, more + rest
         model = self.model_at(written, type(new)) if written is not None and isinstance(new, dict | list) else None
-        return self._value(new, column, model, Manner(), self._steps[0], in_list=in_list)
+        return self._value(new, column, model, Manner(), None, in_list=in_list)
 
     def dumped(self, value: Any, indent: int = 0) -> str:
         """Return a mapping or list as lines in block style, each indented, as the dumper writes it."""
@@ -155,7 +155,9 @@ class Siblings:
             else:
                 scalars[type(value), repr(value)] = value
         if scalars:
-            text = snapshot.dump(list(scalars.values()), step=self._steps[0], literal=self.literal).decode()
+            has_lines = any(isinstance(value, str) and "\n" in value for value in scalars.values())
+            step = self._steps[0] if has_lines else 2
+            text = snapshot.dump(list(scalars.values()), step=step, literal=self.literal).decode()
             found = _ITEM.findall(text.removesuffix("\n"))
             self.pieces.update(zip(scalars, found, strict=True))
         return all("\n" not in self.pieces[key] and len(self.pieces[key]) <= _LONGEST_KEY for key in keys)
@@ -164,11 +166,11 @@ class Siblings:
         return quoted_alike(manner.key, key, self.pieces[type(key), repr(key)])
 
     def _value(
-        self, new: Plain, column: int, model: Any, manner: Manner, step: int, *, in_list: bool
+        self, new: Plain, column: int, model: Any, manner: Manner, step: int | None, *, in_list: bool
     ) -> tuple[str, str]:
         """Return what stands behind the colon or dash of an entry, and the lines below it.
 
-        What has no model is indented by `step`, as what is around it.
+        What has no model is indented by `step`, as what is around it, or as most of the file.
         """
         if not isinstance(new, dict | list):
             head, more, rest = self._scalar(new, column, model, manner).partition("\n")
@@ -220,7 +222,7 @@ class Siblings:
         text = flow(new, manner)
         return f"{text[0]} {text[1:-1]} {text[-1]}" if source[1:2] == " " else text
 
-    def _offset(self, new: Plain, model: Any, step: int, *, in_list: bool) -> int:
+    def _offset(self, new: Plain, model: Any, step: int | None, *, in_list: bool) -> int:
         """Return by how many columns a container is indented in its entry."""
         if model is not None and isinstance(model, tuple) != in_list:
             like = _value_of(model)
@@ -228,7 +230,9 @@ class Siblings:
             offset = self.text.column(like.start) - column
             if column >= 0 and (offset > 0 or (offset == 0 and isinstance(new, list))):
                 return offset
-        return 2 if in_list else step if isinstance(new, dict) else self._steps[1]
+        if in_list:
+            return 2
+        return self._steps[1] if isinstance(new, list) else step or self._steps[0]
 
     def _scalar(self, new: Plain, column: int, model: Any, manner: Manner) -> str:
         """Return a scalar's text, as its model in a sibling; lines below the first one with their indentation."""

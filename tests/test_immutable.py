@@ -94,6 +94,7 @@ def answer(child):
 @pytest.mark.parametrize("journal", [False, True], ids=["at-rest", "with-a-journal"])
 def test_a_write_to_a_file_that_was_made_immutable_is_an_error(file, kind, journal, durability):
     with Child(write_when_told, file, kind, durability) as child, Other(file) as reader:
+        reader.ask("read")  # it has it open, too: to open an immutable file anew is an error
         child.send(1)
         raised, state = child.receive()
         assert raised is None

@@ -312,7 +312,7 @@ def test_comments_stay_with_their_records_when_several_change_and_none_is_remove
 
 
 def test_the_tool_that_changes_real_files_finds_nothing_needless_in_ours():
-    command = [sys.executable, str(ROOT / "tools" / "real_files.py"), str(ROOT / "tests" / "data" / "written")]
+    command = [sys.executable, "-m", "tools.real_files", str(ROOT / "tests" / "data" / "written")]
     run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     last = run.stdout.splitlines()[-1].split()
     assert last[0] == "all"
