@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import pathlib
 import sys
@@ -505,6 +506,7 @@ def made() -> Iterator[tuple[str, bytes]]:
 
 
 def main() -> int:
+    logging.disable()  # what programs are warned of in some cases
     FOLDER.mkdir(parents=True, exist_ok=True)
     wrong = []
     files = dict(made())
