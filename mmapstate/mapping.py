@@ -331,13 +331,14 @@ class ControlPage:
         snapshot_crc: int,
     ) -> None:
         """Announce a new generation; who reads the new position reads what belongs to it."""
+        announced = pack_announced(position)
         self.bytes[SNAPSHOT_CRC] = pack_offset(snapshot_crc)
         self.bytes[BEFORE] = pack_position(before) if before else NO_POSITION
         self.bytes[FROM] = pack_position(origin) if origin else NO_POSITION
         self.bytes[IMAGE] = pack_image(image)
         self.bytes[START] = pack_offset(start)
-        self.bytes[PENDING] = NO_POSITION
-        self.bytes[POSITION] = pack_announced(position)
+        self.bytes[POSITION] = announced
+        self.bytes[PENDING] = NO_POSITION  # last: who dies before is found out by it
 
     def close(self) -> None:
         """Let go of the mapping."""

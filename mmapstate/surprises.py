@@ -115,13 +115,18 @@ class Surprises(Vacuum):
         if parts.unborn or parts.foreign:
             return False
         as_left = file.image[:2] == page.image[:2] and parts.snapshot_crc == page.snapshot_crc
-        return as_left or (pending.tail == file.inode and pending.generation != 0)
+        return as_left or self._is_swapped(file)
+
+    def _is_swapped(self, file: MappedFile) -> bool:
+        """Return whether this is the image of a vacuum that has not been announced."""
+        pending = self.page.pending
+        return pending.generation != 0 and pending.tail == file.inode != self.page.image.inode
 
     def _is_unborn_only(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
         """Return whether all that has changed is that a region was appended, and its writer died before its birth."""
         page = self.page
         rest = page.image.size
-        at_rest = page.start < 0 and file.inode == page.image.inode and page.pending.generation == 0
+        at_rest = page.start < 0 and file.inode == page.image.inode
         as_left = at_rest and rest < file.size and crc32(data[:rest]) == page.snapshot_crc
         return as_left and parts.unborn and b"\0" not in data[rest:]
 
@@ -129,7 +134,7 @@ class Surprises(Vacuum):
         """Go on with our own file: replay what a dead writer committed, clear what it left. False: look again."""
         page, found, scan = self.page, parts.marker, parts.scan
         if found is None or scan is None:
-            swapped = page.pending.generation != 0 and page.pending.tail == file.inode  # and its owner died then
+            swapped = self._is_swapped(file)  # and its owner died then
             generation = page.pending.generation if swapped else page.position.generation
             journal = Journal.at_rest(file, generation, parts.snapshot_crc)
             page.unsettled = True
@@ -204,8 +209,7 @@ class Surprises(Vacuum):
                 if len(data) != file.size or not self._is_ours(file, parts):
                     return False
                 if parts.scan is None:
-                    swapped = page.pending.generation != 0 and page.pending.tail == file.inode
-                    generation = page.pending.generation if swapped else page.position.generation
+                    generation = (page.pending if self._is_swapped(file) else page.position).generation
                     journal = Journal.at_rest(file, generation, parts.snapshot_crc)
                 elif parts.marker is None or parts.scan.bad >= 0:
                     return False

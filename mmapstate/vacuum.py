@@ -83,10 +83,12 @@ class Vacuum(Picture):
         line = marker(generation, before.position, crc, bare=lead != b"")
         start = file.size + len(lead)
         self.page.unsettled = True
+        self.page.pending = Position(generation, file.inode)  # else the journal of a writer that dies would be an edit
         try:
             file.append(b"%b#%b#%b" % (lead, line[1:], b" " * (capacity - 1)))
         except OSError:  # a full disk: the file is as it was, but for its mtime
             self.page.image = platform.image_of(file.descriptor)
+            self.page.pending = Position(0, 0)
             self.page.unsettled = False
             raise
         self._begin_unsure()
