@@ -504,16 +504,16 @@ def release_of_the_lock_takes_many_frames():
 
 
 @bug("two-processes", "tests/test_two_processes_interrupted.py")
-def guard_is_kept_by_an_interrupt_of_who_waits():
-    def wait_usefully(self, waited):
-        if self.stamp[0] != self.seen and self.guard.acquire(False):
+def guard_is_kept_by_an_interrupt_just_behind_its_acquire():
+    def unless_guarded(self, look):
+        if self.guard.acquire(False):
             try:
                 with contextlib.suppress(mmapstate.StateError, OSError):
-                    self._follow_quietly()
+                    look()
             finally:
                 self.guard.release()
 
-    instead(committer.Committer, "_wait_usefully", wait_usefully)
+    instead(committer.Committer, "_unless_guarded", unless_guarded)
 
 
 @bug("lock-file", "tests/test_lock_file_deleted.py")
@@ -523,4 +523,4 @@ def new_lock_file_is_not_looked_for():
 
 @bug("stops", "tests/test_stops.py")
 def readers_wait_for_the_lock():
-    instead(committer.Committer, "_follow_quietly", lambda self: False)
+    instead(committer.Committer, "_read_on", lambda self: False)

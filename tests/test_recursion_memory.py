@@ -159,7 +159,8 @@ class Calls:
 
     def call(self, number, width, news):
         """Make one call, with so much left; return what is wrong after it, and whether it raised."""
-        self.prepare(news, number)
+        if (told := outcome(self.prepare, news, number)) is not None:
+            return [f"stuck: in what comes next: {told}"[:90]], None
         before = on_disk(self.path)
         wanted = Plain({**before, "list": [*before["list"]], "c": {**before["c"]}})
         if self.kind in WRITES:
