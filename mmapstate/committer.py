@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import sys
 from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -60,6 +61,7 @@ class Committer(Surprises):
 
     closed = False
     forked = False
+    holders: Sequence[int] = ()  # who has taken the locks for more than one change
     pending: Pending | None = None  # of the transaction that is open, in the thread that has the locks
 
     def refresh(self) -> None:
@@ -72,7 +74,7 @@ class Committer(Surprises):
         if self.pending is not None and self.is_in_transaction():
             return read(*args)
         self.refresh()
-        if self.guarded():  # a signal handler or finaliser inside this thread's own change: as it is
+        if self.guarded() and self._is_inside():  # a signal handler or finaliser inside this thread's change: as it is
             return read(*args)
         while True:
             with self.guard:
@@ -293,7 +295,31 @@ class Committer(Surprises):
 
     def _is_inside(self) -> bool:
         """Return whether this thread is in the middle of a change: then a signal handler or finaliser asks."""
-        return self.guarded() or (self.lock.owned() and (self.busy or not self.lock.whole))
+        if not (self.guarded() or (self.lock.owned() and (self.busy or not self.lock.whole))):
+            return False
+        if self._is_under_way():
+            return True
+        # Interrupts that came one upon the other have cut a release short, and its repetition: it is made up for now.
+        self._begin_unsure()
+        self.busy = False
+        while self.guarded():
+            self.guard.release()
+        if not self.holders:
+            self.lock.release()
+        return False
+
+    def _is_under_way(self) -> bool:
+        """Return whether a method of this store is on this thread's stack, below those that belong to the call now."""
+        frame: Any = sys._getframe(2)
+        while frame is not None and (name := frame.f_globals.get("__name__", "")).startswith("mmapstate."):
+            frame = frame.f_back
+            if name in _ENTRANCES:  # what is below belongs to another call, also where that has come here by C alone
+                break
+        while frame is not None:
+            if frame.f_globals.get("__name__") in _STOREYS and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back
+        return False
 
     def is_in_transaction(self) -> bool:
         """Return whether a transaction of this thread is open; raise `StateError` in another task of the thread."""
@@ -589,6 +615,12 @@ class Committer(Surprises):
 
 _CLOSED_PAGE = bytes(UNSETTLED) + b"\1" + bytes(BEFORE.stop - UNSETTLED - 1)
 """Of a closed store: unsettled, so that `commit_one` does not go on as reads do."""
+
+
+_ENTRANCES = frozenset(f"mmapstate.{name}" for name in ("state", "state_dict", "state_list", "tree", "blocks"))
+_STOREYS = frozenset(
+    f"mmapstate.{name}" for name in ("picture", "vacuum", "surprises", "committer", "transactions", "store")
+)
 
 
 def nothing() -> None:

@@ -12,6 +12,7 @@ that moment has it open, too, and does not know of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import threading
 import time
@@ -309,7 +310,7 @@ class Presence:
             return True
         new = Presence()
         try:
-            new.descriptor = forks.alone(lambda: platform.open_regular(path, write=False))
+            new.descriptor = forks.alone(functools.partial(platform.open_regular, path, write=False))
         except FileNotFoundError:  # deleted a moment ago: who looks next finds out
             return False
         try:

@@ -7,6 +7,7 @@ import itertools
 import linecache
 import math
 import mmap
+import operator
 import os
 import random
 import signal
@@ -26,7 +27,7 @@ from mmapstate import DetachedError, LockTimeout, PersistedState, State, committ
 from mmapstate.committer import Committer
 from mmapstate.format import UNSETTLED, WAITED_FOR
 from mmapstate.journal import COMMITTED
-from mmapstate.lock import StoreLock, file_lock
+from mmapstate.lock import EXCLUSIVE, StoreLock, file_lock
 from mmapstate.mapping import ControlPage
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
@@ -553,9 +554,7 @@ class TestReading:
     def test_a_read_inside_this_threads_own_change_is_as_it_is(self, path):
         """As a signal handler or finaliser does."""
         state = PersistedState(path, d={"n": 0})
-        with state._store.guard:
-            assert state.copy() == {"d": {"n": 0}}
-            assert state.d["n"] == 0
+        assert state._store.steady(lambda: (state.copy(), state.d["n"])) == ({"d": {"n": 0}}, 0)
 
     def test_what_an_interrupt_left_half_way_is_rebuilt_before_it_is_read(self, path):
         state = PersistedState(path, d={"n": 0})
@@ -592,7 +591,6 @@ class TestClosing:
 
     def test_a_thread_that_waited_meanwhile_is_told_that_the_state_is_closed(self, path):
         state = PersistedState(path, n=0)
-        state._store.lock.thread.acquire()
         outcome = []
 
         def write():
@@ -602,9 +600,9 @@ class TestClosing:
                 outcome.append("closed")
 
         thread = threading.Thread(target=write)
-        thread.start()
-        state.close()
-        state._store.lock.thread.release()
+        with state._thread_lock:
+            thread.start()
+            state.close()
         thread.join()
         assert outcome == ["closed"]
         assert on_disk(path) == {"n": 0}
@@ -768,6 +766,32 @@ class TestInterrupts:
             if not hit:
                 break
         assert on_disk(path) == state == {"n": number}
+
+    @pytest.mark.parametrize("what", ["thread", "thread and file", "guard", "all"])
+    def test_what_interrupts_one_upon_the_other_have_left_taken_is_made_up_for_by_the_next_access(self, path, what):
+        """They cut the release, and what repeats it: no call is under way, and the locks are this thread's."""
+        state = PersistedState(path, n=0, jobs=[])
+        store = state._store
+        for access in (lambda: state["n"], state.plain, lambda: state.increment("m"), lambda: state.jobs.append(1)):
+            if what != "guard":
+                store.lock.thread.acquire()
+                store.busy = True
+            if what in ("thread and file", "all"):
+                file_lock(store.lock.descriptor, EXCLUSIVE)
+                store.lock.held = True
+            if what in ("guard", "all"):
+                store.guard.acquire()
+                store.due = 0.0
+            access()
+            state.n += 1
+            assert is_free(state)
+        assert on_disk(path) == state == {"n": 4, "jobs": [1], "m": 1}
+
+    def test_a_key_of_a_sort_that_is_none_of_python_reads_inside_of_the_change(self, path):
+        """Between the two calls is no frame but of this library."""
+        state = PersistedState(path, jobs=[{"n": 2}, {"n": 1}])
+        state.jobs.sort(key=operator.itemgetter("n"))
+        assert on_disk(path) == state == {"jobs": [{"n": 1}, {"n": 2}]}
 
     def test_an_interrupt_around_the_lock_of_a_with_statement_leaves_it_free(self, path):
         """Python calls no `__exit__` when one comes at the end of `__enter__`, or at the beginning of `__exit__`."""
