@@ -128,6 +128,8 @@ class Committer(Surprises):
         Whatever stands at the path, that one has to see to it. Returns False where memory is not what was announced.
         """
         with self.guard:
+            if self.closed:
+                return True
             if self.applying & 1 or self.pending is not None:  # of another thread, in a transaction
                 return False
             position = self.page.position

@@ -67,6 +67,7 @@ offset  bytes
 10      1      doubtful: 1 after a sync of the image failed; who writes next writes a new file
 11      1      layout of the snapshot: 0 unknown, 1 what a dump of the state gives, 2 written otherwise, to be kept
 12      1      waited for: 1 while somebody waits for the lock for long; who wants it again pauses before
+13      1      moved on: 1 when a process has gone on to the page of another lock file, as this one was deleted
 16      16     generation announced last; stamp, the one word that readers compare
 32      16     the position the present image was made from (zeros: made from none)
 48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
@@ -105,6 +106,7 @@ __all__ = [
     "MARKER_LENGTH",
     "MARKER_START",
     "MARK_LENGTH",
+    "MOVED_ON",
     "NO_POSITION",
     "PAGE_SIZE",
     "PENDING",
@@ -184,6 +186,7 @@ DOUBTFUL = 10
 LAYOUT = 11
 UNKNOWN, DUMPED, WRITTEN = 0, 1, 2  # layouts
 WAITED_FOR = 12
+MOVED_ON = 13
 POSITION = slice(16, 32)
 STAMP = 3  # counted in words of 8 bytes
 FROM = slice(32, 48)

@@ -318,6 +318,8 @@ class Presence:
             if inode == self.inode:  # as its own other lock would be in the way
                 self.leave()
             taken = _try_lock(new.descriptor, EXCLUSIVE if exclusively else _SHARED)
+            found = platform.path_image(path) if taken else None
+            taken = found is not None and found.inode == inode  # else it was replaced before it was locked
         except BaseException:
             new.leave()
             raise
@@ -329,12 +331,14 @@ class Presence:
         self.inode = inode
         return True
 
-    def is_only(self) -> bool:
-        """Return whether no other process is present on this inode. Stays present."""
-        if platform.REPLACE_NEEDS_UNMAPPED:
-            return True
+    def become_only(self) -> bool:
+        """Be present alone, so that no other process can be until this one leaves; return False if others are.
+
+        Then this one is present no longer: the system drops the lock before it looks who has another one.
+        """
         alone = _try_lock(self.descriptor)
-        _try_lock(self.descriptor, _SHARED)  # a refused upgrade has dropped the shared lock
+        if not alone:
+            self.leave()
         return alone
 
     def leave(self) -> None:

@@ -244,6 +244,9 @@ class Picture:
 
     def _is_path_unchanged(self, purpose: str) -> bool:
         """Look at path and sidecar as the system has them. Under the guard."""
+        return self._is_file_unchanged(purpose) and self.page.inode == self.lock.inode and self.lock.is_in_place()
+
+    def _is_file_unchanged(self, purpose: str) -> bool:
         found = platform.path_image(self.path)
         if found is None or found.size == 0 != self.mapping.size:
             # Deleted, or an editor half-way. What is read is the last state; the next commit settles it.
@@ -251,8 +254,6 @@ class Picture:
             self.page.unsettled = True  # so that it looks closely, and does not wait for the next look
             return purpose == READ
         if found.inode != self.mapping.inode or found.size != self.mapping.size:
-            return False
-        if self.page.inode != self.lock.inode or not self.lock.is_in_place():
             return False
         if found.times != self.times and not self._are_bytes_unchanged(found):
             return False

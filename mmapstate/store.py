@@ -142,6 +142,7 @@ class Store(Transactions):
                 self._change_page()
             self.fresh_page = not self.page.is_usable(self.boot)
             if not self._may_open():
+                self.presence.leave()
                 return False
             if self.fresh_page:
                 self.page.initialise(self.boot)
@@ -149,6 +150,8 @@ class Store(Transactions):
             with self.guard:
                 if self.fresh_page or self.page.unsettled or not self._pin_known():
                     self._settle(OPEN)
+            if not self.exclusive:
+                self.presence.leave()
             if not self._be_present() or not lock.is_in_place():  # in this order: see `_be_present`
                 return False
             if self.exclusive:
@@ -170,14 +173,14 @@ class Store(Transactions):
             return True
         if platform.REPLACE_NEEDS_UNMAPPED:
             return not platform.is_in_use(self.path)
+        # It stays alone until it stands on the file: what it may have to settle there, nobody else shall do meanwhile.
         alone = self.presence.take(self.path, exclusively=True)
-        self.presence.leave()
         return alone and (not self.exclusive or self.lock.attend(exclusively=True))
 
     def _is_last(self) -> bool:
         """Return whether no other process has the state open. Under the locks."""
         if not platform.REPLACE_NEEDS_UNMAPPED:
-            return self._be_present() and self.presence.is_only() and self.lock.is_only()
+            return self._be_present() and self.lock.is_only() and self.presence.become_only()
         self.mapping.close()
         alone = not platform.is_in_use(self.path)
         return self._take_up() and alone
@@ -232,6 +235,7 @@ class Store(Transactions):
             return  # a forked child that never touched the state leaves it to its parent
         if self.pending is not None and self.lock.owned():
             return  # at exit, in a generator that was never ended: what it has not committed, nobody has seen
+        self.due = 0.0  # who leaves a deleted lock file for another one does so before it closes: others wait for that
         try:
             self._locked(CLOSE, self._rest_if_last, ())
         except (StateError, OSError) as error:

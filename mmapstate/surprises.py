@@ -13,8 +13,9 @@ from zlib import crc32
 
 from mmapstate import beside, content, nodes, platform
 from mmapstate.errors import DamagedStateError, StateError, StateFileError
-from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, UNKNOWN, Image, Marker, Position, is_blank
+from mmapstate.format import DOUBTFUL, LAYOUT, LET_GO, MOVED_ON, UNKNOWN, Image, Marker, Position, is_blank
 from mmapstate.journal import Journal
+from mmapstate.lock import StoreLock
 from mmapstate.logger import log
 from mmapstate.mapping import ControlPage, EditedMeanwhile, MappedFile
 from mmapstate.picture import OPEN, UNSEEN, WRITE
@@ -24,6 +25,7 @@ __all__ = ["Surprises"]
 
 SETTLING = 0.2  # seconds that size, inode and mtime of an edited file must have stood still
 PATIENCE = 2.0  # seconds for an editor that emptied or removed the file to write it again
+LONGEST_MOVE = 1.0  # seconds after which nobody commits any more under a lock file that was deleted
 ENDLESS_EDIT = 30.0  # seconds; some program that is none of ours writes to the file all the time
 
 
@@ -400,19 +402,52 @@ class Surprises(Vacuum):
 
     def _look_at_sidecar(self) -> None:
         """Go on with a new sidecar where somebody removed or replaced the one in use."""
-        if self.page.inode == self.lock.inode and self.lock.is_in_place():
+        lock, old = self.lock, self.page
+        if old.inode == lock.inode and lock.is_in_place():
             return
-        old, unsettled = self.page, self.page.unsettled
-        old.unsettled = True  # before anybody else can have the old lock: who gets it looks closely, and comes here
-        page = self._page_of_lock()
-        if not page.is_usable(self.boot):
-            if old.is_usable(self.boot):
-                page.take_over(old)  # no program was let in since: this one is present
-                page.unsettled = unsettled
-            else:
-                page.initialise(self.boot)
-        self._use_page(page)
+        unsettled, old.unsettled = old.unsettled, True  # for good: who gets the old lock looks closely, and comes here
+        if old.inode != lock.inode:  # opened anew, as an unlock failed, and locked: what the old page says may be old
+            self._use_page(self._started(self._page_of_lock()))
+        else:
+            new, page = self._successor(old, unsettled)
+            old.bytes[MOVED_ON] = 1  # not before the new page can be used: others would wait for that in vain
+            self._use_page(page)
+            lock.replace_by(new)
+        lock.attend(exclusively=self.exclusive)
         old.close()  # not before: readers in other threads ask it
+
+    def _successor(self, old: ControlPage, unsettled: bool) -> tuple[StoreLock, ControlPage]:
+        """Return the lock and the page of the sidecar that stands at the path, locked, and a page that can be used.
+
+        The first to leave the old page has its lock, and takes along what that says: no newcomer was let in since, as
+        this one is present. Whoever comes later may find that the new sidecar is gone, too: then the others, who may be
+        committing under that, have to be the first to leave it. They look every 50 ms.
+        """
+        deadline = time.monotonic() + LONGEST_MOVE
+        while True:
+            new = self.lock.successor(self.timeout)
+            try:
+                page = ControlPage.behind(new.path, new.descriptor, new.inode)
+                if page is not None:
+                    if page.is_usable(self.boot):
+                        return new, page
+                    if not old.bytes[MOVED_ON] and old.is_usable(self.boot):
+                        page.take_over(old)
+                        page.unsettled = unsettled
+                        return new, page
+                    if time.monotonic() >= deadline:
+                        return new, self._started(page)
+                    page.close()
+            except BaseException:
+                new.close()
+                raise
+            new.close()
+            time.sleep(0.01)
+
+    def _started(self, page: ControlPage) -> ControlPage:
+        if not page.is_usable(self.boot):
+            page.initialise(self.boot)
+        return page
 
     def _page_of_lock(self) -> ControlPage:
         """Return the page of the sidecar that stands at its path; the lock that this thread has is that file's then."""

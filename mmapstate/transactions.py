@@ -200,7 +200,7 @@ class Transactions(Committer):
                 return False
             if monotonic() >= self.due:
                 self.due = monotonic() + LOOK_INTERVAL
-                return self._is_path_unchanged(WRITE)
+                return self._is_file_unchanged(WRITE)
             return True
 
     def _take_back(self, pending: Pending) -> None:

@@ -731,6 +731,7 @@ class TestSpecification:
             format.DOUBTFUL: 1,
             format.LAYOUT: 1,
             format.WAITED_FOR: 1,
+            format.MOVED_ON: 1,
         }
         slices = [value for name, value in vars(format).items() if isinstance(value, slice)]
         places.update((place.start, place.stop - place.start) for place in slices)
