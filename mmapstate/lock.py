@@ -304,7 +304,7 @@ class Presence:
     def take(self, path: str, *, exclusively: bool = False) -> bool:
         """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had.
 
-        Then the former one is left, too, only if it is no longer what `path` names.
+        It stays present on the former one then, if that is another.
         """
         if platform.REPLACE_NEEDS_UNMAPPED:
             return True

@@ -244,7 +244,11 @@ class Picture:
 
     def _is_path_unchanged(self, purpose: str) -> bool:
         """Look at path and sidecar as the system has them. Under the guard."""
-        return self._is_file_unchanged(purpose) and self.page.inode == self.lock.inode and self.lock.is_in_place()
+        if not self._is_file_unchanged(purpose):
+            return False
+        if self.missing_since is not None:  # its folder, too, maybe
+            return True
+        return self.page.inode == self.lock.inode and self.lock.is_in_place()
 
     def _is_file_unchanged(self, purpose: str) -> bool:
         found = platform.path_image(self.path)

@@ -332,7 +332,8 @@ def path_image(path: str) -> Image | None:
 
 
 def _image(found: os.stat_result) -> Image:
-    return Image(found.st_ino & 0xFFFF_FFFF_FFFF_FFFF, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    changed = 0 if WINDOWS else found.st_ctime_ns  # there it is when the file was made, and not the same by name
+    return Image(found.st_ino & 0xFFFF_FFFF_FFFF_FFFF, found.st_size, found.st_mtime_ns, changed)
 
 
 def is_settled(image: Image) -> bool:

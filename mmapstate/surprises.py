@@ -405,18 +405,20 @@ class Surprises(Vacuum):
         lock, old = self.lock, self.page
         if old.inode == lock.inode and lock.is_in_place():
             return
-        unsettled, old.unsettled = old.unsettled, True  # for good: who gets the old lock looks closely, and comes here
         if old.inode != lock.inode:  # opened anew, as an unlock failed, and locked: what the old page says may be old
             self._use_page(self._started(self._page_of_lock()))
         else:
-            new, page = self._successor(old, unsettled)
-            old.bytes[MOVED_ON] = 1  # not before the new page can be used: others would wait for that in vain
+            new, page = self._successor(old)
+            # Not before the new page can be used: others would wait for that in vain. And before anybody else can have
+            # the old lock: who gets that looks closely, and comes here.
+            old.bytes[MOVED_ON] = 1
+            old.unsettled = True
             self._use_page(page)
             lock.replace_by(new)
         lock.attend(exclusively=self.exclusive)
         old.close()  # not before: readers in other threads ask it
 
-    def _successor(self, old: ControlPage, unsettled: bool) -> tuple[StoreLock, ControlPage]:
+    def _successor(self, old: ControlPage) -> tuple[StoreLock, ControlPage]:
         """Return the lock and the page of the sidecar that stands at the path, locked, and a page that can be used.
 
         The first to leave the old page has its lock, and takes along what that says: no newcomer was let in since, as
@@ -433,7 +435,6 @@ class Surprises(Vacuum):
                         return new, page
                     if not old.bytes[MOVED_ON] and old.is_usable(self.boot):
                         page.take_over(old)
-                        page.unsettled = unsettled
                         return new, page
                     if time.monotonic() >= deadline:
                         return new, self._started(page)

@@ -183,13 +183,14 @@ class TestWhatWasRemoved:
         state = PersistedState(path, job={"done": False})
 
         def replace(talk):
+            talk.receive()
             with PersistedState(path) as other:
                 other.job = {"done": False}
 
-        job = state.job
         with Child(replace) as child:
             state = PersistedState(path)
             job = state.job
+            child.send("replace it")
             with pytest.raises(mmapstate.DetachedError):
                 state.wait_for(lambda: job["done"], timeout=30)
             child.result()
