@@ -217,14 +217,13 @@ def _aligned(old: list[Plain], new: list[Plain]) -> list[tuple[int, int]]:
 
 
 def _names(items: list[Plain]) -> set[Any]:
-    """Return the keys that tell records from each other: the first one, or if it does not, those that do."""
+    """Return the keys that tell records from each other: all that do, or if none does, the first one."""
     records = [item for item in items if isinstance(item, dict)]
-    first = {next(iter(record), None) for record in records[:1]}
     telling = {
         key for key in (records[0] if records else ())
         if len({repr(record.get(key)) for record in records}) == len(records)
     }  # fmt: skip
-    return first if first <= telling or not telling else telling
+    return telling or {next(iter(record), None) for record in records[:1]}
 
 
 def _in_common(old: Plain, new: Plain, names: set[Any]) -> int:

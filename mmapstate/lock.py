@@ -161,8 +161,10 @@ class StoreLock:
                 try:
                     file_lock(self.descriptor, UNLOCK)
                 except OSError:
-                    if whole or not platform.WINDOWS:  # there it can be that somebody else had the lock
+                    if whole or not platform.WINDOWS:
                         self.drop()
+                    else:  # there it can be that somebody else had the lock; or a signal handler raised it, before
+                        _free(self.descriptor)
                 self.held = False
             self.thread.release()
 

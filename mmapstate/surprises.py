@@ -62,8 +62,7 @@ class Surprises(Vacuum):
                     if len(data) != file.size:
                         continue
                     parts = content.layout(data, self.file)
-                    if self._is_unborn_only(file, data, parts):
-                        platform.truncate(file.descriptor, self.page.image.size)
+                    if self._is_unborn_only(file, data, parts) and self._cut(file):
                         continue
                     if self._is_ours(file, parts):
                         settled = self._settle_own(file, data, parts)
@@ -131,6 +130,16 @@ class Surprises(Vacuum):
         at_rest = page.start < 0 and file.inode == page.image.inode
         as_left = at_rest and rest < file.size and crc32(data[:rest]) == page.snapshot_crc
         return as_left and parts.unborn and b"\0" not in data[rest:]
+
+    def _cut(self, file: MappedFile) -> bool:
+        """Cut off the region; return False where that is refused: on Windows, while anybody has the file mapped."""
+        try:
+            platform.truncate(file.descriptor, self.page.image.size)
+        except OSError:
+            if not platform.WINDOWS:
+                raise
+            return False
+        return True
 
     def _settle_own(self, file: MappedFile, data: bytes, parts: content.Layout) -> bool:
         """Go on with our own file: replay what a dead writer committed, clear what it left. False: look again."""

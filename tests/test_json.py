@@ -9,7 +9,7 @@ import random
 
 import pytest
 import yaml
-from conftest import SEED, scaled
+from conftest import SEED, on_an_open_file, scaled
 from independent_reader import read_state
 from processes import Child
 
@@ -389,14 +389,16 @@ def test_an_edit_makes_a_live_file_json_or_yaml_and_what_may_be_stored_follows(p
     with PersistedState(path, a=1) as state:
         state["x"] = math.inf
         put(path + ".new", '{"a": 1}')
-        os.replace(path + ".new", path)
+        with on_an_open_file():
+            os.replace(path + ".new", path)
         state._store.due = 0.0
         assert state == {"a": 1}
         with pytest.raises(UnsupportedValueError, match="the file is JSON"):
             state["x"] = math.inf
         state["b"] = 2
         put(path + ".new", "a: 1\n")
-        os.replace(path + ".new", path)
+        with on_an_open_file():
+            os.replace(path + ".new", path)
         state._store.due = 0.0
         assert state == {"a": 1}
         state["x"] = math.inf
@@ -434,7 +436,8 @@ def test_what_an_edit_supersedes_is_kept_as_json(path, tmp_path):
     state = PersistedState(path)
     state["b"] = 1e-7
     put(path + ".new", '{"a": 2}')
-    os.replace(path + ".new", path)
+    with on_an_open_file():
+        os.replace(path + ".new", path)
     state._store.due = 0.0
     assert state == {"a": 2}
     (kept,) = tmp_path.glob("*.superseded-*")

@@ -98,6 +98,7 @@ def test_a_reader_sees_what_was_committed_before_it_looked(path, reader, cases):
 
 
 @pytest.mark.family("history")
+@not_on_windows("a reader has no file open there that it could read to its end")
 def test_what_is_held_stays_the_same_and_nothing_is_parsed_when_a_region_that_is_full_is_compacted(
     path, reader, monkeypatch
 ):
@@ -282,6 +283,7 @@ def test_after_loss_of_power_readers_see_a_change_though_its_mark_is_on_the_disk
     assert not [name for name in os.listdir(os.path.dirname(path)) if "damaged" in name]
 
 
+@not_on_windows("nobody tells of restarts of the machine there, and a copy's mark is as good")
 def test_of_a_copy_the_mark_tells_nothing(path, tmp_path):
     """It is what was committed, and no sync can fail any more that would take it back."""
     copies = []
@@ -477,6 +479,7 @@ def test_a_look_reads_what_is_new_and_not_the_file(path, reader, monkeypatch):
         assert rested.calls == ["stat"]
 
 
+@not_on_windows("the file is opened for each look, and the clock of the test stands still")
 def test_the_snapshot_is_checked_for_a_hundredth_of_the_time_and_not_at_all_when_it_has_stood_for_long(
     path, reader, monkeypatch
 ):
