@@ -231,7 +231,25 @@ def in_a_thread(talk, *arguments):
 
 
 def judged(path, kind, limit, cases, run=work):
-    """Make all calls of one kind, and assert that each costs nothing; return how many CPython did not survive."""
+    """Make all calls of one kind, and assert that each costs nothing; return how many CPython did not survive.
+
+    Of failed allocations CPython 3.13 dies now and then, or goes on with objects that are wrong (it has been seen to
+    fill memory of others with zeros): what is found is made anew from the same seed, and counts if it is found again.
+    """
+    found, count, deaths = gathered(path, kind, limit, run)
+    if found and limit is Allocations:
+        print("once more, as there was found:", dict(found))
+        again, more, _ = gathered(path, kind, limit, run)
+        count += more
+        found = {what: numbers for what, numbers in found.items() if what in again}
+    print(kind, limit.__name__, count, "cases,", deaths, "of them deaths of CPython")
+    cases(count)
+    assert not found, "\n".join(f"{what}: {len(numbers)} times, {numbers[:8]}" for what, numbers in found.items())
+    return deaths
+
+
+def gathered(path, kind, limit, run):
+    """Return what is wrong after which calls, how many there were, and how many of them CPython did not survive."""
     found, unfinished, deaths, number, count, done = collections.defaultdict(list), 0, 0, 0, 0, False
     while unfinished < MOST_STUCK and not done:
         for each in os.listdir(os.path.dirname(path)):
@@ -256,12 +274,11 @@ def judged(path, kind, limit, cases, run=work):
                         continue
                     child.wait()
                     if not os.WIFSIGNALED(child.status) or os.WTERMSIG(child.status) not in DEATHS:
-                        raise
+                        found[str(error).splitlines()[0]].append(number)
+                        unfinished += 1
+                        continue
                     deaths += 1
-    print(kind, limit.__name__, count, "cases,", deaths, "of them deaths of CPython")
-    cases(count)
-    assert not found, "\n".join(f"{what}: {len(numbers)} times, {numbers[:8]}" for what, numbers in found.items())
-    return deaths
+    return found, count, deaths
 
 
 @pytest.mark.parametrize("kind", [*WRITES, *LIVES])
