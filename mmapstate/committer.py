@@ -202,6 +202,7 @@ class Committer(Surprises):
         lock = self.lock
         self._refuse_inside()
         joined = lock.owned()
+        done = False
         try:
             try:
                 if not joined:
@@ -212,7 +213,9 @@ class Committer(Surprises):
                 while True:
                     try:
                         self._look(purpose)
-                        return decide(*args)
+                        result = decide(*args)
+                        done = True
+                        return result
                     except EditedMeanwhile:
                         self.due = 0.0
                         self.times, self.bytes_due = None, 0.0  # check the snapshot's bytes
@@ -221,6 +224,12 @@ class Committer(Surprises):
                     self.busy = False
                     if not joined:
                         lock.free()
+        except MemoryError:  # CPython 3.10 may need some to call what frees the lock
+            if not joined:
+                self._leave_again()
+            if not done:
+                raise
+            return result
         except BaseException:
             if not joined:
                 self._leave_again()

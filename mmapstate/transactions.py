@@ -6,6 +6,7 @@ there before. ``applying`` is odd as long as memory holds what the file does not
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from time import monotonic
@@ -103,7 +104,10 @@ class Transactions(Committer):
                 pending.end_inner(holder, commit=commit)
         finally:
             self.busy = False
-        self.unhold(holder)
+        try:
+            self.unhold(holder)
+        except MemoryError:  # CPython 3.10 may need some to call what frees the lock
+            self.unhold(holder)
 
     def is_in_transaction(self) -> bool:
         """Return whether a transaction of this thread is open; raise `StateError` in another task of the thread."""
@@ -168,7 +172,8 @@ class Transactions(Committer):
                     before = self.journal.tail
                     try:
                         self._append(pending.changes, self._make_room_in_place, pending.forget)
-                        self.last_need = self.journal.tail - before
+                        with contextlib.suppress(MemoryError):  # it is committed
+                            self.last_need = self.journal.tail - before
                     except EditedMeanwhile:
                         edited = True
         finally:
