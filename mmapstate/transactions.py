@@ -6,7 +6,6 @@ there before. ``applying`` is odd as long as memory holds what the file does not
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from time import monotonic
@@ -172,8 +171,10 @@ class Transactions(Committer):
                     before = self.journal.tail
                     try:
                         self._append(pending.changes, self._make_room_in_place, pending.forget)
-                        with contextlib.suppress(MemoryError):  # it is committed
+                        try:  # it is committed: nothing may be raised any more
                             self.last_need = self.journal.tail - before
+                        except MemoryError:
+                            self.last_need = 0
                     except EditedMeanwhile:
                         edited = True
         finally:
