@@ -17,6 +17,10 @@ import sys as _sys
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
+    from mmapstate.care.check import check
+    from mmapstate.care.findings import Finding
+    from mmapstate.care.info import Info, Process, info
+    from mmapstate.care.repair import Repair, repair
     from mmapstate.errors import (
         ClosedError,
         DamagedStateError,
@@ -27,13 +31,9 @@ if _TYPE_CHECKING:
         StateFileError,
         UnsupportedValueError,
     )
-    from mmapstate.findings import Finding
-    from mmapstate.inspection import check
-    from mmapstate.nodes import StateDict, StateList
-    from mmapstate.overview import Info, Process, info
-    from mmapstate.repairs import Repair, repair
-    from mmapstate.state import PersistedState, State
-    from mmapstate.state import open_state as open
+    from mmapstate.live.state import PersistedState, State
+    from mmapstate.live.state import open_state as open
+    from mmapstate.live.tree import StateDict, StateList
     from mmapstate.values import plain
 
 __version__ = "0.1.0"
@@ -64,19 +64,19 @@ __all__ = [
 
 # The module of each public name that is no error, and what it is called there if not so.
 _ORIGINS = {
-    "Finding": "findings",
-    "Info": "overview",
-    "PersistedState": "state",
-    "Process": "overview",
-    "Repair": "repairs",
-    "State": "state",
-    "StateDict": "nodes",
-    "StateList": "nodes",
-    "check": "inspection",
-    "info": "overview",
-    "open": "state",
+    "Finding": "care.findings",
+    "Info": "care.info",
+    "PersistedState": "live.state",
+    "Process": "care.info",
+    "Repair": "care.repair",
+    "State": "live.state",
+    "StateDict": "live.tree",
+    "StateList": "live.tree",
+    "check": "care.check",
+    "info": "care.info",
+    "open": "live.state",
     "plain": "values",
-    "repair": "repairs",
+    "repair": "care.repair",
 }
 
 if not _TYPE_CHECKING:  # checkers would take it for a promise that there is any such name
@@ -98,6 +98,6 @@ def __dir__() -> list[str]:
 @_atexit.register
 def _rest_all() -> None:
     """At exit, after all that was registered since this import: put to rest what this process was the last to use."""
-    registry = _sys.modules.get("mmapstate.registry")
+    registry = _sys.modules.get("mmapstate.file.registry")
     if registry is not None:
         registry.rest_all()

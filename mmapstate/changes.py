@@ -20,12 +20,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mmapstate import snapshot
 from mmapstate.errors import StateFileError
+from mmapstate.text import snapshot
+from mmapstate.text.json_text import NOT_RAW, escaped
 from mmapstate.values import Plain
 
 __all__ = [
-    "NOT_RAW",
     "SET_STARTS",
     "Change",
     "apply",
@@ -36,7 +36,6 @@ __all__ = [
     "encode",
     "encode_insert",
     "encode_set",
-    "escaped",
     "flow_text",
     "text_of",
 ]
@@ -45,8 +44,6 @@ Change = tuple[Any, ...]
 
 _LENGTHS = {"set": 4, "delete": 3, "insert": 4, "splice": 5}
 
-# JSON lets these stand for themselves; YAML takes them for line breaks or refuses them.
-NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _quoted = json.encoder.encode_basestring
 
 
@@ -267,11 +264,6 @@ def _float_text(value: float) -> str:
     if "e" in text and "." not in text:  # YAML 1.1 takes 1e+16 for text
         return text.replace("e", ".0e")
     return text
-
-
-def escaped(match: re.Match[str]) -> str:
-    """Return what is written for a character that `NOT_RAW` has found, in JSON and in YAML."""
-    return f"\\u{ord(match[0]):04x}"
 
 
 def _refuse_constant(name: str) -> Any:

@@ -20,7 +20,8 @@ from families import (  # noqa: F401 - hooks of pytest, and a fixture
 )
 from spawned import be_patient
 
-from mmapstate import idle, inspection, registry
+from mmapstate.care import check
+from mmapstate.file import registry, windows
 
 be_patient()
 if "MMAPSTATE_SEEDED_BUG" in os.environ:
@@ -98,7 +99,7 @@ def no_descriptor_leaks():
     before = open_descriptors()
     yield
     close_all_stores()
-    assert not idle._watch.stores, "a store is still watched: on Windows a thread would look at it for ever"
+    assert not windows._watch.stores, "a store is still watched: on Windows a thread would look at it for ever"
     if leaked_since(before):
         gc.collect()  # not after each test: with what pytest keeps, it would be most of the time
         leaked = leaked_since(before)
@@ -123,7 +124,7 @@ def path(tmp_path):
         content = state_path.read_bytes()
         independent_reader.check(content)
         independent_reader.read_state(content)
-        assert [str(found) for found in inspection.check(str(state_path)) if found.severity == "error"] == []
+        assert [str(found) for found in check.check(str(state_path)) if found.severity == "error"] == []
     leftovers = [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
     assert not leftovers, f"temporary files left: {leftovers}"
 

@@ -8,7 +8,7 @@ import sys
 
 from seam import between
 
-from mmapstate.lock import UNLOCK
+from mmapstate.file.locks import UNLOCK
 
 try:
     import _testcapi

@@ -1,6 +1,6 @@
 """A short life of a program, for tests that cut it short: what it does to a state, and to a plain dict beside it."""
 
-from mmapstate import idle, registry
+from mmapstate.file import registry, windows
 
 __all__ = ["LIFE", "Model", "abandon", "moved"]
 
@@ -43,7 +43,7 @@ class Model(dict):
 def abandon(state):
     """End a state as a kill does: nothing is compacted, nothing is said."""
     its = state._store
-    idle.unwatch(its)  # else its thread says all the time, on Windows, that it cannot look at what is closed
+    windows.unwatch(its)  # else its thread says all the time, on Windows, that it cannot look at what is closed
     its._let_go()
     its.lock.close()
     its.closed = True

@@ -1,4 +1,4 @@
-"""A tree of live nodes without any file: what `mmapstate.tree.Tree` asks for, and the checks that tests need.
+"""A tree of live nodes without any file: what `mmapstate.live.node.Tree` asks for, and the checks that tests need.
 
 Each record makes the way through its text, as in a file, to two followers: a plain tree, changed by `changes.apply`,
 and a second live one, changed by `nodes.replay`. `check` asserts that all three are the same.
@@ -7,9 +7,10 @@ and a second live one, changed by `nodes.replay`. `check` asserts that all three
 import threading
 from contextlib import contextmanager
 
-from mmapstate import changes, nodes
+from mmapstate import changes
 from mmapstate.errors import StateError
-from mmapstate.tree import NODES, SET
+from mmapstate.live import tree as nodes
+from mmapstate.live.node import NODES, SET
 from mmapstate.values import normalise, same
 
 

@@ -14,7 +14,7 @@ from independent_reader import read_state
 from processes import Child
 
 import mmapstate
-from mmapstate import platform
+from mmapstate.file import system
 
 __all__ = ["SOON", "Helper", "Other", "descriptors", "on_disk", "outcome", "settle", "stuck"]
 
@@ -154,7 +154,7 @@ class _Orders:
 
 
 def _serve(talk, path, timeout):
-    platform.sync_file = id  # no test of others is about power, and a sync takes longer than all else
+    system.sync_file = id  # no test of others is about power, and a sync takes longer than all else
     orders = _Orders(talk, path, timeout)
     while (order := talk.receive(PATIENTLY)) is not None:
         talk.send(outcome(getattr(orders, order[0]), *order[1]))

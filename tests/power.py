@@ -13,7 +13,7 @@ import os
 
 from seam import between
 
-from mmapstate.sidecar import sidecar_path
+from mmapstate.file.sidecar import sidecar_path
 
 __all__ = ["Recorder", "disks"]
 

@@ -8,8 +8,8 @@ import contextlib
 import mmap
 import os
 
-from mmapstate import lock, mapping, platform
-from mmapstate.format import STAMP
+from mmapstate.file import locks, mapped, system
+from mmapstate.file.format import STAMP
 
 __all__ = ["CALLS", "STORES", "between"]
 
@@ -82,12 +82,12 @@ def between(handle):
             return handle("mmap", (descriptor, size), Map)
 
     places = [
-        (platform, "os", Calls()),
-        (platform, "open", _through(handle, "open_text", open)),
-        (platform, "seek", _through(handle, "lseek", os.lseek)),
-        (mapping, "mmap", Maps),
-        (mapping, "stamp_of", Stamp),
-        (lock, "file_lock", _through(handle, "flock", lock.file_lock)),
+        (system, "os", Calls()),
+        (system, "open", _through(handle, "open_text", open)),
+        (system, "seek", _through(handle, "lseek", os.lseek)),
+        (mapped, "mmap", Maps),
+        (mapped, "stamp_of", Stamp),
+        (locks, "file_lock", _through(handle, "flock", locks.file_lock)),
     ]
     before = [(place, name, getattr(place, name, open)) for place, name, _ in places]
     for place, name, substitute in places:

@@ -11,30 +11,29 @@ import textwrap
 from zlib import crc32
 
 import mmapstate
-from mmapstate import (
-    beside,
-    changes,
-    committer,
+from mmapstate import changes
+from mmapstate.care import findings, repair
+from mmapstate.file import (
+    backend,
+    compaction,
     content,
-    findings,
     forks,
     format,
+    images,
     journal,
-    json_text,
-    lock,
-    mapping,
-    nodes,
-    picture,
-    platform,
+    locks,
+    mapped,
     reading,
-    repairs,
+    readonly,
+    recovery,
+    replica,
     sidecar,
-    store,
-    surprises,
+    system,
     transactions,
-    vacuum,
-    view,
+    writer,
 )
+from mmapstate.live import tree
+from mmapstate.text import json_text
 
 __all__ = ["BUGS", "plant"]
 
@@ -86,29 +85,29 @@ def crcs_are_not_checked():
 @bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def commit_byte_is_stored_first():
     text = "stores[stored] = stored_text"
-    with_lines(committer.Committer, "_append", (text, f"stores[tail] = COMMITTED; {text}"))
+    with_lines(writer.Committer, "_append", (text, f"stores[tail] = COMMITTED; {text}"))
 
 
 @bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def commit_byte_of_the_short_way_is_stored_first():
     text = "stores[start : end + 1] = text"
-    with_lines(committer.Committer, "commit_one", (text, f"stores[tail] = COMMITTED; {text}"))
+    with_lines(writer.Committer, "commit_one", (text, f"stores[tail] = COMMITTED; {text}"))
 
 
 @bug("editors", "tests/test_committer.py", "-k", "TestInTheWay")
 def short_way_does_not_look_at_the_last_record():
-    with_lines(committer.Committer, "commit_one", ("and stores[journal.end_start : start] == journal.end", ""))
+    with_lines(writer.Committer, "commit_one", ("and stores[journal.end_start : start] == journal.end", ""))
 
 
 @bug("interrupts", "tests/test_committer.py", "-k", "bytecode")
 def short_way_leaves_memory_behind_after_an_interrupt():
-    with_lines(committer.Committer, "commit_one", ("self.unsure = True", "pass"))
+    with_lines(writer.Committer, "commit_one", ("self.unsure = True", "pass"))
 
 
 @bug("history", "tests/test_history.py")
 def short_way_does_not_look_for_what_is_new():
     with_lines(
-        committer.Committer,
+        writer.Committer,
         "commit_one",
         ("if stamp[0] == self.seen and", "if"),
         ("and stores[journal.end_start : start] == journal.end", ""),
@@ -128,48 +127,48 @@ def junk_is_left_in_the_slack():
 
 @bug("editors", "tests/test_editors.py")
 def inode_is_not_looked_at():
-    real = platform._image
-    instead(platform, "_image", lambda found: real(found)._replace(inode=1, mtime=0))
+    real = system._image
+    instead(system, "_image", lambda found: real(found)._replace(inode=1, mtime=0))
 
 
 @bug("power-cut", "tests/test_power_cut.py")
 def folder_is_not_synced():
-    instead(platform, "sync_folder", lambda path: None)
+    instead(system, "sync_folder", lambda path: None)
 
 
 @bug("power-cut", "tests/test_power_cut.py")
 def image_is_not_synced_before_the_rename():
-    real = beside.write_beside
+    real = images.write_beside
 
     def write(*arguments, **options):
-        sync, platform.sync_file = platform.sync_file, lambda descriptor: None
+        sync, system.sync_file = system.sync_file, lambda descriptor: None
         try:
             return real(*arguments, **options)
         finally:
-            platform.sync_file = sync
+            system.sync_file = sync
 
-    instead(beside, "write_beside", write)
+    instead(images, "write_beside", write)
 
 
 @bug("power-cut", "tests/test_power_cut.py")
 def commit_is_not_synced():
-    instead(committer.Committer, "_sync_commit", lambda self, journal, text: None)
+    instead(writer.Committer, "_sync_commit", lambda self, journal, text: None)
 
 
 @bug("power-cut", "tests/test_power_cut.py")
 def journal_is_begun_without_a_sync():
-    instead(vacuum.Vacuum, "_sync_region", lambda self, file: None)
+    instead(compaction.Vacuum, "_sync_region", lambda self, file: None)
 
 
 @bug("failing-calls", "tests/test_failing_calls.py")
 def failed_sync_is_taken_for_a_success():
-    real = platform.sync_data
+    real = system.sync_data
 
     def sync(descriptor):
         with contextlib.suppress(OSError):
             real(descriptor)
 
-    instead(platform, "sync_data", sync)
+    instead(system, "sync_data", sync)
 
 
 @bug("failing-calls", "tests/test_readers.py")
@@ -181,7 +180,7 @@ def reader_takes_a_record_before_it_is_synced():
 @bug("power-cut", "tests/test_readers.py", "tests/test_power_cut.py")
 def mark_of_a_record_is_the_same_after_a_restart():
     real = format.unsynced
-    for place in (journal, committer):
+    for place in (journal, writer):
         instead(place, "unsynced", lambda boot, inode: real(bytes(16), inode))
 
 
@@ -207,19 +206,19 @@ def reader_looks_at_the_path_now_and_then():
         elif not self._is_quiet():
             self._follow()
 
-    real = view.View._catch_up
-    instead(view.View, "_catch_up", catch_up)
+    real = readonly.View._catch_up
+    instead(readonly.View, "_catch_up", catch_up)
 
 
 @bug("history", "tests/test_readers.py")
 def reader_keeps_memory_over_a_vacuum_made_from_another_position():
-    instead(view.View, "_follow_vacuum", lambda self, parts: self._apply(parts.scan.payloads if parts.scan else []))
+    instead(readonly.View, "_follow_vacuum", lambda self, parts: self._apply(parts.scan.payloads if parts.scan else []))
 
 
 @bug("editors", "tests/test_readers.py")
 def reader_trusts_the_mtime():
-    with_lines(view.View, "_is_intact", ("found.times if platform.is_settled(found) else None", "(found.mtime, 0)"))
-    with_lines(view.View, "_catch_up", ("found.times != self.times", "(found.mtime, 0) != self.times"))
+    with_lines(readonly.View, "_is_intact", ("found.times if platform.is_settled(found) else None", "(found.mtime, 0)"))
+    with_lines(readonly.View, "_catch_up", ("found.times != self.times", "(found.mtime, 0) != self.times"))
 
 
 @bug("failing-calls", "tests/test_failing_calls.py")
@@ -229,31 +228,31 @@ def memory_is_changed_before_the_file():
             publish(*arguments)
         real(self, record, make_room, lambda *_: None, *arguments)
 
-    real = committer.Committer._append
-    instead(committer.Committer, "_append", append)
+    real = writer.Committer._append
+    instead(writer.Committer, "_append", append)
 
 
 @bug("failing-calls", "tests/test_failing_calls.py")
 def descriptor_is_left_open_after_an_error():
-    instead(picture.Picture, "_closed_unless_used", lambda self, file: contextlib.nullcontext())
+    instead(replica.Picture, "_closed_unless_used", lambda self, file: contextlib.nullcontext())
 
 
 @bug("fork", "tests/test_processes.py", "-k", "fork")
 def lock_is_released_in_the_child():
-    real = lock.StoreLock.forget
+    real = locks.StoreLock.forget
 
     def forget(self):
-        lock.file_lock(self.descriptor, lock.UNLOCK)
+        locks.file_lock(self.descriptor, locks.UNLOCK)
         real(self)
 
-    instead(lock.StoreLock, "forget", forget)
+    instead(locks.StoreLock, "forget", forget)
 
 
 @bug("fork", "tests/test_forks.py", "-k", "any_step or opened_again")
 def child_may_have_a_file_that_it_does_not_know_of():
     def alone(open_file):
         descriptor = open_file()
-        platform.unshared.add(descriptor)
+        system.unshared.add(descriptor)
         return descriptor
 
     instead(forks, "alone", alone)
@@ -261,12 +260,12 @@ def child_may_have_a_file_that_it_does_not_know_of():
 
 @bug("fork", "tests/test_forks.py", "-k", "by_itself")
 def child_takes_half_a_change_for_all_of_it():
-    with_lines(store.Store, "forget", ("self.unsure = bool(half_way)", "self.unsure = False"))
+    with_lines(backend.Store, "forget", ("self.unsure = bool(half_way)", "self.unsure = False"))
 
 
 @bug("history", "tests/test_history.py")
 def lock_is_not_taken():
-    instead(lock, "file_lock", lambda descriptor, operation: None)
+    instead(locks, "file_lock", lambda descriptor, operation: None)
 
 
 @bug("model", "tests/test_nodes.py", "tests/test_model.py")
@@ -286,23 +285,23 @@ def tail_is_not_looked_at_before_a_store():
 
 @bug("editors", "tests/test_editors.py")
 def objects_are_kept_after_a_foreign_image():
-    instead(nodes, "reconcile", lambda root, state: None)
+    instead(tree, "reconcile", lambda root, state: None)
 
 
 @bug("editors", "tests/test_editors.py", "tests/test_surprises.py")
 def generation_is_used_again_after_an_adoption():
-    for place in (vacuum, surprises):
+    for place in (compaction, recovery):
         instead(place, "new_generation", lambda _: 170)
 
 
 @bug("editors", "tests/test_surprises.py", "-k", "TestEdits or TestSleepers")
 def what_an_edit_supersedes_is_not_kept():
-    instead(beside, "keep_copy", lambda path, suffix, data: None)
+    instead(images, "keep_copy", lambda path, suffix, data: None)
 
 
 @bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def page_is_not_marked_unsettled():
-    instead(committer, "UNSETTLED", 200)  # some other byte of it is
+    instead(writer, "UNSETTLED", 200)  # some other byte of it is
 
 
 @bug("kill9", "tests/test_kill.py", "-k", "every_step")
@@ -319,13 +318,13 @@ def transaction_is_several_records():
 
 @bug("kill9", "tests/test_kill.py", "-k", "every_step")
 def leftover_images_are_not_swept():
-    instead(beside, "sweep", lambda path: None)
-    instead(platform, "remove", lambda path: None)
+    instead(images, "sweep", lambda path: None)
+    instead(system, "remove", lambda path: None)
 
 
 @bug("editors", "tests/test_store.py", "tests/test_surprises.py", "-k", "edit")
 def no_last_look_before_the_swap():
-    instead(vacuum.Vacuum, "_check_still", lambda self, expected: None)
+    instead(compaction.Vacuum, "_check_still", lambda self, expected: None)
 
 
 @bug("editors", "tests/test_surprises.py", "-k", "TestEdits")
@@ -337,7 +336,7 @@ def crc_of_the_snapshot_is_not_checked():
         return parts._replace(intact=True)
 
     instead(content, "layout", layout)
-    instead(picture.Picture, "_is_snapshot_intact", lambda self: True)
+    instead(replica.Picture, "_is_snapshot_intact", lambda self: True)
 
 
 @bug("history", "tests/test_history.py")
@@ -352,7 +351,7 @@ def reader_takes_what_does_not_check_out():
 
 @bug("editors", "tests/test_patch.py", "-k", "random")
 def comment_goes_to_the_neighbour():
-    from mmapstate import patch
+    from mmapstate.text import patch
 
     real = patch.patch
     turns = itertools.count()
@@ -361,30 +360,30 @@ def comment_goes_to_the_neighbour():
 
 @bug("editors", "tests/test_siblings.py", "-k", "records")
 def records_that_are_alike_change_places():
-    from mmapstate import differences
+    from mmapstate.text import alignment
 
-    real = differences._aligned  # of pairings that have as much in common it takes one that drops the first item
+    real = alignment._aligned  # of pairings that have as much in common it takes one that drops the first item
 
     def aligned(old, new):
         shifted = [(number + 1, number) for number in range(len(new) - 1)]
-        common = [differences._in_common(old[row], new[column], set()) for row, column in shifted]
+        common = [alignment._in_common(old[row], new[column], set()) for row, column in shifted]
         return shifted if len(old) == len(new) and all(common) else real(old, new)
 
-    instead(differences, "_aligned", aligned)
+    instead(alignment, "_aligned", aligned)
 
 
 @bug("editors", "tests/test_siblings.py", "-k", "block")
 def block_text_is_written_anew():
-    from mmapstate import text_lines
+    from mmapstate.text import lines as text_lines
 
     instead(text_lines, "_is_read_as", lambda *_: False)
 
 
 @bug("editors", "tests/test_siblings.py", "-k", "files")
 def header_goes_with_the_first_key():
-    from mmapstate import places
+    from mmapstate.text import spans
 
-    instead(places, "_ONLY_MARKS", places.re.compile("(?!)"))
+    instead(spans, "_ONLY_MARKS", spans.re.compile("(?!)"))
 
 
 @bug("dirty-tail", "tests/test_format.py", "tests/test_bytes.py")
@@ -409,27 +408,27 @@ def error_of_a_record_that_does_not_apply_is_let_out():
 
 @bug("recovery", "tests/test_repair.py")
 def repair_keeps_no_copy():
-    instead(repairs, "_keep", lambda file, data: file)
+    instead(repair, "_keep", lambda file, data: file)
 
 
 @bug("interrupts", "tests/test_committer.py", "tests/test_transactions.py")
 def lock_is_kept_after_an_interrupt():
-    instead(committer.Committer, "_leave_again", lambda self: None)
+    instead(writer.Committer, "_leave_again", lambda self: None)
 
 
 @bug("disks", "tests/test_disks.py")
 def region_is_a_hole():
     def append(self, data):
-        platform.truncate(self.descriptor, self.size + len(data))
-        platform.write_all(self.descriptor, data.rstrip(b" "), self.size)
+        system.truncate(self.descriptor, self.size + len(data))
+        system.write_all(self.descriptor, data.rstrip(b" "), self.size)
         self.size += len(data)
 
-    instead(mapping.MappedFile, "append", append)
+    instead(mapped.MappedFile, "append", append)
 
 
 @bug("permissions", "tests/test_permissions.py")
 def mode_is_not_kept():
-    instead(platform, "set_mode", lambda descriptor, mode: None)
+    instead(system, "set_mode", lambda descriptor, mode: None)
 
 
 @bug("permissions", "tests/test_permissions.py")
@@ -451,7 +450,7 @@ def format_1_is_no_longer_read():
 
 @bug("model", "tests/test_nodes.py", "tests/test_model.py")
 def slice_is_replayed_one_item_too_short():
-    real = nodes.replay
+    real = tree.replay
 
     def replay(root, changes):
         for change in changes:
@@ -459,12 +458,12 @@ def slice_is_replayed_one_item_too_short():
             shorter = (verb, path, start, rest[0] - 1, rest[1]) if verb == "splice" and rest[0] > start else change
             real(root, [shorter])
 
-    instead(nodes, "replay", replay)
+    instead(tree, "replay", replay)
 
 
 @bug("history", "tests/test_history.py", "-k", "detached")
 def lists_are_rebuilt_with_new_containers():
-    instead(nodes, "_reconcile_list", lambda node, data: node._put_slice(0, sys.maxsize, data))
+    instead(tree, "_reconcile_list", lambda node, data: node._put_slice(0, sys.maxsize, data))
 
 
 @bug("editors", "tests/test_json.py")
@@ -493,12 +492,12 @@ def line_is_counted_anew_for_each_finding():
 
 @bug("memory", "tests/test_recursion_memory.py", "-k", "stack_ends")
 def release_of_the_lock_takes_many_frames():
-    real = lock.StoreLock.free
+    real = locks.StoreLock.free
 
     def free(self, depth=30):
         return free(self, depth - 1) if depth else real(self)
 
-    instead(lock.StoreLock, "free", free)
+    instead(locks.StoreLock, "free", free)
 
 
 @bug("two-processes", "tests/test_two_processes_interrupted.py")
@@ -511,15 +510,15 @@ def guard_is_kept_by_an_interrupt_just_behind_its_acquire():
             finally:
                 self.guard.release()
 
-    instead(committer.Committer, "_unless_guarded", unless_guarded)
-    instead(committer.Committer, "_is_under_way", lambda self: True)  # nor is it made up for by the next access
+    instead(writer.Committer, "_unless_guarded", unless_guarded)
+    instead(writer.Committer, "_is_under_way", lambda self: True)  # nor is it made up for by the next access
 
 
 @bug("lock-file", "tests/test_lock_file_deleted.py")
 def new_lock_file_is_not_looked_for():
-    instead(surprises.Surprises, "_look_at_sidecar", lambda self: None)
+    instead(recovery.Surprises, "_look_at_sidecar", lambda self: None)
 
 
 @bug("stops", "tests/test_stops.py")
 def readers_wait_for_the_lock():
-    instead(committer.Committer, "_read_on", lambda self: False)
+    instead(writer.Committer, "_read_on", lambda self: False)

@@ -48,9 +48,9 @@ def serve(function, talk, arguments):
 
 def be_patient():
     """Wait longer than usual until others let go of a file: a busy machine takes its time, under Wine above all."""
-    from mmapstate import vacuum
+    from mmapstate.file import compaction
 
-    vacuum.LONGEST_LET_GO = 20
+    compaction.LONGEST_LET_GO = 20
 
 
 def kill_myself():

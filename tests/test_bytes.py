@@ -13,8 +13,9 @@ import independent_reader
 import pytest
 from conftest import SEED, scaled
 
-from mmapstate import StateFileError, content
-from mmapstate.format import Position, find_marker, marker, record, seed
+from mmapstate import StateFileError
+from mmapstate.file import content
+from mmapstate.file.format import Position, find_marker, marker, record, seed
 
 GENERATION = 0xAA
 SLACK = b"#" + b" " * 40

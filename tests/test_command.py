@@ -16,8 +16,9 @@ import pytest
 from processes import Child, not_on_windows
 
 import mmapstate
-from mmapstate import command, platform, reading
+from mmapstate import command
 from mmapstate.command.parser import COMMANDS
+from mmapstate.file import reading, system
 
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 STATE = """\
@@ -297,8 +298,8 @@ class TestChanging:
 
     def test_power_syncs_and_timeout_is_told(self, state, call, monkeypatch):
         synced = []
-        sync = platform.sync_data
-        monkeypatch.setattr(platform, "sync_data", lambda descriptor: synced.append(sync(descriptor)))
+        sync = system.sync_data
+        monkeypatch.setattr(system, "sync_data", lambda descriptor: synced.append(sync(descriptor)))
         with mmapstate.open(state):  # else the last one to close it syncs anyway
             call("set", state, "hits", "1")
             assert synced == []
@@ -601,8 +602,9 @@ class TestHelp:
 
 class TestStart:
     UNUSED = (
-        "mmapstate.lock", "mmapstate.state", "mmapstate.nodes", "mmapstate.view", "mmapstate.mapping",
-        "mmapstate.declared", "mmapstate.patch", "mmapstate.inspection", "mmapstate.command.reports", "portalocker",
+        "mmapstate.file.locks", "mmapstate.live.state", "mmapstate.live.tree", "mmapstate.file.readonly",
+        "mmapstate.file.mapped", "mmapstate.live.schema", "mmapstate.care.check",
+        "mmapstate.command.reports", "portalocker",
         "logging", "mmap", "random", "importlib.metadata", "dataclasses", "inspect", "difflib", "shutil", "subprocess",
         "tempfile", "multiprocessing",
     )  # fmt: skip

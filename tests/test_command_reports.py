@@ -14,11 +14,11 @@ from processes import Child, not_on_windows
 from test_command import call  # noqa: F401 - a fixture
 
 import mmapstate
-from mmapstate import platform, sidecar
+from mmapstate.care.info import Process
 from mmapstate.command import doctor
 from mmapstate.command.key_paths import find, parse, written
 from mmapstate.command.reports import _named
-from mmapstate.overview import Process
+from mmapstate.file import sidecar, system
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a lock")
 
@@ -97,11 +97,11 @@ class TestInfo:
             f"4: FLOCK  ADVISORY  READ 4194003 ff:ff:{inode} 0 EOF\n"
             f"5: FLOCK  ADVISORY  READ {os.getpid()} ff:ff:{inode} 0 EOF\n"
         )
-        monkeypatch.setattr(platform, "open", lambda *_, **__: io.StringIO(listed), raising=False)
+        monkeypatch.setattr(system, "open", lambda *_, **__: io.StringIO(listed), raising=False)
         status = os.stat(path)
-        assert platform.flocks(status) == [(4194000, True), (0, False)]
+        assert system.flocks(status) == [(4194000, True), (0, False)]
         with open(path):  # of a filesystem that tells another device to `stat`
-            assert platform.flocks(status)[2:] == [(os.getpid(), False)]
+            assert system.flocks(status)[2:] == [(os.getpid(), False)]
 
     @pytest.mark.parametrize(
         ("data", "parts"),
@@ -195,7 +195,7 @@ class TestDoctor:
 
     def test_a_map_that_nobody_else_sees_is_found(self, tmp_path, call, monkeypatch):  # noqa: F811
         def map_privately(self):
-            self.bytes = bytearray(platform.read(self.descriptor, 0, 4096))
+            self.bytes = bytearray(system.read(self.descriptor, 0, 4096))
 
         monkeypatch.setattr(doctor.MappedFile, "map", map_privately)
         monkeypatch.setattr(doctor.MappedFile, "unmap", lambda _: None)
@@ -215,7 +215,7 @@ class TestDoctor:
 
             def __setitem__(self, key, value):
                 self.own[key] = value
-                platform.write_all(self.descriptor, value, key.start)
+                system.write_all(self.descriptor, value, key.start)
 
         monkeypatch.setattr(doctor.MappedFile, "map", lambda self: setattr(self, "bytes", Deaf(self.descriptor)))
         monkeypatch.setattr(doctor.MappedFile, "unmap", lambda _: None)
@@ -227,8 +227,8 @@ class TestDoctor:
         def refuse(*_):
             raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(platform, "replace", refuse)
-        monkeypatch.setattr(platform, "sync_folder", refuse)
+        monkeypatch.setattr(system, "replace", refuse)
+        monkeypatch.setattr(system, "sync_folder", refuse)
         code, output, _ = call("doctor", str(tmp_path))
         assert code == 1
         assert "\nFAILED  rename  [Errno 5] Input/output error\n" in output
@@ -263,7 +263,7 @@ class TestDoctor:
         ],
     )
     def test_it_knows_kinds_of_filesystems(self, tmp_path, call, monkeypatch, kind, advice):  # noqa: F811
-        monkeypatch.setattr(platform, "_kind_of_filesystem", lambda *_: kind)
+        monkeypatch.setattr(system, "_kind_of_filesystem", lambda *_: kind)
         code, output, _ = call("doctor", str(tmp_path))
         assert code == 0
         assert output.startswith(f"{os.path.realpath(tmp_path)}: a folder on {kind}\n")
@@ -298,5 +298,5 @@ def test_a_lock_seen_by_info_is_the_sidecars(path):
     with mmapstate.open(path, {"a": 1}):
         assert mmapstate.info(path).holder is None
         if sys.platform == "linux":
-            assert platform.flocks(os.stat(path)) == [(os.getpid(), False)]
-            assert platform.flocks(os.stat(sidecar.sidecar_path(path))) == []
+            assert system.flocks(os.stat(path)) == [(os.getpid(), False)]
+            assert system.flocks(os.stat(sidecar.sidecar_path(path))) == []

@@ -23,12 +23,15 @@ from independent_reader import read_file as on_disk
 from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
-from mmapstate import DetachedError, LockTimeout, PersistedState, State, committer, lock, platform, registry
-from mmapstate.committer import Committer
-from mmapstate.format import UNSETTLED, WAITED_FOR
-from mmapstate.journal import COMMITTED
-from mmapstate.lock import EXCLUSIVE, StoreLock, file_lock
-from mmapstate.mapping import ControlPage
+from mmapstate import DetachedError, LockTimeout, PersistedState, State
+from mmapstate.file import locks as lock
+from mmapstate.file import registry, system
+from mmapstate.file import writer as committer
+from mmapstate.file.format import UNSETTLED, WAITED_FOR
+from mmapstate.file.journal import COMMITTED
+from mmapstate.file.locks import EXCLUSIVE, StoreLock, file_lock
+from mmapstate.file.mapped import ControlPage
+from mmapstate.file.writer import Committer
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
 
@@ -817,7 +820,7 @@ class TestInterrupts:
     def test_an_interrupt_just_after_the_rename_of_a_vacuum_loses_nothing(self, path, monkeypatch):
         state = PersistedState(path, n=0, d={"n": 0})
         node = state.d
-        replace = platform.replace
+        replace = system.replace
 
         def interrupted(source, target):
             replace(source, target)
@@ -825,7 +828,7 @@ class TestInterrupts:
 
         for number in range(1, 4):
             state.n = number
-            monkeypatch.setattr(platform, "replace", interrupted)
+            monkeypatch.setattr(system, "replace", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 state.vacuum()
             monkeypatch.undo()

@@ -26,7 +26,7 @@ import os
 import sys
 
 from mmapstate import command
-from mmapstate.committer import Committer
+from mmapstate.file.writer import Committer
 
 appends = 0
 append = Committer._append

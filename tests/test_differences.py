@@ -6,7 +6,7 @@ from conftest import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmapstate.differences import origins_of_items, origins_of_keys
+from mmapstate.text.alignment import origins_of_items, origins_of_keys
 
 FEW = st.lists(st.sampled_from(["a", "b", "c", "d", 0, 1]), max_size=9)
 

@@ -22,8 +22,8 @@ from strategies import mappings
 from terminals import Terminal
 
 import mmapstate
-from mmapstate import platform
 from mmapstate.command.merging import MISSING, Conflict, merge
+from mmapstate.file import system
 from mmapstate.values import same
 
 TEXT = """\
@@ -539,7 +539,7 @@ def test_refused_rename_writes_the_values_and_says_that_comments_are_not_there(d
         raise OSError(errno.EBUSY, "is mounted", desk.path)
 
     with mmapstate.open(desk.path) as state:
-        monkeypatch.setattr(platform, "replace", refuse)
+        monkeypatch.setattr(system, "replace", refuse)
         code, _, errors = desk.edit(CHANGE)
         monkeypatch.undo()
         assert (state["ada"], state["limit"]) == (1, 7)

@@ -32,7 +32,8 @@ from independent_reader import read_file as on_disk
 from processes import Child, needs_fork, not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, StateFileError, changes, committer, platform
+from mmapstate import PersistedState, StateFileError, changes
+from mmapstate.file import system, writer
 
 pytestmark = [
     pytest.mark.family("editors"),
@@ -630,7 +631,7 @@ def test_a_file_cut_after_the_look_at_it_ends_no_process_and_the_step_is_made_on
             other.result()
             moment = (changes, "decode_each")
         else:
-            moment = (committer, "crc32") if step is add else (changes, "encode")
+            moment = (writer, "crc32") if step is add else (changes, "encode")
         with cut_by(path, *moment):
             step(state)
         return state.n
@@ -650,7 +651,7 @@ def test_a_file_cut_before_or_after_its_region_grows_or_begins_ends_no_process(p
         state = PersistedState(path, n=0)
         if rest:
             state.vacuum()
-        with cut_by(path, platform, "write_all", after=after):
+        with cut_by(path, system, "write_all", after=after):
             update_much(state)
         return state.n
 
@@ -667,7 +668,7 @@ def test_an_older_copy_written_back_while_the_region_grows_is_no_place_for_the_n
         state.n = 3
         older = read(path)
         state.n = 5
-        really, written = platform.write_all, []
+        really, written = system.write_all, []
 
         def write_all(descriptor, data, start):
             really(descriptor, data, start)
@@ -677,7 +678,7 @@ def test_an_older_copy_written_back_while_the_region_grows_is_no_place_for_the_n
                     file.write(older)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(platform, "write_all", write_all)
+            patch.setattr(system, "write_all", write_all)
             update_much(state)
         assert written == [len(older)]
         return state.n

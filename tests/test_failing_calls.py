@@ -18,7 +18,8 @@ from processes import not_on_windows
 from seam import between
 
 import mmapstate
-from mmapstate import StateError, beside, committer, lock, store, surprises
+from mmapstate import StateError
+from mmapstate.file import backend, images, locks, recovery, writer
 
 SHORT = "short"  # no error: a write that writes less than it was asked to
 
@@ -74,7 +75,7 @@ class Fault:
         return self.handle_now(name, arguments, do)
 
     def fail(self, name, arguments, do):
-        if name not in FAILURES or (name == "flock" and arguments[1] == lock.UNLOCK):
+        if name not in FAILURES or (name == "flock" and arguments[1] == locks.UNLOCK):
             return do(*arguments)
         self.names.append(name)
         if len(self.names) == self.at:
@@ -154,10 +155,10 @@ def descriptors():
 @pytest.fixture
 def same_calls(monkeypatch):
     """Have a life make the same calls at whatever speed: it looks at the path each time, and waits for nobody."""
-    monkeypatch.setattr(committer, "LOOK_INTERVAL", 0.0)
-    monkeypatch.setattr(store, "LOOK_INTERVAL", 0.0)
-    monkeypatch.setattr(surprises, "PATIENCE", 0.05)
-    monkeypatch.setattr(surprises, "SETTLING", 0.0)
+    monkeypatch.setattr(writer, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(backend, "LOOK_INTERVAL", 0.0)
+    monkeypatch.setattr(recovery, "PATIENCE", 0.05)
+    monkeypatch.setattr(recovery, "SETTLING", 0.0)
 
 
 def write(path, data):
@@ -219,7 +220,7 @@ def test_a_call_that_fails_is_an_error_before_the_change_and_nothing_is_lost(
     tmp_path, start, durability, same_calls, monkeypatch, cases
 ):
     dice = random.Random(SEED)
-    monkeypatch.setattr(beside, "GROWING_REGION", 0)  # a region that is full is replaced by a vacuum
+    monkeypatch.setattr(images, "GROWING_REGION", 0)  # a region that is full is replaced by a vacuum
 
     def run(name, fault):
         folder = tmp_path / name

@@ -11,7 +11,9 @@ from independent_reader import read_file as on_disk
 from processes import Child
 
 import mmapstate
-from mmapstate import PersistedState, platform, state
+from mmapstate import PersistedState
+from mmapstate.file import system
+from mmapstate.live import state
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mounted where")
 
@@ -23,7 +25,7 @@ LOCAL = "ext4 xfs btrfs tmpfs overlay zfs f2fs vfat"
 
 @pytest.fixture(autouse=True)
 def nothing_known_yet(monkeypatch):
-    monkeypatch.setattr(platform, "_kinds", {})
+    monkeypatch.setattr(system, "_kinds", {})
     monkeypatch.setattr(state, "_warned_of", set())
 
 
@@ -36,7 +38,7 @@ def mount_table(monkeypatch, *mounts):
     lines = [
         f"{number} 1 0:{number} / {point} rw shared:7 - {kind} x rw\n" for number, (point, kind) in enumerate(mounts)
     ]
-    monkeypatch.setattr(platform, "_mounts", lambda: lines)
+    monkeypatch.setattr(system, "_mounts", lambda: lines)
 
 
 @on_linux
@@ -77,13 +79,13 @@ class TestMounts:
 
     def test_what_is_mounted_is_asked_once_for_each_device(self, path, monkeypatch):
         asked = []
-        really = platform._mounts
+        really = system._mounts
 
         def count():
             asked.append(1)
             return really()
 
-        monkeypatch.setattr(platform, "_mounts", count)
+        monkeypatch.setattr(system, "_mounts", count)
         for _ in range(5):
             with PersistedState(path, n=1) as opened:
                 opened.n += 1
@@ -91,21 +93,21 @@ class TestMounts:
         assert len(asked) == 1
 
     def test_where_nobody_tells_nothing_is_said(self, path, monkeypatch, caplog):
-        monkeypatch.setattr(platform, "_mounts", list)
+        monkeypatch.setattr(system, "_mounts", list)
         PersistedState(path, n=1).close()
         assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("path", [r"\\server\share\x.state", r"\\?\UNC\server\share\x.state"])
 def test_a_share_of_windows_is_known_by_its_path(monkeypatch, path):
-    monkeypatch.setattr(platform, "WINDOWS", True)
-    assert platform.foreign_filesystem(path)[1] == "a network share"
+    monkeypatch.setattr(system, "WINDOWS", True)
+    assert system.foreign_filesystem(path)[1] == "a network share"
 
 
 @pytest.mark.parametrize("path", [r"C:\x.state", r"\\?\C:\a\very\long\path\x.state", r"\\.\C:\x.state"])
 def test_a_disk_of_windows_is_none(monkeypatch, path):
-    monkeypatch.setattr(platform, "WINDOWS", True)
-    assert platform.foreign_filesystem(path)[1] == ""
+    monkeypatch.setattr(system, "WINDOWS", True)
+    assert system.foreign_filesystem(path)[1] == ""
 
 
 def test_a_path_that_leads_nowhere_is_told_of_by_the_open(tmp_path, caplog):

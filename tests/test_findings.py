@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from processes import Child, held_by_a_thread, not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, command, content, findings, platform
+from mmapstate import PersistedState, command
+from mmapstate.care import findings
 from mmapstate.errors import StateFileError
-from mmapstate.format import DOUBTFUL, MARKER_START, POSITION, UNSETTLED, Position, pack_position, record
-from mmapstate.lock import EXCLUSIVE, file_lock
+from mmapstate.file import content, system
+from mmapstate.file.format import DOUBTFUL, MARKER_START, POSITION, UNSETTLED, Position, pack_position, record
+from mmapstate.file.locks import EXCLUSIVE, file_lock
 
 DATA = pathlib.Path(__file__).parent / "data"
 JOURNAL = (
@@ -227,7 +229,7 @@ class TestFiles:
         def refuse(*arguments, **options):
             raise PermissionError(13, "Permission denied", path)
 
-        monkeypatch.setattr(platform, "open_regular", refuse)
+        monkeypatch.setattr(system, "open_regular", refuse)
         found = only(path)
         monkeypatch.undo()
         assert (found.severity, found.what) == ("error", "cannot be read (Permission denied)")
@@ -379,7 +381,7 @@ class TestLockFile:
 
     def test_empty_or_of_another_start_of_the_machine_is_nothing(self, rested, monkeypatch):
         with monkeypatch.context() as patched:
-            patched.setattr(platform, "boot_id", lambda: b"another boot....")
+            patched.setattr(system, "boot_id", lambda: b"another boot....")
             assert mmapstate.check(rested) == []
         put(rested + "-lock", b"")
         assert mmapstate.check(rested) == []
@@ -494,7 +496,7 @@ class TestInUse:
             began = time.monotonic()
             found = mmapstate.check(path)
             assert time.monotonic() - began < 5
-        if not platform.WINDOWS:  # who has the lock is the only one to read the page there
+        if not system.WINDOWS:  # who has the lock is the only one to read the page there
             (found,) = found
             assert "a program is in the middle of a change; or ended in the middle" in found.what
 
@@ -508,8 +510,8 @@ class TestInUse:
             looks.append(start)
             return whole[: len(whole) // 200] if len(looks) == 2 else real(descriptor, start, stop)
 
-        real = platform.read
-        monkeypatch.setattr(platform, "read", torn)
+        real = system.read
+        monkeypatch.setattr(system, "read", torn)
         assert mmapstate.check(path) == []
         assert len(looks) == 4, "page and file, twice"
         assert state.a == 1

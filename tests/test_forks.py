@@ -20,7 +20,8 @@ from processes import Child, needs_fork
 from seam import between
 
 import mmapstate
-from mmapstate import ClosedError, PersistedState, forks, platform, registry
+from mmapstate import ClosedError, PersistedState
+from mmapstate.file import forks, registry, system
 
 pytestmark = [pytest.mark.family("fork"), needs_fork]
 
@@ -144,14 +145,14 @@ def test_threads_fork_at_once_while_others_vacuum_and_nobody_waits_for_anybody(t
         states = [PersistedState(path, n=1) for path in paths]
         waiting = threading.Barrier(4)
         go_on = threading.Event()
-        replace = platform.replace
+        replace = system.replace
 
         def slow(*arguments):
             waiting.wait(30)
             assert go_on.wait(60)
             replace(*arguments)
 
-        platform.replace = slow
+        system.replace = slow
         vacuums = [threading.Thread(target=state.vacuum) for state in states]
         for thread in vacuums:
             thread.start()
@@ -359,20 +360,20 @@ def test_a_file_that_is_opened_while_a_thread_forks_is_opened_again(tmp_path):
     opened = []
 
     def open_file():
-        descriptor = platform.create(str(tmp_path / f"{len(opened)}"))
+        descriptor = system.create(str(tmp_path / f"{len(opened)}"))
         opened.append(descriptor)
         if len(opened) < 3:
             pid = fork()
             if pid == 0:
-                os._exit(descriptor in platform.unshared)
+                os._exit(descriptor in system.unshared)
             assert os.waitpid(pid, 0)[1] == 0
         return descriptor
 
     descriptor = forks.alone(open_file)
     assert len(opened) == 3
-    assert descriptor in platform.unshared
-    platform.close(descriptor)
-    assert platform.unshared.isdisjoint(opened)
+    assert descriptor in system.unshared
+    system.close(descriptor)
+    assert system.unshared.isdisjoint(opened)
 
 
 def test_nobody_waits_for_ever_for_a_fork_that_waits_in_the_hook_of_another_library(path, monkeypatch):

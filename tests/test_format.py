@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from independent_reader import check, read_state
 from strategies import records
 
-from mmapstate import changes, content, format
+from mmapstate import changes
 from mmapstate.errors import StateFileError, UnsupportedValueError
-from mmapstate.format import (
+from mmapstate.file import content, format
+from mmapstate.file.format import (
     MARKER_START,
     Image,
     Position,

@@ -16,7 +16,9 @@ from broken_files import put
 from processes import not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, content, findings, salvage
+from mmapstate import PersistedState
+from mmapstate.care import findings, salvage
+from mmapstate.file import content
 from mmapstate.values import same
 
 pytestmark = pytest.mark.family("golden")

@@ -16,8 +16,9 @@ from independent_reader import read_file as on_disk
 from processes import Child
 
 import mmapstate
-from mmapstate import PersistedState, StateError, beside, idle, platform, vacuum
-from mmapstate.format import LET_GO, UNSETTLED
+from mmapstate import PersistedState, StateError
+from mmapstate.file import compaction, images, system, windows
+from mmapstate.file.format import LET_GO, UNSETTLED
 
 pytestmark = pytest.mark.skipif(
     sys.platform not in ("win32", "linux"), reason="it takes Windows, or /proc to do as Windows does"
@@ -31,7 +32,7 @@ def as_on_windows():
         yield
         return
     tester = os.getpid()
-    really_replace = platform.replace
+    really_replace = system.replace
 
     def is_in_use(path):
         return os.path.exists(path) and os.stat(path).st_ino in open_files(tester)
@@ -42,9 +43,9 @@ def as_on_windows():
         really_replace(source, target)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(platform, "REPLACE_NEEDS_UNMAPPED", True)
-        patch.setattr(platform, "is_in_use", is_in_use)
-        patch.setattr(platform, "replace", replace)
+        patch.setattr(system, "REPLACE_NEEDS_UNMAPPED", True)
+        patch.setattr(system, "is_in_use", is_in_use)
+        patch.setattr(system, "replace", replace)
         yield
         close_all_stores()  # while the rules are those of their opening
 
@@ -118,9 +119,9 @@ class TestVacuum:
                 for number in range(1, 6):
                     state.count = number
                     state["jobs"].append(number)
-                    inode = platform.path_image(path).inode
+                    inode = system.path_image(path).inode
                     state.vacuum()
-                    assert platform.path_image(path).inode != inode
+                    assert system.path_image(path).inode != inode
                     assert "mmapstate journal" not in read(path)
                 state.count += 1
                 one.send("wake up")
@@ -161,8 +162,8 @@ class TestVacuum:
             assert child.result() == state.count
 
     def test_a_process_that_is_stopped_only_puts_it_off(self, path, monkeypatch):
-        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.05)
-        monkeypatch.setattr(beside, "GROWING_REGION", 0)
+        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.05)
+        monkeypatch.setattr(images, "GROWING_REGION", 0)
         PersistedState(path, count=0, jobs=[{}]).close()
         with Child(sleep, path) as child:
             assert child.receive() == "asleep"
@@ -233,7 +234,7 @@ class TestVacuum:
         with PersistedState(path) as state:
             assert state == {"count": done, "jobs": [{}]}
         print(f"{done} increments; largest {largest} bytes, {live} at their end, {os.path.getsize(path)} at rest")
-        assert largest <= 2 * beside.LARGEST_REGION + 4096 + 100
+        assert largest <= 2 * images.LARGEST_REGION + 4096 + 100
         assert os.path.getsize(path) < 100
 
 
@@ -288,4 +289,4 @@ class TestOpenAndClose:
         monkeypatch.undo()
         assert "may keep it open" in caplog.text
         assert "ZeroDivisionError" in caplog.text
-        assert idle._watch.thread.is_alive()
+        assert windows._watch.thread.is_alive()

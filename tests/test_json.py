@@ -14,8 +14,10 @@ from independent_reader import read_state
 from processes import Child
 
 import mmapstate
-from mmapstate import PersistedState, StateFileError, UnsupportedValueError, command, content, json_text, snapshot
-from mmapstate.patch import patch
+from mmapstate import PersistedState, StateFileError, UnsupportedValueError, command
+from mmapstate.file import content
+from mmapstate.text import json_text, snapshot
+from mmapstate.text.patch import patch
 from mmapstate.values import same
 
 pytestmark = pytest.mark.family("editors")

@@ -8,9 +8,10 @@ from independent_reader import read_file as on_disk
 from processes import Child
 
 import mmapstate
-from mmapstate import LockTimeout, PersistedState, platform
-from mmapstate.lock import EXCLUSIVE, UNLOCK, file_lock
-from mmapstate.sidecar import open_sidecar
+from mmapstate import LockTimeout, PersistedState
+from mmapstate.file import system
+from mmapstate.file.locks import EXCLUSIVE, UNLOCK, file_lock
+from mmapstate.file.sidecar import open_sidecar
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def sidecar(tmp_path):
     descriptors = [open_sidecar(str(tmp_path / "x-lock")) for _ in range(2)]
     yield descriptors
     for descriptor in descriptors:
-        platform.close(descriptor)
+        system.close(descriptor)
 
 
 def test_a_lock_that_somebody_else_has_is_a_blocking_io_error_at_once(sidecar):
@@ -113,7 +114,7 @@ def test_who_waits_gets_it_soon_after_it_is_free(path):
     assert min(waits) < 0.5
 
 
-@pytest.mark.skipif(not platform.WINDOWS, reason="it is about the locks of Windows")
+@pytest.mark.skipif(not system.WINDOWS, reason="it is about the locks of Windows")
 def test_what_is_not_locked_cannot_be_unlocked(sidecar):
     """`StoreLock.release` reckons with that, after an interrupt."""
     with pytest.raises(OSError):

@@ -19,8 +19,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from memory_tree import MemoryTree, check_node, records
 
 import mmapstate
-from mmapstate import DetachedError, PersistedState, StateDict, StateError, StateList, UnsupportedValueError, nodes
-from mmapstate.tree import NODES, _set_items, copy_of, hint
+from mmapstate import DetachedError, PersistedState, StateDict, StateError, StateList, UnsupportedValueError
+from mmapstate.live import tree as nodes
+from mmapstate.live.node import NODES, _set_items, copy_of, hint
 from mmapstate.values import normalise, same
 
 SCALARS = st.one_of(

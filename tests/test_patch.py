@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from independent_reader import read_file, read_state
 
 import mmapstate
-from mmapstate import PersistedState, StateFileError, command, content, snapshot
-from mmapstate.patch import patch
+from mmapstate import PersistedState, StateFileError, command
+from mmapstate.file import content
+from mmapstate.text import snapshot
+from mmapstate.text.patch import patch
 from mmapstate.values import same
 
 
@@ -154,7 +156,7 @@ class TestVacuums:
     TEXT = b"# mine\nn: 0x0A  # ten\n\n# a list\nqueue: [a,  b]\n"
 
     def test_each_keeps_the_comments_that_of_a_full_region_too(self, path, monkeypatch):
-        monkeypatch.setattr(mmapstate.beside, "GROWING_REGION", 0)
+        monkeypatch.setattr(mmapstate.file.images, "GROWING_REGION", 0)
         put(path, self.TEXT)
         with PersistedState(path) as state:
             for number in range(2000):
@@ -195,7 +197,7 @@ class TestVacuums:
     def test_a_file_that_is_what_a_dump_gives_is_dumped_without_a_look_at_its_text(self, path, monkeypatch):
         with PersistedState(path, n=1, queue=["a"]) as state:
             state.vacuum()
-            monkeypatch.setattr(mmapstate.vacuum.patch, "patch", lambda *_: 1 / 0)
+            monkeypatch.setattr(mmapstate.file.compaction.patch, "patch", lambda *_: 1 / 0)
             state.n = 2
             state.vacuum()
             state.n = 3
@@ -212,7 +214,7 @@ class TestVacuums:
         assert "stands twice" in caplog.text
 
     def test_the_end_that_the_last_line_had_not_comes_only_with_a_journal(self, path, monkeypatch):
-        monkeypatch.setattr(mmapstate.beside, "GROWING_REGION", 0)
+        monkeypatch.setattr(mmapstate.file.images, "GROWING_REGION", 0)
         put(path, b"a: 1\n# c\nn: 1")
         with PersistedState(path) as state:
             state.n = 2

@@ -24,7 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mmapstate
-from mmapstate import PersistedState, StateError, StateFileError, content, predecessor
+from mmapstate import PersistedState, StateError, StateFileError
+from mmapstate.file import content
+from mmapstate.file import persistedstate as predecessor
 
 DATA = pathlib.Path(__file__).parent / "data" / "persistedstate"
 LEFT = sorted(path.stem for path in DATA.glob("*.state"))

@@ -16,7 +16,8 @@ from independent_reader import read_file as on_disk
 from processes import Child, held_by_a_thread, needs_fork
 
 import mmapstate
-from mmapstate import PersistedState, registry
+from mmapstate import PersistedState
+from mmapstate.file import registry
 
 pytestmark = pytest.mark.family("fork")
 
@@ -442,14 +443,14 @@ def test_between_its_looks_at_the_path_a_read_makes_no_system_call(path, tmp_pat
 
 
 def test_between_its_looks_at_the_path_a_read_calls_nothing_of_the_seam(path, monkeypatch):
-    from mmapstate import platform
+    from mmapstate.file import system
 
     state = PersistedState(path, a={"b": 1})
     node = state.a
     state._store.due = time.monotonic() + 1000
     calls = []
     for name in ("read", "file_size", "image_of", "path_image", "open_regular"):
-        monkeypatch.setattr(platform, name, lambda *a, name=name, **k: calls.append(name))
+        monkeypatch.setattr(system, name, lambda *a, name=name, **k: calls.append(name))
     for _ in range(1000):
         assert state.a is node
         assert node["b"] == 1

@@ -20,19 +20,11 @@ from seam import between
 from spawned import kill_myself
 
 import mmapstate
-from mmapstate import (
-    DamagedStateError,
-    PersistedState,
-    StateError,
-    StateFileError,
-    beside,
-    format,
-    inspection,
-    platform,
-    reading,
-)
-from mmapstate import journal as journals
-from mmapstate import view as views
+from mmapstate import DamagedStateError, PersistedState, StateError, StateFileError
+from mmapstate.care import check
+from mmapstate.file import format, images, reading, system
+from mmapstate.file import journal as journals
+from mmapstate.file import readonly as views
 
 NEVER = 1e9  # seconds
 
@@ -69,7 +61,7 @@ def change_and_tell(talk, path, seed):
         elif how < 0.3:
             state.close()
             state = PersistedState(path)
-        beside.GROWING_REGION = dice.choice((0, 40_000))
+        images.GROWING_REGION = dice.choice((0, 40_000))
         for _ in range(dice.choice((1, 1, 1, 2, 30))):
             with state.transaction():
                 state.increment("n")
@@ -102,7 +94,7 @@ def test_a_reader_sees_what_was_committed_before_it_looked(path, reader, cases):
 def test_what_is_held_stays_the_same_and_nothing_is_parsed_when_a_region_that_is_full_is_compacted(
     path, reader, monkeypatch
 ):
-    monkeypatch.setattr(beside, "GROWING_REGION", 0)
+    monkeypatch.setattr(images, "GROWING_REGION", 0)
     with PersistedState(path, n=0, jobs=[{"id": 0, "tags": ["a"]}], d={"e": {"f": 0}}) as state:
         state.n = 1
         view = reader()
@@ -181,7 +173,7 @@ class Syncs:
 def test_a_change_that_is_not_synced_yet_is_seen_by_no_reader(path, reader, fails, monkeypatch, cases):
     """Nor is what a failing sync takes back; who opens the file, and who has it open, sees the state before."""
     dice = random.Random(SEED)
-    monkeypatch.setattr(beside, "GROWING_REGION", 0)
+    monkeypatch.setattr(images, "GROWING_REGION", 0)
     with PersistedState(path, n=0):
         pass
     view, seen = reader(), []
@@ -242,7 +234,7 @@ def test_a_writer_killed_in_its_sync_leaves_the_state_before_until_another_one_c
         assert child.was_killed()
     for _ in range(2):
         assert (view["n"], reading.read(path)["n"], reader()["n"]) == (1, 1, 1)
-    (found,) = [each for each in inspection.check(path) if each.line is not None and "synced" in each.what]
+    (found,) = [each for each in check.check(path) if each.line is not None and "synced" in each.what]
     assert found.severity == "note"
     with PersistedState(path) as state:  # who has the lock takes it for committed, as the statement has not ended
         assert (state.n, view["n"], reading.read(path)["n"]) == (2, 2, 2)
@@ -259,7 +251,7 @@ def test_after_loss_of_power_readers_see_a_change_though_its_mark_is_on_the_disk
 ):
     """It was synced with the change; that the mark was blanked was not. Programs that come are told of nothing."""
     boot = bytes(range(16))
-    monkeypatch.setattr(platform, "boot_id", lambda: boot)
+    monkeypatch.setattr(system, "boot_id", lambda: boot)
     disks = []
     state = mmapstate.open(path, {"n": 0}, durability="power")
     with between(Syncs(lambda: disks.append(read(path))).handle):
@@ -321,7 +313,7 @@ class PutAside:
 def test_a_reading_that_was_put_aside_between_two_pages_is_made_again(path, how, reader, monkeypatch, cases):
     """Also where neither size nor mtime tell that anything was written, as on ramfs."""
     rounds, torn = scaled(300), 0
-    monkeypatch.setattr(platform, "_image", lambda found, real=platform._image: real(found)._replace(mtime=1))
+    monkeypatch.setattr(system, "_image", lambda found, real=system._image: real(found)._replace(mtime=1))
     with PersistedState(path, n=0, filler="x" * 20_000) as state:
         view = reader()
 
@@ -500,7 +492,7 @@ def test_the_snapshot_is_checked_for_a_hundredth_of_the_time_and_not_at_all_when
         assert view["n"] == 0
         now[0] += 0.005
     assert 40 < len(checks) <= 51
-    monkeypatch.setattr(platform, "is_settled", lambda image: True)
+    monkeypatch.setattr(system, "is_settled", lambda image: True)
     now[0] += 100
     del checks[:]
     for _ in range(100):
@@ -512,7 +504,7 @@ def test_the_snapshot_is_checked_for_a_hundredth_of_the_time_and_not_at_all_when
 @pytest.mark.family("failing-calls")
 def test_a_reader_is_right_again_after_any_call_of_it_that_failed(path, monkeypatch, cases):
     """And nothing is left open: see the fixture that looks after each test."""
-    monkeypatch.setattr(beside, "GROWING_REGION", 0)
+    monkeypatch.setattr(images, "GROWING_REGION", 0)
     steps = (*LIFE, lambda state: state.close())
     errors, at = 0, 0
     while True:
@@ -552,7 +544,7 @@ def interrupted_at_line(left, call):
 
     def trace(frame, event, _):
         nonlocal left
-        if os.path.basename(frame.f_code.co_filename) not in ("view.py", "reading.py", "journal.py", "nodes.py"):
+        if os.path.basename(frame.f_code.co_filename) not in ("readonly.py", "reading.py", "journal.py", "tree.py"):
             return trace
         # No signal is handled at these places: see the same in `test_committer`.
         source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
@@ -586,7 +578,7 @@ CHANGES = {
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_reader_that_is_interrupted_at_any_line_of_its_look_is_right_at_the_next(path, how, monkeypatch, cases):
     if how == "a region that is full":
-        monkeypatch.setattr(beside, "GROWING_REGION", 0)
+        monkeypatch.setattr(images, "GROWING_REGION", 0)
     hit, line = True, 0
     with PersistedState(path, n=0, held={"jobs": [1]}) as state, mmapstate.open(path, readonly=True) as view:
         while hit:
@@ -610,7 +602,7 @@ def test_a_record_is_lasting_only_while_its_commit_byte_stands(path):
         tail = store.journal.tail
         last = read(path).rindex(b"--- ")
         assert journals.is_lasting(store.mapping, last, tail)
-        mark = format.unsynced(platform.boot_id(), store.mapping.inode)
+        mark = format.unsynced(system.boot_id(), store.mapping.inode)
         store.mapping.bytes[tail + 1 : tail + 10] = mark
         assert not journals.is_lasting(store.mapping, last, tail)
         store.mapping.bytes[tail + 1 : tail + 10] = b" " * 9

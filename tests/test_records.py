@@ -12,11 +12,12 @@ from processes import Child, not_on_windows
 from strategies import mappings
 
 import mmapstate
-from mmapstate import changes, snapshot
+from mmapstate import changes
 from mmapstate.command.following import EDITED, VACUUM, Followed, differences
 from mmapstate.command.records import text_of
-from mmapstate.mapping import MappedFile
-from mmapstate.sidecar import sidecar_path
+from mmapstate.file.mapped import MappedFile
+from mmapstate.file.sidecar import sidecar_path
+from mmapstate.text import snapshot
 
 
 def write(path, text):

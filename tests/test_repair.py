@@ -21,23 +21,13 @@ from seam import between
 from test_kill import Tripwire
 
 import mmapstate
-from mmapstate import (
-    PersistedState,
-    StateError,
-    StateFileError,
-    beside,
-    command,
-    content,
-    findings,
-    platform,
-    repairs,
-    salvage,
-    surprises,
-)
-from mmapstate.format import MARKER_START, record
-from mmapstate.lock import EXCLUSIVE, file_lock
-from mmapstate.mapping import ControlPage
-from mmapstate.sidecar import open_sidecar
+from mmapstate import PersistedState, StateError, StateFileError, command
+from mmapstate.care import findings, repair, salvage
+from mmapstate.file import content, images, recovery, system
+from mmapstate.file.format import MARKER_START, record
+from mmapstate.file.locks import EXCLUSIVE, file_lock
+from mmapstate.file.mapped import ControlPage
+from mmapstate.file.sidecar import open_sidecar
 
 PREDECESSORS = pathlib.Path(__file__).parent / "data" / "persistedstate"
 
@@ -298,7 +288,7 @@ class TestJournal:
         assert state_of(done.text) == {key: value for key, value in states[-1].items() if key != "queue"}
 
     def test_changes_that_do_not_fit_are_told_in_runs(self):
-        data, crc = b"a: 1\nq: [\n" + mmapstate.format.marker(5, None, 0), content.seed(5)
+        data, crc = b"a: 1\nq: [\n" + mmapstate.file.format.marker(5, None, 0), content.seed(5)
         for payload in [b'["insert", ["q"], 0, 1]'] * 3 + [b'["set", [], "a", 2]', b'["delete", ["q"], 0]']:
             text, crc = record(payload, crc)
             data += text
@@ -309,7 +299,7 @@ class TestJournal:
         snapshot = b"a: 1\nb: {x: 1}\n"
         text, crc = record(b'[["set", [], "a", 2], ["set", ["b"], "x", 2], ["set", ["gone"], "x", 2]]', content.seed(5))
         text += record(b'["set", [], "a", 3]', crc)[0]
-        data = snapshot + mmapstate.format.marker(5, None, 0) + text + b"#"
+        data = snapshot + mmapstate.file.format.marker(5, None, 0) + text + b"#"
         assert state_of(salvage.mend(data, "a.state").text) == {"a": 3, "b": {"x": 1}}
 
     def test_of_an_unknown_version_it_is_refused(self):
@@ -432,12 +422,12 @@ class TestFile:
         file_lock(held, EXCLUSIVE)
         with pytest.raises(mmapstate.LockTimeout):
             mmapstate.repair(path, timeout=0.05)
-        platform.close(held)
+        system.close(held)
         assert (read(path), copies(path)) == (damaged[0], [])
         mmapstate.repair(path)
 
     def test_two_repairs_in_a_second_keep_two_copies(self, path, monkeypatch):
-        monkeypatch.setattr(beside.time, "strftime", lambda form: "20260101T101010")
+        monkeypatch.setattr(images.time, "strftime", lambda form: "20260101T101010")
         for data in (b"a: 1\nb: [\n", b"a: 1\nc: [\n", b"a: 1\nd: [\n"):
             put(path, data)
             assert read(mmapstate.repair(path).copy) == data
@@ -482,7 +472,7 @@ class TestFile:
         def repaired(*arguments):
             put(path, b"a: 1\n")
 
-        monkeypatch.setattr(repairs, "_refuse_in_use", repaired)
+        monkeypatch.setattr(repair, "_refuse_in_use", repaired)
         assert mmapstate.repair(path) == (None, [])
         assert read(path) == b"a: 1\n"
 
@@ -515,7 +505,7 @@ class TestFile:
             data = read(path)
             with open(path, "r+b") as file:
                 file.write(data.replace(b'"n", 2', b'"n", 3'))
-            monkeypatch.setattr(repairs, "_refuse_in_use", lambda *arguments: None)
+            monkeypatch.setattr(repair, "_refuse_in_use", lambda *arguments: None)
             mmapstate.repair(path)
             child.send("now")
             assert child.result() == 11
@@ -527,23 +517,23 @@ class TestFile:
         """So that who gets the lock next takes the file for ours, and a program that was not seen looks at once."""
         pages = []
 
-        def replace(source, target, real=platform.replace):
+        def replace(source, target, real=system.replace):
             if target == path:
-                page = ControlPage.of_bytes(read(path + "-lock")) if not platform.WINDOWS else None
-                pages.append((page, platform.path_image(source).inode, source))
+                page = ControlPage.of_bytes(read(path + "-lock")) if not system.WINDOWS else None
+                pages.append((page, system.path_image(source).inode, source))
             real(source, target)
 
         def edited(*_):
             raise AssertionError("taken for an edit by hand")
 
-        monkeypatch.setattr(platform, "replace", replace)
-        monkeypatch.setattr(surprises.Surprises, "_adopt", edited)
+        monkeypatch.setattr(system, "replace", replace)
+        monkeypatch.setattr(recovery.Surprises, "_adopt", edited)
         mmapstate.repair(path)
         ((page, inode, source),) = pages
         if page is not None:  # who has the lock is the only one to read the page there
             assert page.unsettled
             assert page.pending.tail == inode
-            assert source == beside.temporary_path(path, page.pending.generation)
+            assert source == images.temporary_path(path, page.pending.generation)
 
     def test_a_new_generation_stands_in_the_page(self, path):
         state = PersistedState(path, n=0)

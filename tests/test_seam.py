@@ -17,12 +17,13 @@ import errno, json, os, sys
 from lives import LIFE
 from seam import between
 import mmapstate
-from mmapstate import StateError, beside, committer, store, surprises
+from mmapstate import StateError
+from mmapstate.file import backend, images, recovery, writer
 
 path, fail, number, code = sys.argv[1:]
-committer.LOOK_INTERVAL = store.LOOK_INTERVAL = 0.0  # each access looks: the calls do not depend on the time
-surprises.SETTLING = surprises.PATIENCE = 0.0
-beside.GROWING_REGION = 0
+writer.LOOK_INTERVAL = backend.LOOK_INTERVAL = 0.0  # each access looks: the calls do not depend on the time
+recovery.SETTLING = recovery.PATIENCE = 0.0
+images.GROWING_REGION = 0
 calls = []
 
 def handle(name, arguments, do):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import SEED, scaled
 
-from mmapstate import snapshot
-from mmapstate.patch import patch
+from mmapstate.text import snapshot
+from mmapstate.text.patch import patch
 from mmapstate.values import same
 
 pytestmark = pytest.mark.family("editors")

@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import NASTY_TEXTS, mappings, nested, values
 
-from mmapstate import snapshot
 from mmapstate.errors import StateFileError, UnsupportedValueError
-from mmapstate.snapshot import Suspect
+from mmapstate.text import snapshot
+from mmapstate.text.snapshot import Suspect
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, normalise, normalise_key, same
 
 UTC = timezone.utc
@@ -544,7 +544,8 @@ class TestOddFiles:
 def test_everything_works_at_the_default_recursion_limit_from_a_stack_that_is_deep_already():
     program = """if True:
         import sys
-        from mmapstate import changes, snapshot, values
+        from mmapstate import changes, values
+        from mmapstate.text import snapshot
         value = b""
         for _ in range(99):
             value = [value]

@@ -19,7 +19,8 @@ from independent_reader import read_file as on_disk
 from processes import Child, not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, registry
+from mmapstate import PersistedState
+from mmapstate.file import registry
 
 
 def run(program, *arguments, **options):

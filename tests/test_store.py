@@ -13,7 +13,8 @@ from independent_reader import read_file as on_disk
 from processes import Child, not_on_windows
 
 import mmapstate
-from mmapstate import PersistedState, StateError, StateFileError, platform, registry, surprises, vacuum
+from mmapstate import PersistedState, StateError, StateFileError
+from mmapstate.file import compaction, recovery, registry, system
 
 
 def hold_open(talk, path):
@@ -145,7 +146,7 @@ class TestOpening:
             data = file.read()
             file.seek(data.rindex(b"\n#") + 40)
             file.write(b"half of a record that was on another page")
-        monkeypatch.setattr(platform, "boot_id", lambda: b"another boot....")
+        monkeypatch.setattr(system, "boot_id", lambda: b"another boot....")
         with PersistedState(path) as state:
             assert state.n == 1
         assert len(glob.glob(path + ".damaged-*")) == 1
@@ -169,7 +170,7 @@ class TestSyncs:
         def fail(path):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(platform, "sync_folder", fail)
+        monkeypatch.setattr(system, "sync_folder", fail)
 
     def test_a_folder_that_cannot_be_synced_is_told_by_a_warning(self, path, monkeypatch, caplog):
         state = PersistedState(path, n=0)
@@ -200,11 +201,11 @@ class TestSyncs:
         def refuse(*arguments):
             raise OSError(errno.EBUSY, "Device or resource busy")
 
-        monkeypatch.setattr(platform, "sync_data", fail)
+        monkeypatch.setattr(system, "sync_data", fail)
         with pytest.raises(OSError, match="Input/output"):
             state.n = 1
-        monkeypatch.setattr(platform, "replace", refuse)
-        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
+        monkeypatch.setattr(system, "replace", refuse)
+        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
         with pytest.raises(StateError, match="a sync failed"):
             state.n = 2
         assert state.n == 0
@@ -214,8 +215,8 @@ class TestSyncs:
 
     def test_power_syncs_each_commit_and_process_none(self, path, monkeypatch):
         calls = []
-        real = platform.sync_data
-        monkeypatch.setattr(platform, "sync_data", lambda descriptor: calls.append(real(descriptor)))
+        real = system.sync_data
+        monkeypatch.setattr(system, "sync_data", lambda descriptor: calls.append(real(descriptor)))
         with mmapstate.open(path, {"n": 0}) as state:
             for n in range(10):
                 state.n = n
@@ -253,8 +254,8 @@ class TestSwaps:
         def refuse(*arguments):
             raise OSError(errno.EBUSY, "Device or resource busy")
 
-        monkeypatch.setattr(platform, "replace", refuse)
-        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
+        monkeypatch.setattr(system, "replace", refuse)
+        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
         state._store.due = 0
         with pytest.raises(StateFileError, match="remove the lines"):
             state.n = 1
@@ -262,7 +263,7 @@ class TestSwaps:
             assert file.read() == edited
 
     def test_a_file_that_keeps_changing_is_an_error_in_the_end(self, path, monkeypatch):
-        monkeypatch.setattr(surprises, "ENDLESS_EDIT", 0.5)
+        monkeypatch.setattr(recovery, "ENDLESS_EDIT", 0.5)
         stop = threading.Event()
 
         def scribble():
@@ -288,7 +289,7 @@ class TestSwaps:
         for n in range(20_000):
             state.n = n
             if n % 100 == 0:
-                inodes.add(platform.path_image(path).inode)
+                inodes.add(system.path_image(path).inode)
         assert len(inodes) <= 5
         assert on_disk(path) == {"n": 19_999}
 

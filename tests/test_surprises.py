@@ -18,8 +18,9 @@ from processes import Child, not_on_windows
 from spawned import kill_myself
 
 import mmapstate
-from mmapstate import DamagedStateError, PersistedState, StateFileError, beside, platform, registry, vacuum
-from mmapstate.lock import EXCLUSIVE, file_lock
+from mmapstate import DamagedStateError, PersistedState, StateFileError
+from mmapstate.file import compaction, images, registry, system
+from mmapstate.file.locks import EXCLUSIVE, file_lock
 
 
 def read(path):
@@ -288,7 +289,7 @@ class TestEdits:
         def full(path, mode=0o666):
             raise OSError(errno.ENOSPC, "no space")
 
-        monkeypatch.setattr(platform, "create", full)
+        monkeypatch.setattr(system, "create", full)
         with pytest.raises(StateFileError, match="line 2"):
             _ = state.a
         monkeypatch.undo()
@@ -299,29 +300,29 @@ class TestEdits:
     def test_a_copy_that_cannot_be_written_whole_is_not_there(self, path, monkeypatch):
         with PersistedState(path, n=0):
             pass
-        write_all = platform.write_all
+        write_all = system.write_all
 
         def full(descriptor, data, start):
             write_all(descriptor, data[:3], start)
             raise OSError(errno.ENOSPC, "no space")
 
-        monkeypatch.setattr(platform, "write_all", full)
+        monkeypatch.setattr(system, "write_all", full)
         with pytest.raises(OSError):
-            beside.keep_copy(path, "superseded-1", b"n: 1\n")
+            images.keep_copy(path, "superseded-1", b"n: 1\n")
         monkeypatch.undo()
         assert glob.glob(path + ".*") == []
-        assert read(beside.keep_copy(path, "superseded-1", b"n: 1\n")) == b"n: 1\n"
-        assert beside.keep_copy(path, "superseded-1", b"n: 2\n") is None
+        assert read(images.keep_copy(path, "superseded-1", b"n: 1\n")) == b"n: 1\n"
+        assert images.keep_copy(path, "superseded-1", b"n: 2\n") is None
 
     def test_of_the_same_bytes_one_copy_of_a_kind_is_kept(self, path):
         with PersistedState(path, n=0):
             pass
-        first = beside.keep_copy(path, "superseded-1", b"n: 1\n")
-        assert beside.keep_copy(path, "superseded-2", b"n: 1\n") == first
-        assert beside.keep_copy(path, "superseded-3", b"n: 2\n") != first
-        damaged = beside.keep_damaged(path, b"n: 1\n")
+        first = images.keep_copy(path, "superseded-1", b"n: 1\n")
+        assert images.keep_copy(path, "superseded-2", b"n: 1\n") == first
+        assert images.keep_copy(path, "superseded-3", b"n: 2\n") != first
+        damaged = images.keep_damaged(path, b"n: 1\n")
         assert damaged != first
-        assert beside.keep_damaged(path, b"n: 1\n") == damaged
+        assert images.keep_damaged(path, b"n: 1\n") == damaged
         assert len(glob.glob(path + ".*")) == 3
 
     def test_text_added_to_the_comment_at_the_end_is_told_of(self, path, caplog):
@@ -522,13 +523,13 @@ class TestSleepers:
     def test_one_that_stood_before_a_vacuum_whose_owner_died_reads_what_that_held(self, path):
         def die_in_a_vacuum(talk):
             self.work(talk, path)
-            replace = platform.replace
+            replace = system.replace
 
             def last(source, target):
                 replace(source, target)
                 kill_myself()
 
-            platform.replace = last
+            system.replace = last
             PersistedState(path).vacuum()
 
         def come(talk):
@@ -644,7 +645,7 @@ class TestDamage:
     def test_bad_bytes_of_another_boot_give_the_good_prefix_and_keep_the_file(self, path, monkeypatch, caplog):
         self.damaged(path)
         before = read(path)
-        monkeypatch.setattr(platform, "boot_id", lambda: b"another boot....")
+        monkeypatch.setattr(system, "boot_id", lambda: b"another boot....")
         with PersistedState(path) as state:
             assert state == {"a": 1}
         (kept,) = glob.glob(path + ".damaged-*")
@@ -666,7 +667,7 @@ class TestDamage:
             with pytest.raises(DamagedStateError, match="offset 5"):
                 mmapstate.open(broken_path, **options)
         assert read(broken_path) == harmed
-        monkeypatch.setattr(platform, "boot_id", lambda: b"another boot....")
+        monkeypatch.setattr(system, "boot_id", lambda: b"another boot....")
         with PersistedState(broken_path) as state:
             assert state == {"n": 1}
         (kept,) = glob.glob(broken_path + ".damaged-*")
@@ -681,9 +682,9 @@ class TestDamage:
             child.kill()
         harmed = read(broken_path).replace(b"n: 1\n", b"n: [\n", 1).replace(b'"set"', b'"sot"', 1)
         put(broken_path, harmed)
-        monkeypatch.setattr(platform, "boot_id", lambda: bytes(16))
+        monkeypatch.setattr(system, "boot_id", lambda: bytes(16))
         times = itertools.count()
-        monkeypatch.setattr(beside.time, "strftime", lambda form: f"2026010{next(times)}T101010")
+        monkeypatch.setattr(images.time, "strftime", lambda form: f"2026010{next(times)}T101010")
         for _ in range(3):
             with pytest.raises(StateFileError):
                 mmapstate.open(broken_path)
@@ -845,8 +846,8 @@ class TestRefusal:
         def refuse(source, target):
             raise OSError(number, os.strerror(number), source, None, target)
 
-        monkeypatch.setattr(platform, "replace", refuse)
-        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
+        monkeypatch.setattr(system, "replace", refuse)
+        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
         for item in range(2000):
             state.queue.append(item)
         assert on_disk(path) == {"queue": list(range(2000))}
@@ -878,8 +879,8 @@ class TestRefusal:
                     state.n += 1
                 talk.send((step, state.n))
 
-        monkeypatch.setattr(platform, "replace", refuse)
-        monkeypatch.setattr(vacuum, "LONGEST_LET_GO", 0.01)
+        monkeypatch.setattr(system, "replace", refuse)
+        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
         with Child.share(count) as child:
             for step in range(5):
                 state.text = "x" * 20_000 * (step + 1)
@@ -900,7 +901,7 @@ class TestRefusal:
         def fail(*arguments, **options):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(platform, call, fail)
+        monkeypatch.setattr(system, call, fail)
         with pytest.raises(OSError, match="No space"):
             state.big = "x" * 12_000_000
         assert state == before
@@ -912,12 +913,12 @@ class TestRefusal:
 
     def test_a_failed_sync_takes_the_record_back_and_the_next_commit_goes_to_a_new_file(self, path, monkeypatch):
         state = mmapstate.open(path, {"a": 1}, durability="power")
-        inode = platform.path_image(path).inode
+        inode = system.path_image(path).inode
 
         def fail(descriptor):
             raise OSError(errno.EIO, "Input/output error")
 
-        monkeypatch.setattr(platform, "sync_data", fail)
+        monkeypatch.setattr(system, "sync_data", fail)
         with pytest.raises(OSError, match="Input/output"):
             state.a = 2
         assert state.a == 1
@@ -925,7 +926,7 @@ class TestRefusal:
         monkeypatch.undo()
         state.a = 3
         assert on_disk(path) == {"a": 3}
-        assert platform.path_image(path).inode != inode
+        assert system.path_image(path).inode != inode
 
 
 def test_messages_go_to_the_logger_of_the_package(path, caplog):

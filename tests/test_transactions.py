@@ -23,15 +23,17 @@ from memory_tree import check_node
 from processes import Child, held_by_a_thread, needs_fork, not_on_windows
 
 import mmapstate
-from mmapstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, StateError, blocks
-from mmapstate.lock import StoreLock
-from mmapstate.pending import Pending
-from mmapstate.tree import NODES
+from mmapstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, StateError
+from mmapstate.file import blocks
+from mmapstate.file.locks import StoreLock
+from mmapstate.live.node import NODES
+from mmapstate.live.undo import Pending
 
 
 def records(path):
     """Return the changes of each record in the file."""
-    from mmapstate import changes, content
+    from mmapstate import changes
+    from mmapstate.file import content
 
     with open(path, "rb") as file:
         data = file.read()
@@ -502,7 +504,7 @@ class TestRefusals:
     def test_a_full_disk_takes_it_back(self, path, monkeypatch):
         import errno
 
-        from mmapstate import platform
+        from mmapstate.file import system
 
         state = mmapstate.open(path, CONTENTS)
         before = picture(state)
@@ -512,7 +514,7 @@ class TestRefusals:
 
         with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"), state.transaction():
             state["c"][3].append("x" * 100_000)
-            patch.setattr(platform, "write_all", full)
+            patch.setattr(system, "write_all", full)
         assert picture(state) == before
         assert on_disk(path) == CONTENTS
         with state.transaction():
@@ -541,7 +543,7 @@ class TestRefusals:
     def test_a_full_disk_at_the_first_commit_of_a_file_at_rest_takes_it_back(self, path, monkeypatch):
         import errno
 
-        from mmapstate import platform
+        from mmapstate.file import system
 
         mmapstate.open(path, CONTENTS).close()
         state = mmapstate.open(path)
@@ -551,7 +553,7 @@ class TestRefusals:
             raise OSError(errno.ENOSPC, "no space")
 
         with monkeypatch.context() as patch:
-            patch.setattr(platform, "write_all", full)
+            patch.setattr(system, "write_all", full)
             with pytest.raises(OSError, match="no space"), state.transaction():
                 state["c"][3].append(1)
         assert picture(state) == before

@@ -22,7 +22,7 @@ from test_transactions import places
 
 import mmapstate
 from mmapstate import ClosedError, StateError
-from mmapstate.lock import UNLOCK
+from mmapstate.file.locks import UNLOCK
 
 pytestmark = [
     pytest.mark.family("two-processes"),

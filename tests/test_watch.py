@@ -13,7 +13,7 @@ from terminals import Terminal
 import mmapstate
 from mmapstate.command import main
 from mmapstate.command.watch import _fitted, _padded, _rate_text, _text, _width
-from mmapstate.sidecar import sidecar_path
+from mmapstate.file.sidecar import sidecar_path
 
 on_a_terminal = not_on_windows("there is no pty, nor such a signal for one process")
 

@@ -11,9 +11,10 @@ import pytest
 from independent_reader import read_file as on_disk
 
 import mmapstate
-from mmapstate import PersistedState, platform
+from mmapstate import PersistedState
+from mmapstate.file import system
 
-on_windows = pytest.mark.skipif(not platform.WINDOWS, reason="it is about Windows alone")
+on_windows = pytest.mark.skipif(not system.WINDOWS, reason="it is about Windows alone")
 
 
 def use_all_of(path):
@@ -53,15 +54,15 @@ class TestNames:
             if getattr(error, "winerror", None) != 234:
                 raise
             pytest.skip("Wine cannot tell the final path of a file of so long a name (error 234)")
-        assert os.path.exists(platform.real_path(path))
+        assert os.path.exists(system.real_path(path))
 
     @on_windows
     def test_long_ones_are_turned_into_the_form_without_a_limit(self):
         long = "a" * 200
-        assert platform.long_path(rf"C:\{long}\x.state") == rf"\\?\C:\{long}\x.state"
-        assert platform.long_path(rf"\\server\share\{long}") == rf"\\?\UNC\server\share\{long}"
-        assert platform.long_path(rf"\\?\C:\{long}") == rf"\\?\C:\{long}"
-        assert platform.long_path(r"C:\short.state") == r"C:\short.state"
+        assert system.long_path(rf"C:\{long}\x.state") == rf"\\?\C:\{long}\x.state"
+        assert system.long_path(rf"\\server\share\{long}") == rf"\\?\UNC\server\share\{long}"
+        assert system.long_path(rf"\\?\C:\{long}") == rf"\\?\C:\{long}"
+        assert system.long_path(r"C:\short.state") == r"C:\short.state"
 
     def test_relative_ones_stay_what_they_are_when_the_folder_changes(self, tmp_path, monkeypatch):
         (tmp_path / "elsewhere").mkdir()
@@ -221,7 +222,7 @@ class TestPower:
                 self.real.close()
 
         real_fsync = os.fsync
-        monkeypatch.setattr(platform, "WINDOWS", True)
+        monkeypatch.setattr(system, "WINDOWS", True)
         monkeypatch.setattr(sys, "platform", "win32")  # no fdatasync there
         monkeypatch.setattr(os, "fsync", lambda descriptor: (calls.append("fsync"), real_fsync(descriptor)))
         file.bytes = Watched(file.bytes)

@@ -27,8 +27,8 @@ from unittest import mock
 import yaml
 
 import mmapstate
-from mmapstate import beside, committer, mapping, surprises, vacuum
-from mmapstate.format import MARKER_START
+from mmapstate.file import compaction, images, mapped, recovery, writer
+from mmapstate.file.format import MARKER_START
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data" / "format1"
 ROOM = 600  # bytes for changes, so that none of these regions grows unless it is to
@@ -67,9 +67,9 @@ class Program:
                 pathlib.Path(self.path).write_bytes(self.before)
                 os.utime(self.path, (1, 1))  # not just edited
             names = itertools.count(1)
-            for module in (vacuum, surprises):
+            for module in (compaction, recovery):
                 undo.enter_context(mock.patch.object(module, "new_generation", side_effect=names))
-            undo.enter_context(mock.patch.object(beside, "region_size", self._region_size))
+            undo.enter_context(mock.patch.object(images, "region_size", self._region_size))
             self.state: Any = mmapstate.open(self.path, self.defaults)
             undo.callback(self.state.close)
             self.undo = undo.pop_all()
@@ -98,12 +98,12 @@ class Program:
     def killed(self, stores: int, change: Callable[[], object], *, torn: bool = False) -> bytes:
         """Return the file when so many stores of a `change` were done, or of the last one of them a half."""
 
-        def check_size(file: mapping.MappedFile, real: Any = mapping.MappedFile.check_size) -> None:
+        def check_size(file: mapped.MappedFile, real: Any = mapped.MappedFile.check_size) -> None:
             real(file)
             if file.bytes is not None:  # else it is the region that is appended
                 file.bytes = Dying(file.bytes, stores, torn)
 
-        with mock.patch.object(mapping.MappedFile, "check_size", check_size), contextlib.suppress(Killed):
+        with mock.patch.object(mapped.MappedFile, "check_size", check_size), contextlib.suppress(Killed):
             change()
         file = self.state._store.mapping
         if isinstance(file.bytes, Dying):
@@ -354,7 +354,7 @@ def journal_grown() -> tuple[bytes, Any]:
 
 @case
 def journal_after_vacuum() -> tuple[bytes, Any]:
-    with Program(b"q: []\n", room=0) as program, mock.patch.object(beside, "GROWING_REGION", 0):
+    with Program(b"q: []\n", room=0) as program, mock.patch.object(images, "GROWING_REGION", 0):
         for number in range(4):
             program.state["q"].append("x" * 20 * number)
         return program.now()
@@ -362,7 +362,7 @@ def journal_after_vacuum() -> tuple[bytes, Any]:
 
 @case
 def journal_from_nothing() -> tuple[bytes, Any]:
-    with Program(b"a: 1\n") as program, mock.patch.object(surprises, "PATIENCE", 0):
+    with Program(b"a: 1\n") as program, mock.patch.object(recovery, "PATIENCE", 0):
         program.state["b"] = 2
         os.unlink(program.path)
         program.state._store.due = 0.0
@@ -377,7 +377,7 @@ def journal_from_nothing() -> tuple[bytes, Any]:
 def killed_before_birth() -> tuple[bytes, Any]:
     with Program(b"a: 1\n") as program:
         memory = program.state.plain()
-        with mock.patch.object(mapping.MappedFile, "map", side_effect=Killed), contextlib.suppress(Killed):
+        with mock.patch.object(mapped.MappedFile, "map", side_effect=Killed), contextlib.suppress(Killed):
             program.state.update(a=2)
         return program.content, memory
 
@@ -424,7 +424,7 @@ def killed_before_announcement() -> tuple[bytes, Any]:
     """What was to survive loss of power is marked until it is synced; of a copy that is another machine's mark."""
     with Program(b"a: 1\n") as program, mmapstate.open(program.path, durability="power"):
         program.state["b"] = 2
-        with mock.patch.object(committer, "unsynced", return_value=b"!0123abcd"):
+        with mock.patch.object(writer, "unsynced", return_value=b"!0123abcd"):
             data = program.killed(2, lambda: program.state.update(a=2))
         return data, {"a": 2, "b": 2}
 

@@ -28,7 +28,7 @@ import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-MODULES = ("format", "changes", "snapshot")
+MODULES = ("file/format", "changes", "text/snapshot")
 NAMES = ("format", "changes", "snapshot", "bytes", "findings", "patch", "repair", "stream", "values")
 TESTS = [f"tests/test_{name}.py" for name in NAMES]
 LEFT_OUT = [  # slow, and of speed, recursion and kills
@@ -117,7 +117,8 @@ def draw(copy: Path, modules: list[str], count: int | None, seed: int | None) ->
     for module in modules:
         path = Path(f"mmapstate/{module}.py")
         names += [
-            f"mmapstate.{module}.{name}" for name in mutate_file_contents(str(path), path.read_text()).mutant_names
+            f"mmapstate.{module.replace('/', '.')}.{name}"
+            for name in mutate_file_contents(str(path), path.read_text()).mutant_names
         ]
     os.chdir(CHECKOUT)
     seed = random.SystemRandom().getrandbits(32) if seed is None else seed
@@ -133,7 +134,8 @@ def mutmut(copy: Path, *arguments: str, stdout: int | None = subprocess.PIPE) ->
 
 def describe(copy: Path, name: str) -> str:
     """Return file, line and lines changed of a mutant."""
-    path, _, function = name.partition("__mutmut_")[0].removeprefix("mmapstate.").partition(".")
+    path, _, function = name.partition("__mutmut_")[0].removeprefix("mmapstate.").rpartition(".")
+    path = path.replace(".", "/")
     names = function.removeprefix("x_").removeprefix("xǁ").split("ǁ")
     text = mutmut(copy, "show", name).stdout
     changed = [line for line in text.splitlines() if line[:1] in ("-", "+") and line[:3] not in ("---", "+++")]

@@ -41,8 +41,9 @@ from typing import Any
 
 import yaml
 
-from mmapstate import StateFileError, snapshot
-from mmapstate.patch import CannotPatch, patch
+from mmapstate import StateFileError
+from mmapstate.text import snapshot
+from mmapstate.text.patch import CannotPatch, patch
 from mmapstate.values import same
 from tools.edits.files import Edit, File, comments_of
 from tools.edits.kinds import KINDS, Kinds

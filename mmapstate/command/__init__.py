@@ -66,7 +66,7 @@ def _is_unread(error: Exception) -> bool:
 
     Else Python would complain at exit that it cannot write it.
     """
-    from mmapstate.platform import WINDOWS
+    from mmapstate.file.system import WINDOWS
 
     closed = isinstance(error, BrokenPipeError)
     if WINDOWS:  # an invalid argument there

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mmapstate import content, platform, reading
 from mmapstate.command import output
 from mmapstate.command.key_paths import find, key_in, missing, parse
 from mmapstate.command.outcome import MISUSED, WARNING, WELL, Failure
+from mmapstate.file import content, reading, system
 
 if TYPE_CHECKING:
-    from mmapstate.snapshot import Suspect
-    from mmapstate.state import PersistedState
+    from mmapstate.live.state import PersistedState
+    from mmapstate.text.snapshot import Suspect
 
 __all__ = ["append", "delete", "get", "increment", "naming", "opened", "set_value", "show"]
 
@@ -85,7 +85,7 @@ def increment(options: Any) -> int:
 def _read(options: Any) -> Any:
     segments = parse(options.path) if options.path is not None else ()
     words: list[Suspect] = []
-    file = str(platform.real_path(options.file))
+    file = str(system.real_path(options.file))
     state = reading.read(file, words)
     for word in words:
         print(f"{WARNING}{content.warning_of(word, file)}", file=sys.stderr)
@@ -98,7 +98,7 @@ def _value(options: Any) -> Any:
 
 def _yaml(text: str) -> Any:
     from mmapstate.errors import StateFileError
-    from mmapstate.snapshot import parse_flow
+    from mmapstate.text.snapshot import parse_flow
 
     words: list[Suspect] = []
     try:
@@ -116,7 +116,7 @@ def _yaml(text: str) -> Any:
 
 def _number(text: str) -> int | float:
     from mmapstate.errors import StateFileError
-    from mmapstate.snapshot import parse_flow
+    from mmapstate.text.snapshot import parse_flow
 
     try:
         number = parse_flow(text.encode("utf-8", "surrogatepass"))
@@ -160,11 +160,11 @@ def opened(options: Any) -> Iterator[PersistedState]:
 
     Raises FileNotFoundError where there is none, and the command has no --create, or was not given it.
     """
+    from mmapstate.live.state import open_state
     from mmapstate.logger import warnings_shown
-    from mmapstate.state import open_state
 
-    path = str(platform.real_path(options.file))
-    if not getattr(options, "create", False) and platform.status(path) is None:
+    path = str(system.real_path(options.file))
+    if not getattr(options, "create", False) and system.status(path) is None:
         hint = " (--create makes it)" if hasattr(options, "create") else ""
         raise FileNotFoundError(errno.ENOENT, f"there is no such file{hint}", options.file)
     durability = "power" if options.power else "process"

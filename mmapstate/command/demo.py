@@ -27,7 +27,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from mmapstate.errors import StateError
-from mmapstate.state import PersistedState, open_state
+from mmapstate.live.state import PersistedState, open_state
 
 __all__ = ["demo", "run"]
 

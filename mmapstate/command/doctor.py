@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from mmapstate import platform
 from mmapstate.command.outcome import FAILED, WELL
-from mmapstate.lock import EXCLUSIVE, file_lock
-from mmapstate.mapping import MappedFile
+from mmapstate.file import system
+from mmapstate.file.locks import EXCLUSIVE, file_lock
+from mmapstate.file.mapped import MappedFile
 
 __all__ = ["doctor"]
 
@@ -33,10 +33,10 @@ class _Failed(Exception):
 
 def doctor(options: Any) -> int:
     """Try a folder, and print what was found."""
-    path = str(platform.real_path(options.path))
-    if platform.status(path) is None:  # not of a file that is to come: a folder that is misspelt would be one, too
+    path = str(system.real_path(options.path))
+    if system.status(path) is None:  # not of a file that is to come: a folder that is misspelt would be one, too
         raise FileNotFoundError(errno.ENOENT, "there is no such folder, and no such file; name one that is there", path)
-    folder = path if platform.is_folder(path) else os.path.dirname(path)
+    folder = path if system.is_folder(path) else os.path.dirname(path)
     print(f"{folder}: {_described(folder)}")
     code = WELL
     for name, attempt in _ATTEMPTS.items():
@@ -53,20 +53,20 @@ def doctor(options: Any) -> int:
 
 
 def _described(folder: str) -> str:
-    kind = platform.filesystem(folder)
+    kind = system.filesystem(folder)
     return f"a folder on {kind}" if kind else "a folder"
 
 
 def _advice(folder: str) -> Iterator[str]:
-    _, foreign = platform.foreign_filesystem(folder)
+    _, foreign = system.foreign_filesystem(folder)
     if foreign.startswith("fuse"):
         yield f"{foreign} is a program that shows files; what it does with locks and syncs is its own: prefer a disk"
     elif foreign:
         yield f"{foreign} may be shared with other machines, whose changes would be lost: use a disk of this machine"
-    kind = platform.filesystem(folder)
+    kind = system.filesystem(folder)
     if kind in ("tmpfs", "ramfs"):
         yield f"{kind} is memory: what is here is gone when the machine starts anew, whatever is synced"
-    if kind in platform.COPY_ON_WRITE:
+    if kind in system.COPY_ON_WRITE:
         yield f"{kind} writes to new places: changes are written by calls, not stored in a map, and take longer"
 
 
@@ -76,12 +76,12 @@ def _file(folder: str) -> Iterator[str]:
     descriptor, path = tempfile.mkstemp(prefix=".mmapstate-doctor-", suffix=".tmp", dir=folder)
     try:
         try:
-            platform.write_all(descriptor, bytes(_SIZE), 0)
+            system.write_all(descriptor, bytes(_SIZE), 0)
         finally:
-            platform.close(descriptor)
+            system.close(descriptor)
         yield path
     finally:
-        platform.remove(path)
+        system.remove(path)
 
 
 def _try_to_write(folder: str) -> str:
@@ -91,13 +91,13 @@ def _try_to_write(folder: str) -> str:
 
 def _try_locks(folder: str) -> str:
     with _file(folder) as path:
-        descriptor = platform.open_regular(path, write=True)
+        descriptor = system.open_regular(path, write=True)
         try:
             file_lock(descriptor, EXCLUSIVE)
             if _second(path, "lock") != "refused":
                 raise _Failed("two processes have the same lock at once: changes would be lost")
         finally:
-            platform.close(descriptor)
+            system.close(descriptor)
         if _second(path, "lock") != "taken":
             raise _Failed("a lock is still held when its file is closed: programs would wait for ever")
     return "a lock keeps another process out, and is free again when its holder ends"
@@ -129,15 +129,15 @@ def _try_rename(folder: str) -> str:
             file.write(b"image")
         before = MappedFile.open(path)
         try:
-            if platform.REPLACE_NEEDS_UNMAPPED:
+            if system.REPLACE_NEEDS_UNMAPPED:
                 before.close()
             else:
                 before.map()
-            platform.replace(image, path)
+            system.replace(image, path)
             with open(path, "rb") as file:
                 if file.read() != b"image":
                     raise _Failed("a file that was renamed over another one is not there")
-            if not platform.REPLACE_NEEDS_UNMAPPED and before.read() != bytes(_SIZE):
+            if not system.REPLACE_NEEDS_UNMAPPED and before.read() != bytes(_SIZE):
                 raise _Failed("who has the old file open does not read it any more: programs could not follow")
         finally:
             before.unmap()
@@ -147,18 +147,18 @@ def _try_rename(folder: str) -> str:
 
 def _try_syncs(folder: str) -> str:
     with _file(folder) as path:
-        descriptor = platform.open_regular(path, write=True)
+        descriptor = system.open_regular(path, write=True)
         try:
             times = []
             for number in range(_SYNCS):
-                platform.write_all(descriptor, b"%d" % number, 0)
+                system.write_all(descriptor, b"%d" % number, 0)
                 begin = time.perf_counter()
-                platform.sync_data(descriptor)
+                system.sync_data(descriptor)
                 times.append(time.perf_counter() - begin)
-            platform.sync_file(descriptor)
+            system.sync_file(descriptor)
         finally:
-            platform.close(descriptor)
-        platform.sync_folder(path)
+            system.close(descriptor)
+        system.sync_folder(path)
     return (
         f"file and folder can be synced; a change with durability 'power' takes about {sorted(times)[2] * 1e3:.2g} ms"
     )
@@ -189,7 +189,7 @@ def be_second() -> None:
     """Be the other process: do the task that the arguments name, and print what was found."""
     path, task = sys.argv[1:]
     if task == "lock":
-        descriptor = platform.open_regular(path, write=True)
+        descriptor = system.open_regular(path, write=True)
         try:
             file_lock(descriptor, EXCLUSIVE)
         except BlockingIOError:

@@ -17,15 +17,16 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmapstate import content, json_text, patch, platform, reading, snapshot
 from mmapstate.command.access import naming
 from mmapstate.command.key_paths import written
 from mmapstate.command.merging import MISSING, Conflict, merge
 from mmapstate.command.outcome import WARNING, WELL, Failure
 from mmapstate.errors import StateError, StateFileError
+from mmapstate.file import content, reading, system
+from mmapstate.live.state import open_state
 from mmapstate.logger import warnings_shown
-from mmapstate.snapshot import Written
-from mmapstate.state import open_state
+from mmapstate.text import json_text, patch, snapshot
+from mmapstate.text.snapshot import Written
 from mmapstate.values import Plain, same
 
 __all__ = ["edit"]
@@ -36,7 +37,7 @@ _ADVICE = f"{_MARK} programs changed this, too: keep what is right, remove these
 
 def edit(options: Any) -> int:
     """Have a state edited."""
-    path = str(platform.real_path(options.file))
+    path = str(system.real_path(options.file))
     shown = _Shown.now(path)
     if not os.access(path, os.W_OK):
         raise Failure(f"{options.file}: you may read it, and not write it; nothing to edit")
@@ -67,7 +68,7 @@ class _Shown(NamedTuple):
 def _laid_over(text: bytes, state: dict[Any, Plain], path: str) -> bytes:
     """Return `text` changed to hold `state`: comments and layout stay where that can be."""
     try:
-        return patch.patch(text, state, file=path)
+        return content.patched(text, state, path)
     except patch.CannotPatch:
         as_json = content.is_json(text, path)
         return content.dump(state, path, as_json=as_json, line_end=snapshot.line_end_of(text))
@@ -95,7 +96,7 @@ class _Draft:
         """Run the editor; return the text when it has ended well."""
         variable = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name, "").strip()), "")
         try:
-            command = platform.split_command(os.environ[variable]) if variable else [platform.default_editor()]
+            command = system.split_command(os.environ[variable]) if variable else [system.default_editor()]
         except ValueError as error:
             raise Failure(f"${variable} is no command: {error}; nothing was changed") from None
         told = f"the editor, {command[0]}{f' (of ${variable})' if variable else ''},"

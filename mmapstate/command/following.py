@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from mmapstate import changes, content, nodes, platform
+from mmapstate import changes
 from mmapstate.changes import Change
 from mmapstate.errors import StateError, StateFileError
-from mmapstate.state import State
+from mmapstate.file import content, system
+from mmapstate.file.readonly import View
+from mmapstate.live import tree
+from mmapstate.live.state import State
 from mmapstate.values import same
-from mmapstate.view import View
 
 __all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
 
@@ -38,11 +40,11 @@ class Followed(View):
         self.number = 0
         self.there = True
         self.refused = ""
-        super().__init__(str(platform.real_path(path)), {}, State._declared.read())
+        super().__init__(str(system.real_path(path)), {}, State._declared.read())
 
     def look(self) -> None:
         """Tell what is new."""
-        there = platform.is_there(self.path)
+        there = system.is_there(self.path)
         if there != self.there:
             self.there = there
             self.on_event(THERE_AGAIN if there else GONE, ())
@@ -67,7 +69,7 @@ class Followed(View):
         return False  # it is told of, with what is different besides
 
     def _rebuild(self, data: bytes, parts: content.Layout) -> None:
-        first, before = not self.open_files, nodes.plain_root(self.root)
+        first, before = not self.open_files, tree.plain_root(self.root)
         generation = 0 if first else self.journal.generation
         super()._rebuild(data, parts)
         records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any, NamedTuple
 
-from mmapstate.differences import origins_of_items
+from mmapstate.text.alignment import origins_of_items
 from mmapstate.values import Plain, same
 
 __all__ = ["MISSING", "Conflict", "merge"]

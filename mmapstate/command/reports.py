@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmapstate.care.info import Info, Process
 from mmapstate.command.outcome import FAILED, LOST, WELL
-from mmapstate.overview import Info, Process
 
 __all__ = ["check", "info", "repair", "vacuum"]
 
 
 def info(options: Any) -> int:
     """Print sizes, and who uses the file."""
-    from mmapstate.overview import info as look
+    from mmapstate.care.info import info as look
 
     found = look(options.file)
     if options.json:
@@ -56,8 +56,8 @@ def _for_json(found: Info) -> dict[str, Any]:
 
 def check(options: Any) -> int:
     """Print what is odd about a file."""
-    from mmapstate.findings import NOTE
-    from mmapstate.inspection import check as look
+    from mmapstate.care.check import check as look
+    from mmapstate.care.findings import NOTE
 
     found = look(options.file)
     for finding in found:
@@ -69,7 +69,7 @@ def check(options: Any) -> int:
 
 def repair(options: Any) -> int:
     """Make a broken file one that can be opened."""
-    from mmapstate.repairs import repair as mend
+    from mmapstate.care.repair import repair as mend
 
     done = mend(options.file)
     for finding in done.findings:
@@ -83,8 +83,8 @@ def repair(options: Any) -> int:
 
 def vacuum(options: Any) -> int:
     """Compact a file."""
+    from mmapstate.care.info import info as look
     from mmapstate.command.access import opened
-    from mmapstate.overview import info as look
 
     before = look(options.file).size
     with opened(options) as state:

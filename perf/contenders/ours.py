@@ -60,7 +60,7 @@ class Ours(_Live):
     """The default: shared by processes, durability "process"."""
 
     name = "mmapstate"
-    modules = ("mmapstate.state",)  # the package imports its parts when they are asked for
+    modules = ("mmapstate.live.state",)  # the package imports its parts when they are asked for
     shared = True
 
     def __init__(self, path: Path) -> None:

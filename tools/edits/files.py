@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mmapstate import snapshot
+from mmapstate.text import snapshot
 
 __all__ = ["Apply", "Edit", "Entry", "File", "Judge", "at", "comments_of", "differing"]
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from mmapstate import StateFileError, snapshot
+from mmapstate import StateFileError
+from mmapstate.text import snapshot
 from mmapstate.values import same
 from tools.edits.files import Apply, Edit, Entry, File, Judge, at, differing
 from tools.edits.judges import Gap, Region, fits, flow_with, flow_without, quotes, shape

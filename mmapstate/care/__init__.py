@@ -1,0 +1,1 @@
+"""Look after state files as files: check, repair, info."""

@@ -1,0 +1,204 @@
+"""What can be said of a state file's bytes: everything that is not as programs leave it. Pure: no I/O.
+
+It asks the parser that opens the files, `content`. An *error* is what keeps the file from being opened, or costs a part
+of it; a *warning* is what somebody should look at; a *note* is what the next to open the file puts right by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import NamedTuple
+
+from mmapstate.errors import BeyondRepair, StateFileError
+from mmapstate.file import content
+from mmapstate.file.format import DAMAGED, is_blank
+from mmapstate.text import snapshot
+
+__all__ = [
+    "BY_ITSELF",
+    "ERROR",
+    "NOTE",
+    "WARNING",
+    "Examined",
+    "Finding",
+    "examine",
+    "finding_of",
+    "has_records",
+    "is_beyond_repair",
+]
+
+ERROR, WARNING, NOTE = "error", "warning", "note"
+
+
+class Finding(NamedTuple):
+    """What was found in or about a file, and what to do now. As text it is one line.
+
+    `severity` is "error", "warning" or "note". `offset`, in bytes, and `line`, from 1 on, say where in `file`; they are
+    None where it is about the file as a whole.
+    """
+
+    severity: str
+    file: str
+    offset: int | None
+    line: int | None
+    what: str
+    what_to_do: str
+
+    def __str__(self) -> str:
+        where = "" if self.line is None else f", line {self.line}"
+        if self.offset is not None:
+            where += f", offset {self.offset}"
+        return f"{self.file}{where}: {self.severity}: {self.what}; {self.what_to_do}"
+
+
+class Examined(NamedTuple):
+    """What was found, and what the file's parts and state are; None where there is no telling."""
+
+    findings: list[Finding]
+    parts: content.Layout | None
+    content: content.Content | None
+
+    def has_errors(self) -> bool:
+        """Return whether the file cannot be opened, or not without a loss."""
+        return any(found.severity == ERROR for found in self.findings)
+
+
+_RECORD = re.compile(rb"^[#-]-- (?:# mmapstate |\[.* #[0-9a-f]{8}\r?$)", re.M)
+_SEPARATOR = re.compile(rb"---[ \t\r]*(?:#|\Z)")
+_REPAIR = "run 'mmapstate repair FILE'"
+BY_ITSELF = "nothing: the next program that opens the file puts it right"
+
+
+def examine(data: bytes, file: str) -> Examined:
+    """Return what is to be said of a file with the bytes `data`; `file` is its name in the findings."""
+    try:
+        parts = content.layout(data, file)
+    except StateFileError as error:  # a version to come
+        found = finding_of(error, data, file, "open it with the mmapstate that wrote it; an older one cannot judge it")
+        return Examined([found], None, None)
+    told = _Told(data, file)
+    state = _of_state(told, parts)
+    if parts.foreign:
+        told.note(parts.snapshot_end, "documents of persistedstate follow the snapshot, or went over it", BY_ITSELF)
+    if parts.unborn:
+        told.note(parts.snapshot_end, "a journal was about to be begun, and was not", BY_ITSELF)
+    if parts.marker is not None:
+        _of_journal(told, parts)
+    return Examined(sorted(told.findings, key=lambda found: found.offset or 0), parts, state)
+
+
+def finding_of(error: StateFileError, data: bytes, file: str, what_to_do: str, severity: str = ERROR) -> Finding:
+    """Return an error of the parser as a finding."""
+    offset = error.offset
+    if offset is not None and data.startswith(b"\xef\xbb\xbf") and error.column is not None:
+        offset += 3  # the parser counts from behind it
+    return Finding(severity, file, offset, error.line, error.problem or str(error), what_to_do)
+
+
+def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
+    """Return whether the snapshot `text`, which was refused, is such that a repair would keep a part of it at will.
+
+    Not so where the documents of a stream are but the records behind a journal's broken first line, or empty.
+    """
+    if not isinstance(error, BeyondRepair) or has_records(text):
+        return False
+    first, *lines = text.removeprefix(b"\xef\xbb\xbf")[error.offset or 0 :].split(b"\n")
+    is_empty = _SEPARATOR.match(first) and not any(line.strip() and line.lstrip()[:1] != b"#" for line in lines)
+    return not is_empty
+
+
+def has_records(text: bytes) -> bool:
+    """Return whether lines of a journal stand in a text."""
+    return _RECORD.search(text) is not None
+
+
+class _Told:
+    """Findings about one file."""
+
+    def __init__(self, data: bytes, file: str) -> None:
+        self.data = data
+        self.file = file
+        self.findings: list[Finding] = []
+        self.line_starts = [0, *(end.end() for end in re.finditer(rb"\n", data))]
+
+    def add(self, severity: str, offset: int, what: str, what_to_do: str) -> None:
+        line = bisect_right(self.line_starts, offset)
+        self.findings.append(Finding(severity, self.file, offset, line, what, what_to_do))
+
+    def note(self, offset: int, what: str, what_to_do: str) -> None:
+        self.add(NOTE, offset, what, what_to_do)
+
+    def line_start(self, line: int) -> int:
+        return self.line_starts[line - 1]
+
+
+def _of_state(told: _Told, parts: content.Layout) -> content.Content | None:
+    """Tell of the snapshot, and of records that do not fit it."""
+    suspects: list[snapshot.Suspect] = []
+    try:
+        return content.read(told.data, parts, told.file, suspects)
+    except StateFileError as error:
+        mend = "mend the line in an editor" if error.line is not None else "mend the file in an editor"
+        if not is_beyond_repair(error, told.data):
+            mend += f", or {_REPAIR}"
+        told.findings.append(finding_of(error, told.data, told.file, mend))
+        return None
+    finally:
+        for suspect in suspects:
+            told.add(
+                WARNING, told.line_start(suspect.line), f"{suspect.text} is read as text, not as a boolean",
+                "write true or false, or put it in quotes",
+            )  # fmt: skip
+
+
+def _of_journal(told: _Told, parts: content.Layout) -> None:
+    data, marker, scan = told.data, parts.marker, parts.scan
+    assert marker is not None
+    assert scan is not None
+    if marker.version == DAMAGED:
+        lines = data.count(b"\n--- ", marker.start)
+        behind = f", and the {lines} lines of changes behind it cannot be checked" if lines else ""
+        told.add(ERROR, marker.start, f"the line that begins the journal was changed{behind}", _REPAIR)
+        return
+    if not parts.intact:
+        told.add(
+            WARNING, 0, "the snapshot is not the one that the journal was begun with: edited by hand, or damaged",
+            "look whether it is as it should be; the journal's changes are applied to it",
+        )  # fmt: skip
+    texts = data[marker.start : scan.tail].split(b"\n")
+    comments = [number for number, text in enumerate(texts[:-1]) if text.startswith(b"#")]
+    if comments:
+        told.note(
+            told.line_start(data.count(b"\n", 0, marker.start) + 1 + comments[0]),
+            f"{len(comments)} whole lines of the journal are still comments, and count, as the one behind them "
+            "continues their checksum: the file is a copy, made while a program wrote", BY_ITSELF,
+        )  # fmt: skip
+    if scan.bad >= 0:
+        _of_damage(told, scan.tail, scan.bad, len(scan.payloads))
+    elif not scan.clean:
+        told.note(scan.tail, *_of_slack(data[scan.tail :]))
+
+
+def _of_damage(told: _Told, tail: int, bad: int, good: int) -> None:
+    lost = sum(line.startswith((b"--- ", b"#-- ")) for line in told.data[tail:].split(b"\n"))
+    if lost:
+        what = (
+            f"behind change {good} the journal was changed since programs wrote it; {lost} lines of changes from there "
+            "on cannot be checked, as each checksum continues the one before"
+        )
+    else:
+        what = "text that is no change stands behind the last one"
+    told.add(ERROR, bad, what, f"remove in an editor what was added by hand, or {_REPAIR}")
+
+
+def _of_slack(slack: bytes) -> tuple[str, str]:
+    """Return what a tail is like that is harmless, and not as it should be."""
+    if not slack.strip(b" #\r\n"):
+        return "the room behind the last change was cut or changed by an editor", BY_ITSELF
+    if not slack.strip(b" #\r\n\0"):
+        return "zeros stand behind the last change: pages lost with the power", BY_ITSELF
+    if is_blank(slack[1:]):
+        return "the last change is not synced yet, or its writer was killed before it was", BY_ITSELF
+    what = "a comment stands behind the last change: what a killed writer had not finished, or text added by hand"
+    return what, BY_ITSELF

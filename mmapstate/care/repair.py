@@ -1,0 +1,134 @@
+"""Put the best state that a broken file's bytes allow in its place, and keep the broken file: `repair`.
+
+What is kept of it is decided in `salvage`. Here is how the file is replaced: as by a vacuum, with its steps in the same
+order, so that a kill at any of them leaves the broken file, or the mended one, and what is beside it is cleared up by
+the next program that opens the state.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import NamedTuple
+
+from mmapstate.care import salvage
+from mmapstate.care.findings import NOTE, Finding
+from mmapstate.errors import LockTimeout, StateError
+from mmapstate.file import images, system
+from mmapstate.file.compaction import new_generation
+from mmapstate.file.format import LAYOUT, UNKNOWN, Position
+from mmapstate.file.locks import Presence, StoreLock
+from mmapstate.file.mapped import ControlPage
+from mmapstate.file.sidecar import open_sidecar, sidecar_path
+from mmapstate.live.state import open_state
+
+__all__ = ["Repair", "repair"]
+
+
+class Repair(NamedTuple):
+    """What `repair` did.
+
+    `copy` is the path of the file as it was before, None where there was nothing to repair: then nothing was written.
+    `findings` tell what is no longer as it was: a "warning" is something that is lost, or may be, a "note" is not.
+    """
+
+    copy: str | None
+    findings: list[Finding]
+
+    @property
+    def lost_something(self) -> bool:
+        """Whether the new file lacks something that the old one had, as far as that can be told."""
+        return any(found.severity != NOTE for found in self.findings)
+
+
+def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Repair:
+    """Make a state file that cannot be opened, or not without a loss, one that can; keep it as it was beside it.
+
+    Parameters:
+        path: the state file; symbolic links are followed.
+        timeout: seconds to wait for the lock; None waits for ever, 0 tries once.
+
+    A file that can be opened is left alone: programs that open it put right what is odd about it. Else the whole file
+    is copied to ``<path>.damaged-<time>``, and replaced by its best state: of the journal all changes up to the first
+    that was damaged, of the document all entries that can be read. Nothing is invented. To be killed in it costs
+    nothing: call it again.
+
+    Raises `StateError` while other programs have the state open; `StateFileError` where nothing in the file can be read
+    as a state, or its journal is of an unknown version; `LockTimeout`; OSError, FileNotFoundError among them. The file
+    is as it was then.
+    """
+    real = system.real_path(os.fspath(path))
+    if not isinstance(real, str):
+        raise TypeError("the path must be text, not bytes")
+    if salvage.mend(_read(real), real) is None:
+        return Repair(None, [])
+    with contextlib.ExitStack() as undo:
+        lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real)), real)
+        undo.callback(lock.close)
+        lock.acquire(timeout)
+        while (page := ControlPage.behind(lock.path, lock.descriptor, lock.inode)) is None:
+            lock.replace_by(lock.successor(timeout))
+        undo.callback(page.close)
+        presence = Presence()
+        undo.callback(presence.leave)
+        _refuse_in_use(real, presence, lock)
+        data = _read(real)
+        mended = salvage.mend(data, real)
+        if mended is None:
+            return Repair(None, [])  # somebody else was faster
+        copy = _keep(real, data)
+        _swap(real, mended.text, page)
+    with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
+        open_state(real, timeout=timeout).close()  # takes up the new file, and tells that it can be opened
+    return Repair(copy, mended.losses)
+
+
+def _read(file: str) -> bytes:
+    descriptor = system.open_regular(file, write=False)
+    try:
+        return system.read(descriptor, 0, system.file_size(descriptor))
+    finally:
+        system.close(descriptor)
+
+
+def _refuse_in_use(file: str, presence: Presence, lock: StoreLock) -> None:
+    """Raise `StateError` while others have the file open: they may know better than its bytes what was in it."""
+    if system.REPLACE_NEEDS_UNMAPPED:
+        alone = not system.is_in_use(file)
+    else:
+        alone = lock.attend(exclusively=True) and presence.take(file, exclusively=True)
+    if not alone:
+        raise StateError(f"{file}: programs have the state open; stop them, then repair it")
+
+
+def _keep(file: str, data: bytes) -> str:
+    """Keep a copy of the broken file, also when the power fails; return its path."""
+    copy = images.keep_damaged(file, data)
+    system.sync_folder(file)
+    return copy
+
+
+def _swap(file: str, text: bytes, page: ControlPage) -> None:
+    """Put `text` in the file's place, as a vacuum does that is killed right after it: who opens the file settles it."""
+    if not page.is_usable(system.boot_id()):
+        page.initialise(system.boot_id())
+    generation = new_generation(page.position.generation)
+    temporary = images.temporary_path(file, generation)
+    page.unsettled = True
+    page.supersede(page.position)  # whoever stood there, with the lock file gone, has in memory what may be lost here
+    page.pending = Position(generation, 0)
+    page.bytes[LAYOUT] = UNKNOWN
+    try:
+        descriptor = images.write_beside(temporary, text, system.status(file))
+        try:
+            page.pending = Position(generation, system.image_of(descriptor).inode)
+        finally:
+            system.close(descriptor)  # first: Windows renames no file that is open
+        system.replace(temporary, file)
+    except BaseException:
+        system.remove(temporary)
+        found = system.path_image(file)
+        if found is None or found.inode != page.pending.tail:  # else an interrupt came when it was done
+            page.pending = Position(0, 0)
+        raise
+    system.sync_folder(file)

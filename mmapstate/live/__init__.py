@@ -1,0 +1,1 @@
+"""What users hold: states, live mappings and sequences, schemas, transactions."""

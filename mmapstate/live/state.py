@@ -1,0 +1,546 @@
+"""The state as its users hold it: attributes, defaults, options, the lock for several steps."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
+from mmapstate.file import registry, system
+from mmapstate.file.backend import Store
+from mmapstate.file.blocks import Hold, Transaction
+from mmapstate.file.readonly import View
+from mmapstate.live import tree as nodes
+from mmapstate.live.schema import Declared
+from mmapstate.live.tree import StateDict
+from mmapstate.live.waiting import wait_for
+from mmapstate.logger import log
+from mmapstate.values import SURE_INT, SURE_KEY, normalise, normalise_key
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing.Self, since 3.11; checkers bring this module along
+
+__all__ = ["PersistedState", "State", "open_state"]
+
+_T = TypeVar("_T")
+
+_DURABILITIES = ("process", "power")
+
+_MISSING: Any = object()
+_MOST_SURE_NAMES = 256
+
+
+class State(StateDict):
+    """A state file mapped to live objects: a mapping whose changes are in the file when their statement ends.
+
+    Parameters and errors are those of `mmapstate.open`. What a write raises is told at `StateDict`. A ``with``
+    statement closes it at the end of its block.
+
+    A subclass declares what the file holds: ``last_id: int = 0`` makes an attribute of the key, with a type and with a
+    default that is stored where the file has no such key. (A container is copied for each file. Without a default the
+    attribute is an AttributeError until it is assigned.) What does not fit is a `StateFileError` at open and after an
+    edit by hand, an `UnsupportedValueError` at a write. Keys that are not declared stay in the file, and are read and
+    written in brackets: ``state["other"]``. Names with a leading underscore are attributes that are never stored.
+
+    All states of one file in a process share one picture of it; `readonly` and `durability` are each state's own (a
+    change through a nested container is as durable as the strictest of them asks).
+    """
+
+    __slots__ = ("__dict__", "__weakref__")
+
+    _durability: str
+    _options: dict[str, Any]
+    _path_text: str
+    _store: Store | View
+    _readonly: bool
+
+    _free: ClassVar[bool] = False  # whether any name is an attribute, declared or not
+    _declared: ClassVar[Declared]
+    _hidden: ClassVar[frozenset[str]]
+    _sure_names: ClassVar[set[str]]  # attributes that are keys, and need no further look at that
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        /,
+        defaults: Mapping[Any, Any] | None = None,
+        *,
+        readonly: bool = False,
+        durability: str = "process",
+        timeout: float | None = 10.0,
+        exclusive: bool = False,
+    ) -> None:
+        if durability not in _DURABILITIES:
+            raise ValueError(f"durability is {durability!r}; it can be 'process' or 'power'")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
+            raise ValueError(f"timeout is {timeout!r}; it can be None, 0 or seconds")
+        if defaults is not None and not isinstance(defaults, Mapping):
+            raise TypeError(f"defaults is a {type(defaults).__name__}; it can be a mapping of keys to values")
+        if readonly and exclusive:
+            raise ValueError("readonly=True and exclusive=True exclude each other")
+        real = system.real_path(os.fspath(path))
+        if not isinstance(real, str):
+            raise TypeError("the path must be text, not bytes")
+        declared = type(self)._declared.read()
+        checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
+        misfit = declared.misfit(checked)
+        if misfit is not None:
+            raise declared.error(misfit, real)
+        put = object.__setattr__
+        put(self, "_path_text", real)
+        put(self, "_durability", durability)
+        put(self, "_readonly", readonly)
+        put(self, "_options", {"timeout": timeout, "exclusive": exclusive})
+        _warn_of_filesystem(real)
+        store: Store | View
+        if readonly:
+            store = View(real, checked, declared)
+        else:
+            store = registry.enter(real, self, timeout=timeout, exclusive=exclusive)
+        put(self, "_store", store)
+        try:
+            nodes.adopt_root(self, store.root)
+            if not readonly:
+                store.refresh()  # where this process has it open already, it may not have looked for a while
+                if declared.kinds:
+                    self._store.check_declared()
+                self._commit_defaults(checked)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file; the last process to do so leaves it as plain YAML, without a journal.
+
+        Reads go on working on the last state; writes raise `ClosedError`. Can be called again. Raises `StateError`
+        inside a transaction.
+        """
+        if isinstance(self._tree, _Closed):
+            return
+        if self._store.is_in_transaction():
+            raise StateError(
+                f"{self._path_text}: a transaction is open in this thread; close the state when it has ended"
+            )
+        self._let_go()
+
+    def _let_go(self) -> None:
+        closed = _Closed(self._store)
+        if isinstance(self._store, View):
+            self._store.close()
+        else:
+            registry.leave(self._path_text, self)
+        nodes.use_tree(self, closed)
+
+    def sync(self) -> None:
+        """Make everything committed so far, by whomever, survive loss of power.
+
+        With ``durability="power"`` each change does so by itself. Raises OSError if the system cannot, `LockTimeout`,
+        `ClosedError`, `ReadOnlyError`.
+        """
+        self._store.sync()
+
+    def vacuum(self) -> None:
+        """Compact the file to its YAML document alone, at once: to look at it, to edit it, to copy it.
+
+        It happens by itself now and then, and when the last process lets go of the file. Raises `StateError` inside a
+        transaction, and where the system does not let the file be replaced (a mount point; on Windows a program of
+        another kind that has it open); OSError, `LockTimeout`, `ClosedError`, `ReadOnlyError`.
+        """
+        self._store.vacuum()
+
+    def transaction(self) -> Transaction[Self]:
+        """Return a ``with`` block that yields this state and whose changes happen together: all of them, or none.
+
+        The block has the state for itself: it begins with what others have committed, other threads wait until it ends
+        (for `timeout` seconds: `LockTimeout`), other processes see nothing of it before it is whole. Its changes are
+        in the file, as one record, when the block ends. When it raises anything, memory is what it was before: the same
+        objects, in the same order; the file has never seen the changes. One transaction inside another is taken back
+        alone when it raises, and committed with the outer one. Do not ``await`` inside: another asyncio task of the
+        same thread that touches the state meanwhile gets a `StateError`.
+
+        Beginning raises `LockTimeout`, `ClosedError`, `ReadOnlyError`, `StateFileError`. Ending raises, with all taken
+        back, `StateError` if somebody edited the file by hand meanwhile (run the block again), OSError if the disk is
+        full or a sync fails.
+        """
+        self._refuse_closed()
+        return Transaction(self._store, self)
+
+    def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
+        """Wait until `predicate`, called without arguments, returns something true, and return that.
+
+        It is called at once and after each change: by this process, another one, or an edit by hand. It sees the state
+        as it is then, and can be called for a change that came while it ran. With a `timeout` in seconds what it
+        returned last is returned when that is over, as `threading.Condition.wait_for` does. While nothing changes,
+        waiting takes less than a hundredth of a core; a change is seen within 20 ms (an edit when it has stood
+        still for 0.2 s).
+
+        Raises `StateError` where this thread holds the state's locks, since nobody else could change it; `ClosedError`;
+        `DetachedError` where the variables of `predicate` show that it looks at nothing but containers that were
+        removed; what `predicate` and reading raise.
+        """
+        return wait_for(self._store, self._refuse_to_wait, predicate, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _thread_lock(self) -> Hold:
+        """A lock for several steps, against threads and processes; as in the predecessor, without rolling back."""
+        return Hold(self._store)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._sure_names = set()
+        bases = cls.__mro__[1:]
+        cls._declared = declared = Declared(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
+        cls._hidden = _names_in(cls) - declared.fields
+        _hidden_somewhere.update(cls._hidden)
+        _sure_where_free.difference_update(cls._hidden)
+        for base in bases:
+            if issubclass(base, State):
+                for name in base._sure_names & cls._hidden:  # it would hide a method of a base that comes later
+                    base._sure_names.discard(name)
+                    delattr(base, name)
+        for name in declared.fields:
+            setattr(cls, name, _key_attribute(name))
+        cls._sure_names.update(filter(_is_sure, declared.fields))
+
+    if not TYPE_CHECKING:  # checkers would take them for a promise that there is any such attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name[:1] == "_":
+                raise AttributeError(
+                    f"{name!r}: names with a leading underscore are no keys; write STATE[{name!r}] for a key"
+                )
+            if name in self._declared.fields:
+                return self._missing_field(name)
+            if not self._free:
+                raise AttributeError(self._undeclared(name))
+            value = self.get(name, _MISSING)
+            if value is _MISSING:
+                raise AttributeError(f"{self._name()} has no key {name!r}")
+            self._found_key(name)
+            return value
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if (
+                value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
+            ):  # spares a counter a call
+                self._tree.commit_one(self, name, value)
+            elif name in _INTERNAL:
+                raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
+            elif name[:1] == "_" or (name in self._hidden and _has_setter(type(self), name)):
+                object.__setattr__(self, name, value)
+            elif name in self._hidden:
+                raise AttributeError(
+                    f"{name!r} is {self._what_hides(name)}; write STATE[{name!r}] = ... for a key of that name"
+                )
+            elif self._free or name in self._declared.fields:
+                self[name] = value
+                self._found_key(name)
+            else:
+                raise AttributeError(self._undeclared(name))
+
+        def __delattr__(self, name: str) -> None:
+            if name[:1] == "_":
+                object.__delattr__(self, name)
+            elif name in self._hidden:
+                raise AttributeError(
+                    f"{name!r} is {self._what_hides(name)}; write del STATE[{name!r}] for a key of that name"
+                )
+            elif self._free or name in self._declared.fields:
+                try:
+                    del self[name]
+                except KeyError:
+                    raise AttributeError(f"{self._name()} has no key {name!r}") from None
+            else:
+                raise AttributeError(self._undeclared(name))
+
+    def _what_hides(self, name: str) -> str:
+        if callable(getattr(type(self), name)):
+            return "a method of a state"
+        return f"what the class {type(self).__name__} defines, and no field"
+
+    def _start_of(self, key: Any) -> Any:
+        return self._declared.defaults.get(key, 0)
+
+    def _refuse_closed(self) -> None:
+        if isinstance(self._tree, _Closed):
+            self._tree.write(None)
+
+    def _refuse_to_wait(self) -> None:
+        self._refuse_closed()
+        self._store.refuse_to_wait()
+
+    def _missing_field(self, name: str) -> Any:
+        default = self._declared.defaults.get(name, _MISSING)
+        if default is _MISSING:
+            raise AttributeError(
+                f"{self._name()} has no key {name!r}, which {type(self).__name__} declares without a default; assign it"
+            )
+        # Removed since it was opened. A container is stored again: what is done to it must not be lost.
+        if not isinstance(default, dict | list):
+            return default
+        try:
+            return self.setdefault(name, default)
+        except (ReadOnlyError, ClosedError):
+            return normalise(default)
+
+    def _found_key(self, name: str) -> None:
+        """Make the next use of a key as an attribute faster: the class learns its name."""
+        kind = type(self)
+        known = name in kind._sure_names or name in _hidden_somewhere
+        if not known and _is_sure(name) and len(kind._sure_names) < _MOST_SURE_NAMES:
+            setattr(kind, name, _key_attribute(name))
+            kind._sure_names.add(name)
+            if kind._free:
+                _sure_where_free.add(name)
+
+    def _undeclared(self, name: str) -> str:
+        nearest = difflib.get_close_matches(name, self._declared.fields | self._hidden, 1)
+        meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        return (
+            f"{type(self).__name__} declares no {name!r}{meant}; write STATE[{name!r}] for a key that is not declared, "
+            f"_{name} for an attribute that is not stored"
+        )
+
+    def _name(self) -> str:
+        return str(self.__dict__.get("_path_text", "a state"))
+
+    def __dir__(self) -> Iterable[str]:
+        keys = {key for key in self._items if isinstance(key, str)}
+        return sorted(
+            {name for name in super().__dir__() if name.startswith("_")} | self._hidden | self._declared.fields | keys
+        )
+
+    def __repr__(self) -> str:
+        self._tree.glance()
+        closed = ", closed" if isinstance(self._tree, _Closed) else ""
+        return f"<{type(self).__name__} {self._path_text!r}: {nodes.plain_root(self)!r}{closed}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        options = {**self._options, "readonly": self._readonly, "durability": self._durability}
+        return _open_again, (type(self), self._path_text, options)
+
+    def _commit_defaults(self, defaults: dict[Any, Any]) -> None:
+        if any(key not in self for key in defaults):
+            self._tree.write(self._add_missing, defaults)
+
+    def _add_missing(self, defaults: dict[Any, Any]) -> None:
+        missing = {key: value for key, value in defaults.items() if key not in self._items}
+        if missing:
+            self._update(missing)
+
+
+_INTERNAL = frozenset(
+    [
+        "_declared",
+        "_durability",
+        "_free",
+        "_hidden",
+        "_items",
+        "_key",
+        "_options",
+        "_parent",
+        "_path_text",
+        "_readonly",
+        "_store",
+        "_sure_names",
+        "_thread_lock",
+        "_tree",
+    ]
+)
+
+
+def _names_in(kind: type[State]) -> frozenset[str]:
+    """Return the names that hide a key from attributes: those of methods, and what else a class defines."""
+    return frozenset[str]().union(*map(_own_names, kind.__mro__))
+
+
+def _own_names(kind: type) -> set[str]:
+    learned: set[str] = vars(kind).get("_sure_names", set())
+    return {name for name in vars(kind) if not name.startswith("_")} - learned
+
+
+def _is_sure(name: str) -> bool:
+    """Return whether a name needs no further look as a key."""
+    return len(name) < SURE_KEY and name.isascii()
+
+
+def _has_setter(kind: type, name: str) -> bool:
+    found = next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
+    return found.fset is not None if isinstance(found, property) else hasattr(found, "__set__")
+
+
+State._hidden = _names_in(State)
+State._sure_names = set()
+State._declared = Declared(State, State.__mro__)
+
+_hidden_somewhere = set(State._hidden)
+"""What any class of states defines: no class that it may come from learns such a name as a key."""
+
+_sure_where_free = set[str]()
+"""What classes with free names have learned, and no class defines: one set, since to ask each for its own takes longer.
+"""
+
+
+def _key_attribute(name: str) -> property:
+    """Return a data descriptor that reads the key `name`: found at once, where `__getattr__` is called last of all."""
+
+    def read(state: State) -> Any:
+        tree = state._tree
+        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
+            before = tree.applying
+            try:
+                value = state._items[name]
+                if tree.applying is before and not before & 1:
+                    return value
+            except KeyError:  # or half-way without it
+                pass
+        value = tree.steady(state._items.get, name, _MISSING)
+        if value is _MISSING:
+            raise AttributeError(name)  # `__getattr__` is asked next
+        return value
+
+    return property(read)
+
+
+class PersistedState(State):
+    """A state whose keys are attributes, too: ``STATE.last_id = 5`` is ``STATE["last_id"] = 5``.
+
+    `defaults` are stored where the file has no such key. For options, and for what is raised, see `mmapstate.open`; a
+    default named like a method is an AttributeError, too.
+
+    ``STATE.x += 1`` is a read and a write: another process can come in between. Where several write, use `increment`,
+    or a `transaction` around it.
+    """
+
+    __slots__ = ()
+
+    _free = True
+
+    def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
+        _refuse_hidden(defaults, self._hidden)
+        super().__init__(path, defaults)
+
+    if TYPE_CHECKING:  # any name is a key
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __delattr__(self, name: str) -> None: ...
+
+    else:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if (
+                value.__class__ is int and name in _sure_where_free and -SURE_INT < value < SURE_INT
+            ):  # spares a counter a call
+                self._tree.commit_one(self, name, value)
+            else:
+                State.__setattr__(self, name, value)
+
+
+_warned_of: set[int] = set()  # devices
+
+
+def _warn_of_filesystem(path: str) -> None:
+    """Tell, once, that a state is where other machines may write it, too."""
+    with contextlib.suppress(OSError):  # it is the open that tells what is wrong with the path
+        device, kind = system.foreign_filesystem(path)
+        if kind and device not in _warned_of:
+            _warned_of.add(device)
+            log.warning(
+                "%s: is on %s, not on a disk of this machine alone; where programs of two machines use it, changes "
+                "are lost; locks, mapped pages and syncs may not be there what they promise. Keep it on a local disk",
+                path, kind,
+            )  # fmt: skip
+
+
+def open_state(
+    path: str | os.PathLike[str],
+    defaults: Mapping[Any, Any] | None = None,
+    *,
+    readonly: bool = False,
+    durability: str = "process",
+    timeout: float | None = 10.0,
+    exclusive: bool = False,
+) -> PersistedState:
+    """Open the state file at `path`, or create it, and return it as a `PersistedState`.
+
+    Parameters:
+        path: the state file, made absolute now; symbolic links are followed. Its folder must exist.
+        defaults: keys to store where the file has none, as one record.
+        readonly: only read: nothing is created, repaired or locked, no write permission is needed, and missing
+            defaults are in memory only. A missing file is FileNotFoundError.
+        durability: "process": a change survives the death of the process; "power": that of the machine, too, at the
+            price of a disk sync for each change.
+        timeout: seconds to wait for the lock of another thread or process; None waits for ever, 0 tries once.
+        exclusive: keep the lock until ``close()``: one process, fastest.
+
+    Raises `StateFileError` (line and column) where the file is no state, `DamagedStateError` where committed bytes
+    changed, `LockTimeout`, `UnsupportedValueError` for a default, OSError.
+    """
+    state = PersistedState.__new__(PersistedState)
+    State.__init__(
+        state, path, defaults, readonly=readonly, durability=durability, timeout=timeout, exclusive=exclusive
+    )
+    return state
+
+
+class _Closed:
+    """What stands behind a state after `close`: reads work, writes raise."""
+
+    applying = False
+    stamp, seen = (0,), 0  # nothing new, for ever
+    due = float("inf")
+
+    def __init__(self, store: Store | View) -> None:
+        self.file = store.file
+        self.root = store.root
+
+    def refresh(self) -> None:
+        """Have nothing to catch up with."""
+
+    glance = refresh
+
+    def steady(self, read: Any, *args: Any) -> Any:
+        """Return ``read(*args)``."""
+        return read(*args)
+
+    def write(self, decide: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG002
+        """Refuse to write."""
+        raise ClosedError(f"{self.file}: the state was closed; open it again")
+
+    commit_one = commit = write
+
+
+def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:
+    checked: dict[Any, Any] = {}
+    for key, value in defaults.items():
+        try:
+            name = normalise_key(key)
+            checked[name] = normalise(value, 1)
+        except UnsupportedValueError as error:
+            raise error.within((key,), file) from None
+    return checked
+
+
+def _refuse_hidden(defaults: Mapping[str, Any], hidden: frozenset[str]) -> None:
+    for name in defaults:
+        if name in hidden:
+            raise AttributeError(
+                f"the default {name!r} is named like a method of a state; use mmapstate.open(path, {{{name!r}: ...}})"
+            )
+
+
+def _open_again(kind: type[State], path: str, options: dict[str, Any]) -> State:
+    state = kind.__new__(kind)
+    State.__init__(state, path, **options)
+    return state

@@ -1,0 +1,291 @@
+"""What is new in a text, written as what stands beside it is: in block or flow style, indented, and quoted as that.
+
+Each new container has a model: the last one of its kind in the same list that has most keys in common with it, what has
+the same key in a sibling of its mapping, another value of that mapping. Without one, what the file does most counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from mmapstate.text import snapshot
+from mmapstate.text.flow_style import Manner, flow, manner_of, quoted_alike
+from mmapstate.text.lines import changed_text
+from mmapstate.text.snapshot import Written
+from mmapstate.text.spans import Text
+from mmapstate.values import Plain, same
+
+__all__ = ["Siblings"]
+
+_COMMENT_OF_HEADER = re.compile(r"\A([|>]\S*)[ \t]+#[^\n]*")
+_ITEM = re.compile(r"^- (.*(?:\n(?!- ).*)*)", re.MULTILINE)
+_LONGEST_KEY = 100
+_MOST_SIBLINGS = 50  # that are looked at
+
+
+class Siblings:
+    """Writes new values into one text; with `literal` those of several lines as blocks."""
+
+    def __init__(self, text: Text, root: Written | None, *, literal: bool) -> None:
+        self.text = text
+        self.root = root
+        self.literal = literal
+        self.pieces: dict[tuple[type, str], str] = {}
+
+    # --- What the file does -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _around(self) -> dict[int, Written]:
+        """Of each container, by its identity, the one that it is in."""
+        found: dict[int, Written] = {}
+        for container in self._containers():
+            for entry in container.entries or ():
+                found[id(_value_of(entry))] = container
+        return found
+
+    def _containers(self) -> Iterator[Written]:
+        todo = [self.root] if self.root is not None else []
+        while todo:
+            container = todo.pop()
+            yield container
+            todo += [value for value in map(_value_of, container.entries or ()) if value.entries]
+
+    @cached_property
+    def _steps(self) -> tuple[int, int]:
+        """By how many columns most mappings below a key are indented, and most lists."""
+        steps: dict[type, Counter[int]] = {dict: Counter({2: 0}), list: Counter({0: 0})}
+        for container in self._containers():
+            for entry in () if container.style else container.entries or ():
+                value = _value_of(entry)
+                if isinstance(entry, tuple) and value.entries and not value.style:
+                    step = self.text.column(value.start) - self.text.column(entry[0].start)
+                    steps[type(value.value)][step] += 2 <= step <= 9 or (step == 0 and isinstance(value.value, list))
+        return steps[dict].most_common(1)[0][0], steps[list].most_common(1)[0][0]
+
+    # --- Models -----------------------------------------------------------------------------------------------------
+
+    def model_at(self, written: Written, kind: type) -> Any:
+        """Return the entry after which a value is to be written that becomes a container; None if there is none."""
+        around = self._around.get(id(written))
+        if around is None:
+            return None
+        if isinstance(around.value, list):
+            return self._model_of_item(around, kind())
+        for key, value in around.entries or ():
+            if value is written:
+                return self._model_of_key(around, key.value, kind)
+        return None
+
+    def _model_of_key(self, container: Written, key: Any, kind: type) -> Any:
+        around = self._around.get(id(container))
+        beside = [_value_of(entry) for entry in _last(around)] if around is not None else []
+        for other in reversed(beside):
+            if isinstance(other.value, dict) and other is not container and isinstance(other.value.get(key), kind):
+                found = next(entry for entry in other.entries or () if entry[0].value == key)
+                if found[1].entries or kind not in (dict, list):
+                    return found
+        return next((entry for entry in reversed(_last(container)) if _is_like(entry, kind)), None)
+
+    def _model_of_item(self, container: Written, new: Plain) -> Any:
+        alike = [entry for entry in reversed(_last(container)) if _is_like(entry, type(new))]
+        if not isinstance(new, dict) or not alike:
+            return alike[0] if alike else None
+        return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()))
+
+    # --- Writing ----------------------------------------------------------------------------------------------------
+
+    def entries(self, container: Written, new: dict[Any, Plain] | list[Plain], column: int) -> str:
+        """Return the lines of new entries of a container in block style, which begin in that column."""
+        if not self._prepare(new):
+            return self.dumped(new, column)
+        manner = manner_of(container, Manner())
+        lines = []
+        if isinstance(new, dict):
+            for key, value in new.items():
+                model = self._model_of_key(container, key, type(value)) if isinstance(value, dict | list) else None
+                head, more = self._value(value, column, model, manner, None, in_list=False)
+                lines.append(f"{' ' * column}{self._key(key, manner)}:{head}{more}\n")
+            return "".join(lines)
+        last = _value_of(container.entries[-1]) if container.entries else None
+        before = self.text.before(last.start) if last is not None else ""
+        blanks = before[len(before.rstrip(" ")) :] if before.rstrip(" ").endswith("-") else " "
+        for item in new:
+            model = self._model_of_item(container, item)
+            head, more = self._value(item, column, model, manner, None, in_list=True)
+            if not more:
+                head = blanks + head.lstrip(" ")
+            lines.append(f"{' ' * column}-{head}{more}\n")
+        return "".join(lines)
+
+    def value(self, new: Plain, column: int, written: Written | None, *, in_list: bool) -> tuple[str, str]:
+        """Return what stands behind the colon or dash of an entry in that column, and the lines below it.
+
+        It is in the place of what is `written`.
+        """
+        if not self._prepare([new]):
+            text = self.dumped([new] if in_list else {"k": new}, column)[column + (1 if in_list else 2) :]
+            head, more, rest = text.removesuffix("\n").partition("\n")
+            return head, more + rest
+        model = self.model_at(written, type(new)) if written is not None and isinstance(new, dict | list) else None
+        return self._value(new, column, model, Manner(), None, in_list=in_list)
+
+    def dumped(self, value: Any, indent: int = 0) -> str:
+        """Return a mapping or list as lines in block style, each indented, as the dumper writes it."""
+        if not value:
+            return ""
+        text = snapshot.dump(value, step=self._steps[0], literal=self.literal).decode()
+        return re.sub(r"^(?!$)", " " * indent, text, flags=re.MULTILINE) if indent else text
+
+    def _prepare(self, new: dict[Any, Plain] | list[Plain]) -> bool:
+        """Have all scalars dumped, at one go; return whether the keys are such as can stand before a colon."""
+        scalars: dict[tuple[type, str], Plain] = {}
+        keys: set[tuple[type, str]] = set()
+        todo: list[Plain] = [new]
+        while todo:
+            value = todo.pop()
+            if isinstance(value, dict):
+                keys.update((type(key), repr(key)) for key in value)
+                todo += [*value, *value.values()]
+            elif isinstance(value, list):
+                todo += value
+            else:
+                scalars[type(value), repr(value)] = value
+        if scalars:
+            has_lines = any(isinstance(value, str) and "\n" in value for value in scalars.values())
+            step = self._steps[0] if has_lines else 2
+            text = snapshot.dump(list(scalars.values()), step=step, literal=self.literal).decode()
+            found = _ITEM.findall(text.removesuffix("\n"))
+            self.pieces.update(zip(scalars, found, strict=True))
+        return all("\n" not in self.pieces[key] and len(self.pieces[key]) <= _LONGEST_KEY for key in keys)
+
+    def _key(self, key: Any, manner: Manner) -> str:
+        return quoted_alike(manner.key, key, self.pieces[type(key), repr(key)])
+
+    def _value(
+        self, new: Plain, column: int, model: Any, manner: Manner, step: int | None, *, in_list: bool
+    ) -> tuple[str, str]:
+        """Return what stands behind the colon or dash of an entry, and the lines below it.
+
+        What has no model is indented by `step`, as what is around it, or as most of the file.
+        """
+        if not isinstance(new, dict | list):
+            head, more, rest = self._scalar(new, column, model, manner).partition("\n")
+            return f" {head}" if head else "", more + rest
+        if not new:
+            return " {}" if isinstance(new, dict) else " []", ""
+        like = _value_of(model) if model is not None else None
+        if like is not None:
+            manner = manner_of(like, manner)
+            if like.style:
+                return f" {self._in_brackets(new, like, manner)}", ""
+        inner = column + self._offset(new, model, step, in_list=in_list)
+        lines = []
+        pairs: list[tuple[Any, Plain]] = list(new.items()) if isinstance(new, dict) else list(enumerate(new))
+        step = inner - column if isinstance(new, dict) and not in_list else step
+        for key, value in pairs:
+            entry = _model_in(like, key, value)
+            head, more = self._value(value, inner, entry, manner, step, in_list=isinstance(new, list))
+            if isinstance(new, dict):
+                head = self._key(key, manner) + self._behind_key(key, entry, head)
+            lines.append(f"{' ' * inner}{'' if isinstance(new, dict) else '-'}{head}{more}")
+        text = "\n".join(lines)
+        if not in_list:
+            return "", f"\n{text}"
+        head, more, rest = text[column + 1 :].partition("\n")
+        return head, more + rest
+
+    def _behind_key(self, key: Any, model: Any, head: str) -> str:
+        """Return what stands behind a key, with colon, as far from it as in a sibling with the same one."""
+        if isinstance(model, tuple) and same(model[0].value, key):
+            between = self.text.source[model[0].end : model[1].start]
+            if not between.replace(":", "", 1).strip(" ") and ":" in between:
+                colon, _, blanks = between.partition(":")
+                return f"{colon}:{blanks if blanks and head else ' ' if head else ''}{head.lstrip(' ')}"
+        return f":{head}"
+
+    def _column_of(self, entry: Any) -> int:
+        """Return in which column an entry begins, -1 if its dash stands in a line of its own."""
+        if isinstance(entry, tuple):
+            return self.text.column(entry[0].start)
+        before = self.text.before(entry.start).rstrip(" ")
+        return len(before) - 1 if before.endswith("-") else -1
+
+    def _in_brackets(self, new: Plain, like: Written, manner: Manner) -> str:
+        """Return a container in flow style, in one line, with blanks inside the brackets if its model has some."""
+        source = self.text.source[self.text.content(like) : like.end]
+        if same(like.value, new) and "\n" not in source:
+            return source
+        text = flow(new, manner)
+        return f"{text[0]} {text[1:-1]} {text[-1]}" if source[1:2] == " " else text
+
+    def _offset(self, new: Plain, model: Any, step: int | None, *, in_list: bool) -> int:
+        """Return by how many columns a container is indented in its entry."""
+        if model is not None and isinstance(model, tuple) != in_list:
+            like = _value_of(model)
+            column = self._column_of(model)
+            offset = self.text.column(like.start) - column
+            if column >= 0 and (offset > 0 or (offset == 0 and isinstance(new, list))):
+                return offset
+        if in_list:
+            return 2
+        return self._steps[1] if isinstance(new, list) else step or self._steps[0]
+
+    def _scalar(self, new: Plain, column: int, model: Any, manner: Manner) -> str:
+        """Return a scalar's text, as its model in a sibling; lines below the first one with their indentation."""
+        piece = self.pieces[type(new), repr(new)]
+        style = manner.value
+        if model is not None:
+            like = _value_of(model)
+            source = self.text.source[self.text.content(like) : like.end]
+            if self.literal and isinstance(new, str) and "\n" in source and self._column_of(model) == column:
+                found = None if same(like.value, new) else changed_text(self.text, like, new, column)
+                if found is not None or same(like.value, new):
+                    source = _COMMENT_OF_HEADER.sub(r"\1", source if found is None else found[2])
+                    return source.removesuffix("\n") if "+" in source[:3] else source.rstrip("\n")
+            elif same(like.value, new) and source and "\n" not in source:
+                return source
+            elif isinstance(model, tuple) and isinstance(like.value, str):
+                style = like.style
+        if "\n" in piece:
+            return re.sub(r"\n(?!\n|$)", "\n" + " " * column, piece)
+        return quoted_alike(style, new, piece)
+
+
+def _value_of(entry: Any) -> Written:
+    value: Written = entry[1] if isinstance(entry, tuple) else entry
+    return value
+
+
+def _last(container: Written) -> list[Any]:
+    return (container.entries or [])[-_MOST_SIBLINGS:]
+
+
+def _is_like(entry: Any, kind: type) -> bool:
+    value = _value_of(entry)
+    return bool(value.entries) and isinstance(value.value, kind)
+
+
+def _model_in(container: Written | None, key: Any, new: Plain) -> Any:
+    """Return the entry of a model after which one of what is written like it is to be written.
+
+    That is the one with the same key, or at the same place, if it is of one kind; else the last one that is.
+    """
+    if container is None:
+        return None
+    entries = container.entries or []
+    if isinstance(container.value, dict):
+        found = next((entry for entry in entries if same(entry[0].value, key)), None)
+    else:
+        found = entries[key] if key < len(entries) else None
+    if not isinstance(new, dict | list):
+        return found
+    alike = [entry for entry in reversed(_last(container)) if _is_like(entry, type(new))]
+    if found is not None and _is_like(found, type(new)):
+        alike.insert(0, found)
+    if not alike or not isinstance(new, dict) or isinstance(container.value, dict):
+        return alike[0] if alike else None
+    return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()))
