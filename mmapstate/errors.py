@@ -92,6 +92,11 @@ class ClosedError(StateError, ValueError):
     """Is raised by a write after ``close()``; reads go on working on the last state."""
 
 
+def closed(name: str) -> ClosedError:
+    """Return the error of a write to a state that was closed."""
+    return ClosedError(f"{name}: the state was closed; open it again")
+
+
 class ReadOnlyError(StateError):
     """Is raised by a write through a state opened with ``readonly=True``."""
 

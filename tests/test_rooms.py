@@ -40,7 +40,7 @@ def objections(module, source):
         mine, other = rooms.room_of(module), rooms.room_of(target)
         if mine not in ROOMS or other not in ROOMS:
             found.append(f"{module}:{line}: {mine if mine not in ROOMS else other} is no room that is known")
-        elif mine != other and ROOMS.index(other) >= ROOMS.index(mine) and (module, other) not in rooms.UNDONE:
+        elif mine != other and ROOMS.index(other) >= ROOMS.index(mine):
             found.append(f"{module}:{line}: {other} is not below {mine}")
     return found
 

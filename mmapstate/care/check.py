@@ -18,9 +18,9 @@ from mmapstate.care.findings import BY_ITSELF, ERROR, NOTE, WARNING, Finding
 from mmapstate.errors import LockTimeout, StateError
 from mmapstate.file import content, forks, system
 from mmapstate.file import images as beside
-from mmapstate.file.format import DOUBTFUL, MAGIC, PAGE_SIZE, Image
-from mmapstate.file.locks import StoreLock
-from mmapstate.file.mapped import ControlPage
+from mmapstate.file.filelock import FileLock
+from mmapstate.file.format import PAGE_SIZE, Image
+from mmapstate.file.page import MAGIC, SYNC_FAILED, HeaderPage
 from mmapstate.file.sidecar import fault_of, may_be_page, sidecar_mode, sidecar_path
 
 __all__ = ["check"]
@@ -75,14 +75,14 @@ def _steady(file: str) -> list[Finding]:
     return found
 
 
-def _locked(file: str, undo: contextlib.ExitStack) -> StoreLock | None:
+def _locked(file: str, undo: contextlib.ExitStack) -> FileLock | None:
     """Return the lock of a state, taken, to be closed by `undo`; None where it is not there, or not to be had."""
     path = sidecar_path(file)
     try:
         descriptor = forks.alone(lambda: system.open_regular(path, write=False, follow=False))
     except (OSError, StateError):
         return None
-    lock = StoreLock(path, descriptor, file)
+    lock = FileLock(path, descriptor, file)
     undo.callback(lock.close)
     try:
         lock.acquire(_PATIENCE)
@@ -91,7 +91,7 @@ def _locked(file: str, undo: contextlib.ExitStack) -> StoreLock | None:
     return lock
 
 
-def _judged(file: str, lock: StoreLock | None) -> list[Finding]:
+def _judged(file: str, lock: FileLock | None) -> list[Finding]:
     """Read the file once and return what is odd about it; with a lock, which is taken, release that before judging."""
     try:
         look = _read(file, lock)
@@ -108,7 +108,7 @@ def _judged(file: str, lock: StoreLock | None) -> list[Finding]:
     return [*examined.findings, *_of_page(file, look, examined.parts)]
 
 
-def _read(file: str, lock: StoreLock | None) -> _Look:
+def _read(file: str, lock: FileLock | None) -> _Look:
     page = _page_of(file, lock)  # first: what it announces is in the file then
     descriptor = system.open_regular(file, write=False)
     try:
@@ -118,7 +118,7 @@ def _read(file: str, lock: StoreLock | None) -> _Look:
         system.close(descriptor)
 
 
-def _page_of(file: str, lock: StoreLock | None) -> bytes:
+def _page_of(file: str, lock: FileLock | None) -> bytes:
     """Return the bytes of the control page; none where it is not to be had."""
     if lock is not None:
         return system.read(lock.descriptor, 0, PAGE_SIZE)
@@ -149,22 +149,22 @@ def _of_page(file: str, look: _Look, parts: content.Layout | None) -> list[Findi
     if len(look.page) < PAGE_SIZE or look.page[: len(MAGIC)] != MAGIC:
         what = "its lock file was cut, or written to by another program"
         return [_whole(WARNING, file, what, "stop the programs that use the state, and remove the lock file")]
-    page = ControlPage.of_bytes(look.page)
+    page = HeaderPage.of_bytes(look.page)
     if not page.is_usable(system.boot_id()):
         return []  # of another start of the machine: made anew by who opens it
     found = []
-    if page.unsettled:
+    if page.dirty:
         what = "a program ended in the middle of a change, or has found the file changed by others"
         if not look.alone:
             what = f"a program is in the middle of a change; or {what.removeprefix('a program ')}"
         found.append(_whole(NOTE, file, what, BY_ITSELF))
-    if look.page[DOUBTFUL]:
+    if look.page[SYNC_FAILED]:
         what = "syncing the file failed: the disk may not have all of it"
         found.append(_whole(WARNING, file, what, "look after the disk; the next change writes a new file"))
     return [*found, *_of_position(file, look, page, parts)]
 
 
-def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layout) -> Iterator[Finding]:
+def _of_position(file: str, look: _Look, page: HeaderPage, parts: content.Layout) -> Iterator[Finding]:
     announced, pending, image = page.position, page.pending, look.image
     if pending.generation:
         what = "a program ended while it compacted the file"

@@ -17,7 +17,7 @@ from typing import Any
 
 from mmapstate.command.outcome import FAILED, WELL
 from mmapstate.file import system
-from mmapstate.file.locks import EXCLUSIVE, file_lock
+from mmapstate.file.filelock import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import MappedFile
 
 __all__ = ["doctor"]

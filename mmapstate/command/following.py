@@ -9,10 +9,9 @@ from mmapstate import changes
 from mmapstate.changes import Change
 from mmapstate.errors import StateError, StateFileError
 from mmapstate.file import content, system
-from mmapstate.file.readonly import View
-from mmapstate.live import tree
-from mmapstate.live.state import State
-from mmapstate.values import same
+from mmapstate.file.readonly import ReadonlyBackend
+from mmapstate.live.tree import Tree
+from mmapstate.values import Plain, same
 
 __all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
 
@@ -23,11 +22,12 @@ THERE_AGAIN = "is there again"
 REFUSED = "cannot be read"
 
 
-class Followed(View):
-    """A file that is read again and again, without its lock. See `View`, whose parser and whose errors these are.
+class Followed:
+    """A file that is read again and again, without its lock.
 
     ``on_record(number, changes)`` is called for each record, `number` counted from the last vacuum on; ``on_event(what,
     changes)`` for everything else: `what` begins with one of the words above, `changes` is what is different since.
+    Raises as opening a state readonly does.
     """
 
     def __init__(
@@ -37,10 +37,16 @@ class Followed(View):
         on_event: Callable[[str, Sequence[Change]], None],
     ) -> None:
         self.on_record, self.on_event = on_record, on_event
+        self.path = str(system.real_path(path))
         self.number = 0
         self.there = True
+        self.is_first = True
         self.refused = ""
-        super().__init__(str(system.real_path(path)), {}, State._declared.read())
+        self.tree = Tree(lambda tree: ReadonlyBackend(self.path, tree, self))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.tree.backend.close()
 
     def look(self) -> None:
         """Tell what is new."""
@@ -51,7 +57,7 @@ class Followed(View):
         if not there:
             return
         try:
-            self.refresh()
+            self.tree.refresh()
             self.refused = ""
         except FileNotFoundError:
             pass  # a moment ago; the next look tells
@@ -61,32 +67,25 @@ class Followed(View):
                 place = f", line {error.line}" if isinstance(error, StateFileError) and error.line else ""
                 self.on_event(f"{REFUSED}{place}: {getattr(error, 'problem', '') or error}", ())
 
-    def _replay(self, records: list[list[Change]]) -> None:
-        super()._replay(records)
-        self._tell(records)
+    def replayed(self, records: list[list[Change]]) -> None:
+        """Tell of records (see `readonly.Watcher`)."""
+        for record in records:
+            self.number += 1
+            self.on_record(self.number, record)
 
-    def _follow_vacuum(self, parts: content.Layout) -> bool:  # noqa: ARG002
-        return False  # it is told of, with what is different besides
-
-    def _rebuild(self, data: bytes, parts: content.Layout) -> None:
-        first, before = not self.open_files, tree.plain_root(self.root)
-        generation = 0 if first else self.journal.generation
-        super()._rebuild(data, parts)
+    def rebuilt(self, before: dict[Any, Plain], generation: int, data: bytes, parts: content.Layout) -> None:
+        """Tell what else has happened (see `readonly.Watcher`)."""
         records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
         continued = generation != 0 and parts.marker is not None and parts.marker.generation == generation
-        if not first and not (continued and len(records) >= self.number):
+        if not self.is_first and not (continued and len(records) >= self.number):
             self.number = 0
-            snapshot = content.read(data[: parts.snapshot_end], _alone(parts), self.file).state
+            snapshot = content.read(data[: parts.snapshot_end], _alone(parts), self.path).state
             if not same(before, snapshot):
                 self.on_event(EDITED, [*differences((), before, snapshot)])
             elif generation != 0:  # else programs have begun a journal behind the same text
                 self.on_event(VACUUM, ())
-        self._tell(records[self.number :])
-
-    def _tell(self, records: list[list[Change]]) -> None:
-        for record in records:
-            self.number += 1
-            self.on_record(self.number, record)
+        self.is_first = False
+        self.replayed(records[self.number :])
 
 
 def _alone(parts: content.Layout) -> content.Layout:

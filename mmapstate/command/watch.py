@@ -99,7 +99,7 @@ class _Watched:
         self.messages.append(f"{self.file} {what}")
 
     def _read(self) -> list[tuple[str, Any]]:
-        root = self.followed.root
+        root = self.followed.tree.root
         if self.paths:
             return [(_name_of(path), _value_at(root, path)) for path in self.paths]
         return [(key_paths.written([key]), _shown(value)) for key, value in root._items.items()]

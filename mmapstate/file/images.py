@@ -16,6 +16,7 @@ from zlib import crc32
 from mmapstate.errors import StateError
 from mmapstate.file import system
 from mmapstate.file.format import Position, marker
+from mmapstate.file.page import successor
 
 __all__ = [
     "GROWING_REGION",
@@ -48,6 +49,11 @@ def region_size(snapshot: int, before: int, need: int) -> int:
     else:
         size = max(min(before * 8, LARGEST_REGION), snapshot * _SNAPSHOTS_PER_REGION)
     return max(size, need + 4096)
+
+
+def new_generation(before: int) -> int:
+    """Return a new name for a journal that follows the generation `before`."""
+    return successor(before, random.SystemRandom().getrandbits(48))  # of the system: no child repeats its parent's
 
 
 def whole_image(snapshot: bytes, generation: int, origin: Position | None, capacity: int) -> tuple[bytes, int]:

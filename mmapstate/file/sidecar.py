@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from mmapstate.errors import StateError
 from mmapstate.file import forks, system
-from mmapstate.file.format import BOOT, MAGIC, PAGE_SIZE, UNSETTLED
+from mmapstate.file.format import PAGE_SIZE
+from mmapstate.file.page import BOOT, DIRTY, MAGIC
 
 __all__ = ["adjust", "fault_of", "may_be_page", "open_sidecar", "sidecar_mode", "sidecar_path"]
 
 _SUFFIX = "-lock"
 _GROUP = 0o070
-_STORED_FIRST = {UNSETTLED, *range(BOOT.start, BOOT.stop)}
+_STORED_FIRST = {DIRTY, *range(BOOT.start, BOOT.stop)}
 
 
 def sidecar_path(path: str) -> str:

@@ -22,10 +22,10 @@ _PAUSE = 0.01  # seconds between two looks at the pages: a load that cannot be m
 class Watched(Protocol):
     """A store, as it is seen from here."""
 
-    file: str
+    path: str
 
-    def let_go_if_asked(self) -> None:
-        """Let go of the file if another process asks for it; take it up again when it does no longer."""
+    def release_if_asked(self) -> None:
+        """Release the file if another process asks for it; reopen it when it does no longer."""
 
 
 class _Watch:
@@ -64,9 +64,9 @@ class _Watch:
                 stores = list(self.stores)
             for store in stores:
                 try:
-                    store.let_go_if_asked()
+                    store.release_if_asked()
                 except Exception:
-                    log.exception("%s: this process may keep it open, so that others cannot compact it", store.file)
+                    log.exception("%s: this process may keep it open, so that others cannot compact it", store.path)
 
 
 _watch = _Watch()
