@@ -9,9 +9,10 @@ import sys
 import time
 
 import pytest
-from independent_reader import read_file as on_disk
-from independent_reader import read_state
-from processes import Child, needs_fork, not_on_windows
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.independent_reader import read_state
+from support.processes import Child, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import DamagedStateError, LockTimeout, PersistedState, StateFileError
@@ -93,7 +94,7 @@ def test_an_edit_is_taken_up_whatever_its_date_says(path, days):
         file.write("n: 70\n")
     then = max(time.time() + datetime.timedelta(days=days).total_seconds(), 1)
     os.utime(path, (then, then))
-    state._store.due = 0.0
+    probe.check_next(state)
     assert state.n == 70
     state.n += 1
     assert on_disk(path) == {"n": 71}
@@ -103,7 +104,7 @@ def test_a_state_moved_away_while_open_is_left_so_at_close_and_keeps_what_it_had
     state = PersistedState(path, n=1)
     state.n = 2
     os.rename(path, path + ".moved")
-    state._store.due = 0.0
+    probe.check_next(state)
     state.close()
     assert not os.path.exists(path)
     assert PersistedState(path + ".moved").n == 2
@@ -114,7 +115,7 @@ def test_a_folder_moved_away_and_back_loses_nothing(tmp_path):
     folder.mkdir()
     state = PersistedState(folder / "example.state", n=1)
     folder.rename(tmp_path / "elsewhere")
-    state._store.due = 0.0
+    probe.check_next(state)
     with pytest.raises(OSError):
         state.n = 2
     assert state.n == 1
@@ -139,10 +140,10 @@ def test_a_folder_copied_while_in_use_is_a_second_state(tmp_path):
 
 def torn_copy(state, path):
     """Return a copy of which the second page was read much later than the first; and what the state was in between."""
-    while state._store.journal.tail < 3500:
+    while probe.tail(state) < 3500:
         state.n += 1
     first, before = read(path), state.plain()
-    while state._store.journal.tail < 6000:
+    while probe.tail(state) < 6000:
         state.n += 1
     return first[:4096] + read(path)[4096:], before
 
@@ -163,7 +164,7 @@ def test_a_torn_copy_put_back_while_programs_run_is_refused_and_overwritten_by_n
     data, _ = torn_copy(state, broken_path)
     put(broken_path + ".new", data)
     os.replace(broken_path + ".new", broken_path)
-    state._store.due = 0.0
+    probe.check_next(state)
     with pytest.raises(DamagedStateError, match="offset"):
         state.n += 1
     state.close()
@@ -196,13 +197,13 @@ def test_an_editor_killed_half_way_leaves_a_text_that_is_refused_and_what_was_be
     state.n = 2
     with open(path, "wb") as file:
         file.write(b"n: 3\nnames: [a, ")
-    state._store.due = 0.0
+    probe.check_next(state)
     with pytest.raises(StateFileError, match="line"):
         state.n += 1
     (kept,) = tmp_path.glob("example.state.superseded-*")
     assert read_state(read(kept)) == {"n": 2, "names": ["a", "b"]}
     os.replace(kept, path)
-    state._store.due = 0.0
+    probe.check_next(state)
     state.n += 1
     assert on_disk(path) == {"n": 3, "names": ["a", "b"]}
 

@@ -9,9 +9,9 @@ import re
 import time
 from zlib import crc32
 
-import independent_reader
 import pytest
-from conftest import SEED, scaled
+from support import independent_reader
+from support.runs import SEED, scaled
 
 from mmapstate import StateFileError
 from mmapstate.file import content

@@ -6,13 +6,13 @@ from datetime import date, datetime
 
 import pytest
 import yaml
-from conftest import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import NASTY_TEXTS, json_texts_only, nested, records
+from support import probe
+from support.runs import scaled
+from support.strategies import NASTY_TEXTS, json_texts_only, nested, records
 from test_snapshot import drop_long_keys, read_by_pyyaml
 
-from mmapstate import changes
 from mmapstate.changes import (
     apply,
     decode,
@@ -169,7 +169,7 @@ class TestTextOfASet:
 
     @pytest.fixture(autouse=True)
     def starts(self, monkeypatch):
-        monkeypatch.setattr(changes, "SET_STARTS", starts := {})
+        monkeypatch.setattr(probe.SET_STARTS, starts := {})
         return starts
 
     def test_is_that_of_any_set_whatever_has_been_kept(self):
@@ -209,7 +209,7 @@ class TestTextOfAnInsert:
 
     @pytest.fixture(autouse=True)
     def starts(self, monkeypatch):
-        monkeypatch.setattr(changes, "_INSERT_STARTS", starts := {})
+        monkeypatch.setattr(probe.INSERT_STARTS, starts := {})
         return starts
 
     def test_is_that_of_any_insert_whatever_has_been_kept(self):
@@ -388,7 +388,7 @@ class TestDecode:
             b'["delete", [], "b"]',
         ]
         expected = [decode(payload) for payload in payloads]
-        monkeypatch.setattr(changes, "decode", None)
+        monkeypatch.setattr(probe.DECODE, None)
         assert decode_each(payloads) == expected
         assert decode_each([]) == []
 

@@ -14,10 +14,10 @@ import time
 import traceback
 
 import pytest
-from conftest import scaled
-from limits import Unlocks
-from others import SOON, Other, descriptors, on_disk, settle
-from processes import Child, needs_fork
+from support.limits import Unlocks
+from support.others import SOON, Other, descriptors, on_disk, settle
+from support.processes import Child, needs_fork
+from support.runs import scaled
 from test_recursion_memory import LIVES, WRITES, judged
 
 import mmapstate

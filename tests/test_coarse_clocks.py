@@ -11,8 +11,8 @@ import sys
 import time
 
 import pytest
-from others import SOON, Other, on_disk
-from processes import needs_fork, not_on_windows
+from support.others import SOON, Other, on_disk
+from support.processes import needs_fork, not_on_windows
 
 import mmapstate
 

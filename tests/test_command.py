@@ -13,12 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from processes import Child, not_on_windows
+from support import probe
+from support.processes import Child, not_on_windows
 
 import mmapstate
 from mmapstate import command
 from mmapstate.command.parser import COMMANDS
-from mmapstate.file import reading, system
+from mmapstate.file import system
 
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 STATE = """\
@@ -158,7 +159,7 @@ class TestReading:
 
         Path(state).write_bytes(first)
         clock = SimpleNamespace(sleep=edit, time_ns=time.time_ns, monotonic=time.monotonic)
-        monkeypatch.setattr(reading, "time", clock)
+        monkeypatch.setattr(probe.READING_CLOCK, clock)
         assert call("get", state, "last_id") == (0, "5\n", "")
         assert len(pauses) == 2
 

@@ -4,20 +4,19 @@ import io
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 
-import independent_reader
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from processes import Child, not_on_windows
+from support import independent_reader, probe
+from support.processes import Child, not_on_windows
 from test_command import call  # noqa: F401 - a fixture
 
 import mmapstate
 from mmapstate.care.info import Process
-from mmapstate.command import doctor
 from mmapstate.command.key_paths import find, parse, written
-from mmapstate.command.reports import _named
 from mmapstate.file import sidecar, system
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a lock")
@@ -61,7 +60,7 @@ class TestInfo:
         assert independent_reader.read_file(path) == {"a": 6}
 
     def test_the_command_line_of_another_user_moves_no_cursor(self):
-        assert _named(Process(7, "a\x1b[2J\nb c")) == "7  a [2J b c"
+        assert probe.named(Process(7, "a\x1b[2J\nb c")) == "7  a [2J b c"
 
     @linux
     def test_it_names_who_has_it_open_and_who_has_the_lock(self, path):
@@ -184,11 +183,11 @@ class TestDoctor:
             assert (code, errors) == (0, "")
             lines = output.splitlines()
             assert lines[0].startswith(f"{os.path.realpath(tmp_path)}: a folder")
-            assert [line.split()[:2] for line in lines[1:6]] == [["ok", name] for name in doctor._ATTEMPTS]
+            assert [line.split()[:2] for line in lines[1:6]] == [["ok", name] for name in probe.ATTEMPTS]
             assert os.listdir(tmp_path) == ["a.state"]
 
     def test_a_lock_that_keeps_nobody_out_is_found(self, tmp_path, call, monkeypatch):  # noqa: F811
-        monkeypatch.setattr(doctor, "file_lock", lambda *_: None)
+        monkeypatch.setattr(probe.FILE_LOCK_OF_DOCTOR, lambda *_: None)
         code, output, _ = call("doctor", str(tmp_path))
         assert code == 1
         assert "\nFAILED  locks   two processes have the same lock at once: changes would be lost\n" in output
@@ -197,8 +196,8 @@ class TestDoctor:
         def map_privately(self):
             self.bytes = bytearray(system.read(self.descriptor, 0, 4096))
 
-        monkeypatch.setattr(doctor.MappedFile, "map", map_privately)
-        monkeypatch.setattr(doctor.MappedFile, "unmap", lambda _: None)
+        monkeypatch.setattr(probe.MAP, map_privately)
+        monkeypatch.setattr(probe.UNMAP, lambda _: None)
         code, output, _ = call("doctor", str(tmp_path))
         assert code == 1
         assert "\nFAILED  maps    another process does not see what is stored in a map" in output
@@ -217,8 +216,8 @@ class TestDoctor:
                 self.own[key] = value
                 system.write_all(self.descriptor, value, key.start)
 
-        monkeypatch.setattr(doctor.MappedFile, "map", lambda self: setattr(self, "bytes", Deaf(self.descriptor)))
-        monkeypatch.setattr(doctor.MappedFile, "unmap", lambda _: None)
+        monkeypatch.setattr(probe.MAP, lambda self: setattr(self, "bytes", Deaf(self.descriptor)))
+        monkeypatch.setattr(probe.UNMAP, lambda _: None)
         code, output, _ = call("doctor", str(tmp_path))
         assert code == 1
         assert "\nFAILED  maps    what another process stores in a map is not seen" in output
@@ -239,7 +238,7 @@ class TestDoctor:
         def refuse(**_):
             raise PermissionError(13, "Permission denied", str(tmp_path))
 
-        monkeypatch.setattr(doctor.tempfile, "mkstemp", refuse)
+        monkeypatch.setattr(tempfile, "mkstemp", refuse)
         code, output, _ = call("doctor", str(tmp_path))
         assert (code, output.count("FAILED"), output.count("\n")) == (1, 1, 2)
 
@@ -263,7 +262,7 @@ class TestDoctor:
         ],
     )
     def test_it_knows_kinds_of_filesystems(self, tmp_path, call, monkeypatch, kind, advice):  # noqa: F811
-        monkeypatch.setattr(system, "_kind_of_filesystem", lambda *_: kind)
+        monkeypatch.setattr(probe.KIND_OF_FILESYSTEM, lambda *_: kind)
         code, output, _ = call("doctor", str(tmp_path))
         assert code == 0
         assert output.startswith(f"{os.path.realpath(tmp_path)}: a folder on {kind}\n")

@@ -18,21 +18,19 @@ from functools import partial
 from time import monotonic
 
 import pytest
-from conftest import on_an_open_file
-from independent_reader import read_file as on_disk
-from processes import Child, held_by_a_thread, needs_fork, not_on_windows
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, held_by_a_thread, needs_fork, not_on_windows
+from support.runs import on_an_open_file
 
 import mmapstate
 from mmapstate import DetachedError, LockTimeout, PersistedState, State
-from mmapstate.file import locks as lock
-from mmapstate.file import registry, system
-from mmapstate.file import writer as committer
+from mmapstate.file import system
 from mmapstate.file.format import UNSETTLED, WAITED_FOR
 from mmapstate.file.journal import COMMITTED
-from mmapstate.file.locks import EXCLUSIVE, StoreLock, file_lock
-from mmapstate.file.mapped import ControlPage
-from mmapstate.file.writer import Committer
+from mmapstate.file.locks import file_lock
 
+LIBRARY = os.path.dirname(mmapstate.__file__)
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
 
 
@@ -41,20 +39,12 @@ class Roads:
 
     def __init__(self, state):
         state.n = -1  # not at rest
-        self.store = state._store
-        self.store.due = monotonic() + 1000
+        probe.check_later(state)
         self.long = 0
-        self.write = self.store.write
-        self.store.write = self.count
+        probe.on_each_long_write(state, self.count)
 
-    def count(self, decide, *arguments):
+    def count(self):
         self.long += 1
-        return self.write(decide, *arguments)
-
-
-def is_free(state):
-    lock = state._store.lock
-    return not (lock.owned() or lock.held or lock.whole or state._store.busy)
 
 
 def interrupt():
@@ -78,7 +68,7 @@ class TestTheShortWay:
             node["n"] += 2
         assert roads.long == 0
         assert on_disk(path) == state == {"n": 50, "d": {"e": {"n": 100}}}
-        assert is_free(state)
+        assert probe.is_free(state)
 
     @pytest.mark.parametrize("value", [True, None, 1.5, -0.0, "text", "\u2028", 2**200, -(10**18)])
     def test_every_value_that_is_json_takes_it(self, path, value):
@@ -127,7 +117,7 @@ class TestTheShortWay:
         assert roads.long == 0
         assert repr(on_disk(path)["jobs"]) == repr(state["jobs"].copy()) == repr([1, value, 7])
         assert repr(on_disk(path)["d"]["jobs"]) == repr(state.d["jobs"].copy()) == repr([value, 7])
-        assert is_free(state)
+        assert probe.is_free(state)
 
     @pytest.mark.parametrize("value", [b"bytes", math.inf, date(2001, 2, 3), [b"x"], "x" * 100_000])
     def test_what_is_appended_and_is_no_json_or_has_no_room_does_not(self, path, value):
@@ -146,7 +136,7 @@ class TestTheShortWay:
         with pytest.raises(DetachedError):
             jobs.append(1)
         assert roads.long == 0
-        assert is_free(state)
+        assert probe.is_free(state)
         assert (jobs.copy(), on_disk(path)) == ([], {"n": -1})
 
     @pytest.mark.parametrize("key", [1, "1", 1.0, True, "true"])
@@ -166,7 +156,7 @@ class TestTheShortWay:
     def test_when_a_look_at_the_path_is_due_it_is_not_taken(self, path):
         state = PersistedState(path, n=0)
         roads = Roads(state)
-        state._store.due = 0.0
+        probe.check_next(state)
         state.n = 5
         state.n = 6
         assert roads.long == 1
@@ -188,7 +178,7 @@ class TestTheShortWay:
     def test_a_region_is_filled_to_its_last_byte(self, path):
         state = PersistedState(path, n=0)
         roads = Roads(state)
-        journal = state._store.journal
+        journal = probe.journal(state)
         lengths = []
         while roads.long == 0:
             lengths.append(journal.room())
@@ -199,8 +189,8 @@ class TestTheShortWay:
         for room in (record - 1, record, record + 1):
             state.text = ""
             with state._thread_lock:
-                state.text = "x" * (state._store.journal.room() - room - len(RECORD_OF_TEXT))
-                assert state._store.journal.room() == room
+                state.text = "x" * (probe.room(state) - room - len(RECORD_OF_TEXT))
+                assert probe.room(state) == room
             roads.long = 0
             state.n = 10**17
             assert roads.long == (room < record)
@@ -213,7 +203,7 @@ class TestInTheWay:
     def test_a_copy_under_way_in_another_thread(self, path):
         state = PersistedState(path, n=0, d={str(number): {"n": 0} for number in range(200)})
         roads = Roads(state)
-        state._store.copying = True
+        probe.hold_back_for_a_copy(state)
         state.n = 5
         assert roads.long == 1
 
@@ -247,7 +237,7 @@ class TestInTheWay:
     def test_another_thread_between_its_two_locks(self, path):
         state = PersistedState(path, n=0)
         Roads(state)
-        with held_by_a_thread(state._store.lock.thread) as let_go:
+        with held_by_a_thread(probe.lock(state).thread) as let_go:
             threading.Timer(0.05, let_go.set).start()
             state.n = 5
         assert on_disk(path) == {"n": 5}
@@ -255,19 +245,16 @@ class TestInTheWay:
     def test_another_thread_that_closes_the_state_just_before(self, path):
         state = PersistedState(path, n=0)
         Roads(state)
-        store, lock = state._store, state._store.lock
 
-        def owned():
-            lock.owned = lock.thread._is_owned
-            thread = threading.Thread(target=store.close)
+        def close():
+            thread = threading.Thread(target=probe.close_again, args=[state])
             thread.start()
             thread.join()
-            return False
 
-        lock.owned = owned
+        probe.just_before_the_lock(state, close)
         with pytest.raises(mmapstate.ClosedError):
-            store.commit_one(state, "n", 7)
-        assert not lock.held
+            probe.set_item(state, "n", 7)
+        assert not probe.lock(state).held
         assert on_disk(path) == {"n": -1}
 
     def test_a_counter_that_is_deleted_just_before_begins_at_what_is_declared(self, path, monkeypatch):
@@ -276,7 +263,7 @@ class TestInTheWay:
 
         state = Counting(path)
         state.hits = 7
-        fits = Committer._fits
+        fits = probe.get(probe.FITS)
 
         def delete_after(self, node, key, value):
             monkeypatch.undo()
@@ -284,7 +271,7 @@ class TestInTheWay:
             del state["hits"]
             return fit
 
-        monkeypatch.setattr(Committer, "_fits", delete_after)
+        monkeypatch.setattr(probe.FITS, delete_after)
         assert state.increment("hits") == 6
 
     def test_a_read_in_the_moment_in_which_the_lock_file_is_exchanged(self, path, monkeypatch):
@@ -300,10 +287,10 @@ class TestInTheWay:
             threads.append(thread)
 
         threads = []
-        monkeypatch.setattr(ControlPage, "close", close_and_read)
+        monkeypatch.setattr(probe.CLOSE_HEADER, close_and_read)
         with on_an_open_file():
             os.unlink(path + "-lock")
-        state._store.due = 0.0
+        probe.check_next(state)
         state.n = 5
         threads[0].join()
         assert found in ([0], [5])
@@ -335,7 +322,7 @@ class TestInTheWay:
             thread = threading.Thread(target=state.increment, args=("n",))
             thread.start()
             deadline = monotonic() + 30
-            while state._items["n"] != 2:  # as memory has it: nobody else asks it to read
+            while probe.items(state)["n"] != 2:  # as memory has it: nobody else asks it to read
                 assert monotonic() < deadline
                 assert thread.is_alive()
             child.send("let go")
@@ -350,29 +337,29 @@ class TestInTheWay:
                 with state._thread_lock:
                     talk.send("held")
                     deadline = monotonic() + 30
-                    while not state._store.page_bytes[WAITED_FOR]:
+                    while not probe.header_bytes(state)[WAITED_FOR]:
                         assert monotonic() < deadline
                 talk.receive()
                 pauses = []
-                state._store.page_bytes[WAITED_FOR] = 1  # as by one who still waits
-                committer.sleep = pauses.append
+                probe.header_bytes(state)[WAITED_FOR] = 1  # as by one who still waits
+                probe.put(probe.SLEEP, pauses.append)
                 state.vacuum()
-                talk.send((pauses, state._store.page_bytes[WAITED_FOR]))
+                talk.send((pauses, probe.header_bytes(state)[WAITED_FOR]))
 
         with Child(hold) as child, PersistedState(path, n=-1) as state:
             child.send("open here, too")
             child.receive()
             state.n = 5
             child.send("not waiting any more")
-            assert child.receive() == ([committer._PAUSE], 0)
+            assert child.receive() == ([probe.get(probe.PAUSE)], 0)
             child.result()
 
     def test_who_tries_once_does_not_pause(self, path, monkeypatch):
-        monkeypatch.setattr(committer, "sleep", None)
+        monkeypatch.setattr(probe.SLEEP, None)
         with mmapstate.open(path, {"n": 1}, timeout=0) as state:
-            state._store.page_bytes[WAITED_FOR] = 1
+            probe.header_bytes(state)[WAITED_FOR] = 1
             state.vacuum()
-            assert state._store.page_bytes[WAITED_FOR] == 0
+            assert probe.header_bytes(state)[WAITED_FOR] == 0
 
     def test_a_thread_that_waits_in_vain_leaves_the_nesting_of_the_other_alone(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0)
@@ -390,17 +377,17 @@ class TestInTheWay:
                 thread.start()
                 thread.join()
             assert outcome == ["in vain"]
-            assert len(state._store.holders) == 1
-        assert is_free(state)
+            assert probe.holders(state) == 1
+        assert probe.is_free(state)
 
     def test_inside_the_lock_it_joins_and_leaves_it_held(self, path):
         state = PersistedState(path, n=0)
         Roads(state)
         with state._thread_lock:
             state.n = 1
-            assert state._store.lock.whole
+            assert probe.is_whole(state)
             state.n += 1
-        assert is_free(state)
+        assert probe.is_free(state)
         assert on_disk(path) == {"n": 2}
 
     def test_a_container_that_was_removed(self, path):
@@ -410,7 +397,7 @@ class TestInTheWay:
         del state["d"]
         with pytest.raises(DetachedError):
             node["n"] = 1
-        assert is_free(state)
+        assert probe.is_free(state)
         assert on_disk(path) == state == {"n": -1}
 
     def test_a_closed_state(self, path):
@@ -426,9 +413,9 @@ class TestInTheWay:
         """In place, a moment before the store, at a page's end: without the look at its size that would be a SIGBUS."""
         state = PersistedState(path, n=0)
         Roads(state)
-        state.text = "x" * (mmap.PAGESIZE - (state._store.journal.tail + len(RECORD_OF_TEXT)) % mmap.PAGESIZE)
-        assert state._store.journal.tail % mmap.PAGESIZE == 0
-        os.truncate(path, state._store.journal.tail)
+        state.text = "x" * (mmap.PAGESIZE - (probe.tail(state) + len(RECORD_OF_TEXT)) % mmap.PAGESIZE)
+        assert probe.tail(state) % mmap.PAGESIZE == 0
+        os.truncate(path, probe.tail(state))
         state.n = 1
         assert on_disk(path) == state
         assert state.n == 1
@@ -440,7 +427,7 @@ class TestInTheWay:
         state, stranger = PersistedState(path, n=0, name="a"), PersistedState(other, n=0, name="b")
         Roads(state)
         stranger.n = -1
-        assert state._store.journal.tail == stranger._store.journal.tail
+        assert probe.tail(state) == probe.tail(stranger)
         data = other.read_bytes()
         assert len(data) == os.path.getsize(path)
         with open(path, "r+b") as file:
@@ -477,12 +464,10 @@ class TestInTheWay:
 
         def commit(talk):
             with state._thread_lock:
-                store = state._store
-                store.page_bytes[UNSETTLED] = unsettled
-                text, _ = store.journal.encode(b'["set", [], "m", 5]')
-                tail = store.journal.tail
-                store.mapping.bytes[tail + 1 : tail + 1 + len(text)] = text
-                store.mapping.bytes[tail] = COMMITTED
+                probe.header_bytes(state)[UNSETTLED] = unsettled
+                text, _ = probe.journal(state).encode(b'["set", [], "m", 5]')
+                probe.store(state, probe.tail(state) + 1, text)
+                probe.store(state, probe.tail(state), bytes([COMMITTED]))
                 talk.send("committed")
                 talk.receive()
 
@@ -499,10 +484,9 @@ class TestInTheWay:
 
         def begin(talk):
             with state._thread_lock:
-                store, tail = state._store, state._store.journal.tail
-                store.page_bytes[UNSETTLED] = 1
-                junk = store.journal.encode(b'["set", [], "junk", "%b"]' % (b"x" * 200))[0]
-                store.mapping.bytes[tail + 1 : tail + 1 + len(junk)] = junk
+                probe.header_bytes(state)[UNSETTLED] = 1
+                junk = probe.journal(state).encode(b'["set", [], "junk", "%b"]' % (b"x" * 200))[0]
+                probe.store(state, probe.tail(state) + 1, junk)
                 talk.send("begun")
                 talk.receive()
 
@@ -513,7 +497,7 @@ class TestInTheWay:
         assert on_disk(path) == state == {"n": 7}
         with open(path, "rb") as file:
             data = file.read()
-        assert data[state._store.journal.tail :].rstrip(b" ") == b"#"
+        assert data[probe.tail(state) :].rstrip(b" ") == b"#"
 
     def test_another_process_with_the_lock(self, path):
         state = mmapstate.open(path, {"n": 0}, timeout=0.05)
@@ -529,7 +513,7 @@ class TestInTheWay:
             assert child.receive() == "held"
             with pytest.raises(LockTimeout, match="another process"):
                 state.n = 1
-            assert is_free(state)
+            assert probe.is_free(state)
             assert state.n == 10
             child.send("let go")
             child.result()
@@ -557,27 +541,28 @@ class TestReading:
     def test_a_read_inside_this_threads_own_change_is_as_it_is(self, path):
         """As a signal handler or finaliser does."""
         state = PersistedState(path, d={"n": 0})
-        assert state._store.steady(lambda: (state.copy(), state.d["n"])) == ({"d": {"n": 0}}, 0)
+        assert probe.consistently(state, lambda: (state.copy(), state.d["n"])) == ({"d": {"n": 0}}, 0)
 
     def test_what_an_interrupt_left_half_way_is_rebuilt_before_it_is_read(self, path):
         state = PersistedState(path, d={"n": 0})
-        state._store._begin_unsure()
-        state._store.applying |= 1
-        state._store.root._items["d"]._items["n"] = "half-way"
-        state._store.due = monotonic() + 1000
+        node = state.d
+        probe.doubt(state)
+        probe.begin_change(state)
+        probe.items(node)["n"] = "half-way"
+        probe.check_later(state)
         assert state.copy() == {"d": {"n": 0}}
         assert state.d["n"] == 0
 
     def test_a_glance_waits_for_no_other_thread(self, path):
         state = PersistedState(path, n=0)
-        with held_by_a_thread(state._store.guard):
+        with held_by_a_thread(probe.guard(state)):
             assert "'n': 0" in repr(state)
 
     def test_a_read_that_comes_just_after_another_threads_close_gives_the_last_state(self, path):
         state = PersistedState(path, n=0)
-        store = state._store
+        backend = probe.backend(state)
         state.close()
-        store._refresh()
+        probe.refresh(backend)
         assert state.n == 0
 
 
@@ -587,7 +572,7 @@ class TestClosing:
         with held_by_a_thread(state._thread_lock):
             state.close()
             assert "left without compacting it" in caplog.text
-        state._store.close()  # again: nothing
+        probe.close_again(state)  # again: nothing
         with pytest.raises(mmapstate.ClosedError), state._thread_lock:
             pass
         assert on_disk(path) == {"n": 0}
@@ -616,22 +601,22 @@ class TestClosing:
         with open(broken_path, "wb") as file:
             file.write(b"n: [\n")
         os.utime(broken_path, (1, 1))
-        state._store.due = 0.0
+        probe.check_next(state)
         with pytest.raises(mmapstate.StateFileError), state._thread_lock:
             pass
-        assert is_free(state)
+        assert probe.is_free(state)
 
     @needs_fork
     def test_a_forked_child_that_never_touched_the_state_leaves_it_to_its_parent(self, path):
         state = PersistedState(path, n=0)
 
         def end(talk):
-            registry.rest_all()  # what the interpreter does at its exit
-            return state._store.forked
+            probe.rest_all()  # what the interpreter does at its exit
+            return probe.forked(state)
 
         with Child.share(end) as child:
             assert child.result()
-        assert state._store.journal.start >= 0
+        assert probe.journal(state).start >= 0
         state.n = 1
         state.close()
         with Child.share(lambda talk: state.n) as child:
@@ -660,7 +645,7 @@ class TestInterrupts:
 
             def trace(frame, event, argument):
                 nonlocal left
-                if "mmapstate" not in frame.f_code.co_filename or "/tests/" in frame.f_code.co_filename:
+                if not frame.f_code.co_filename.startswith(LIBRARY):
                     return trace
                 # Leaving a `with` shows as its line again, and `try:` is a line of no instruction: a trace function can
                 # raise there, outside the tables of what to do then. No signal is handled at these places.
@@ -686,7 +671,7 @@ class TestInterrupts:
             after = {"n": 0, "queue": [*before["queue"], {"line": line, "any": b"thing"}]}
             assert state.copy() in (before, after), line
             assert on_disk(path) == state, line
-            assert is_free(state), line
+            assert probe.is_free(state), line
             if not interrupted:
                 break
         assert line > 40
@@ -727,7 +712,7 @@ class TestInterrupts:
         in_handler = False
 
         def contended(descriptor, operation):
-            if sys._getframe(1).f_code is StoreLock.take.__code__ and in_handler:
+            if sys._getframe(1).f_code is probe.TAKE_LOCK and in_handler:
                 raise BlockingIOError
             file_lock(descriptor, operation)
 
@@ -741,14 +726,14 @@ class TestInterrupts:
             finally:
                 in_handler = False
 
-        monkeypatch.setattr(lock, "file_lock", contended)
+        monkeypatch.setattr(probe.FILE_LOCK, contended)
         hit = True
         while hit:
             number += 1
             with state._thread_lock:
-                state._store.due = monotonic() + 1000
+                probe.check_later(state)
             hit = at_bytecode(number, partial(state.__setattr__, "n", number), handler)
-            assert is_free(state), number
+            assert probe.is_free(state), number
             assert on_disk(path)["n"] == state.n == number
 
     def test_an_interrupt_at_every_bytecode_of_a_set_that_finds_the_lock_taken_leaves_no_lock(self, path, monkeypatch):
@@ -756,38 +741,29 @@ class TestInterrupts:
         Roads(state)
 
         def contended(descriptor, operation):
-            lock.file_lock = file_lock  # the long way gets it
+            probe.put(probe.FILE_LOCK, file_lock)  # the long way gets it
             raise BlockingIOError
 
         for number in itertools.count(1):
             with state._thread_lock:
-                state._store.due = monotonic() + 1000
+                probe.check_later(state)
             with monkeypatch.context() as patched:
-                patched.setattr(lock, "file_lock", contended)
+                patched.setattr(probe.FILE_LOCK, contended)
                 hit = at_bytecode(number, partial(state.__setattr__, "n", number), interrupt)
-            assert is_free(state), number
+            assert probe.is_free(state), number
             if not hit:
                 break
         assert on_disk(path) == state == {"n": number}
 
-    @pytest.mark.parametrize("what", ["thread", "thread and file", "guard", "all"])
+    @pytest.mark.parametrize("what", ["thread", "thread and file", "guard", "thread, file and guard"])
     def test_what_interrupts_one_upon_the_other_have_left_taken_is_made_up_for_by_the_next_access(self, path, what):
         """They cut the release, and what repeats it: no call is under way, and the locks are this thread's."""
         state = PersistedState(path, n=0, jobs=[])
-        store = state._store
         for access in (lambda: state["n"], state.plain, lambda: state.increment("m"), lambda: state.jobs.append(1)):
-            if what != "guard":
-                store.lock.thread.acquire()
-                store.busy = True
-            if what in ("thread and file", "all"):
-                file_lock(store.lock.descriptor, EXCLUSIVE)
-                store.lock.held = True
-            if what in ("guard", "all"):
-                store.guard.acquire()
-                store.due = 0.0
+            probe.leave_taken(state, what)
             access()
             state.n += 1
-            assert is_free(state)
+            assert probe.is_free(state)
         assert on_disk(path) == state == {"n": 4, "jobs": [1], "m": 1}
 
     def test_a_key_of_a_sort_that_is_none_of_python_reads_inside_of_the_change(self, path):
@@ -811,11 +787,11 @@ class TestInterrupts:
                     raise KeyboardInterrupt
 
             with state._thread_lock:
-                with pytest.raises(KeyboardInterrupt), Interrupted(state._store):
+                with pytest.raises(KeyboardInterrupt), Interrupted(probe.backend(state)):
                     pass
                 gc.collect()
-                assert len(state._store.holders) == 1  # that of the outer one
-            assert is_free(state)
+                assert probe.holders(state) == 1  # that of the outer one
+            assert probe.is_free(state)
 
     def test_an_interrupt_just_after_the_rename_of_a_vacuum_loses_nothing(self, path, monkeypatch):
         state = PersistedState(path, n=0, d={"n": 0})
@@ -832,7 +808,7 @@ class TestInterrupts:
             with pytest.raises(KeyboardInterrupt):
                 state.vacuum()
             monkeypatch.undo()
-            state._store.due = monotonic() + 1000  # no look at the path may be needed
+            probe.check_later(state)  # no look at the path may be needed
             node["n"] = number
             assert on_disk(path) == state == {"n": number, "d": {"n": number}}
         assert glob.glob(path + ".superseded*") == []
@@ -845,11 +821,11 @@ class TestInterrupts:
             number += 1
             with state._thread_lock:  # clears what the last interrupt left: else this one would go the long way
                 before = state.n
-            state._store.due = monotonic() + 1000  # what is seen from here on is by the page alone
+            probe.check_later(state)  # what is seen from here on is by the page alone
             hit = at_bytecode(number, partial(state.__setattr__, "n", number), interrupt)
             assert state.n in (before, number), number
             assert on_disk(path) == state, number
-            assert is_free(state), number
+            assert probe.is_free(state), number
             if not hit:
                 break
         assert state.n == number > 200
@@ -869,13 +845,13 @@ class TestInterrupts:
             number += 1
             with state._thread_lock:
                 before = jobs.copy()
-            state._store.due = monotonic() + 1000
+            probe.check_later(state)
             item = number if number % 2 else [number]
             with contextlib.suppress(BlockingIOError):
                 hit = at_bytecode(number, partial(jobs.append, item), action)
             assert jobs.copy() in (before, [*before, item]), number
             assert on_disk(path) == state, number
-            assert is_free(state), number
+            assert probe.is_free(state), number
         assert jobs[-1] == item
         assert number > 200
         cases(number)
@@ -896,7 +872,7 @@ class TestInterrupts:
 
             def trace(frame, event, argument):
                 nonlocal left
-                if frame.f_code.co_name in ("_begin_journal", "_grow", "_announce", "_make_room_in_place"):
+                if frame.f_code.co_name in probe.MAKING_ROOM:
                     source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
                     if event == "line" and source != "try:" and not source.startswith("with "):
                         left -= 1
@@ -918,7 +894,7 @@ class TestInterrupts:
             begun = before["n"] + (0 if interrupted else 100)
             assert state.increment("n") == begun + 1, line
             assert on_disk(path) == state.copy() == {**before, "n": begun + 1}, line
-            assert is_free(state)
+            assert probe.is_free(state)
         assert line > 8
         cases(line)
 
@@ -939,10 +915,10 @@ class TestInterrupts:
         while hit:
             number += 1
             with state._thread_lock:
-                state._store.due = monotonic() + 1000
+                probe.check_later(state)
             hit = at_bytecode(number, partial(state.__setattr__, "n", number), handler)
             assert on_disk(path) == state == {"n": number, "handled": handled}, number
-            assert is_free(state)
+            assert probe.is_free(state)
         assert refused > 150
         assert number - refused > 10
         cases(number)
@@ -952,11 +928,8 @@ def fill_up(state):
     """Leave no room for a record in the file's region."""
     state.text = ""
     with state._thread_lock:
-        room = state._store.journal.room() - len(RECORD_OF_TEXT) - 20
+        room = probe.room(state) - len(RECORD_OF_TEXT) - 20
     state.text = "x" * max(room, 0)
-
-
-SHORT_WAY = {function.__code__ for function in (Committer.commit_one, StoreLock.take, StoreLock.free)}
 
 
 def at_bytecode(number, statement, action):
@@ -966,7 +939,7 @@ def at_bytecode(number, statement, action):
 
     def trace(frame, event, argument):
         nonlocal left
-        if frame.f_code not in SHORT_WAY:
+        if frame.f_code not in probe.FAST_PATH:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NewType, Optional, TypedDict, Union
 
 import pytest
-from conftest import close_all_stores
-from independent_reader import read_file as on_disk
+from support import probe
+from support.independent_reader import read_file as on_disk
 
 import mmapstate
 from mmapstate import PersistedState, State, StateDict, StateFileError, StateList, UnsupportedValueError
@@ -111,13 +111,13 @@ class TestFields:
         class Mine(State):
             LIMIT: ClassVar[int] = 3
             NAME: typing.Final = "x"
-            _note: int = 4
+            _remark: int = 4
             used: int = 0
 
         state = Mine(path)
         assert on_disk(path) == {"used": 0}
-        assert (state.LIMIT, Mine.LIMIT, state.NAME, state._note) == (3, 3, "x", 4)
-        state._note = 5
+        assert (state.LIMIT, Mine.LIMIT, state.NAME, state._remark) == (3, 3, "x", 4)
+        state._remark = 5
         with pytest.raises(AttributeError):
             state.LIMIT = 4
 
@@ -599,7 +599,7 @@ class TestTheFile:
         write(path, "last_id: many\nqueue: []\n")
         for _ in range(2):
             with pytest.raises(StateFileError, match=r"example\.state, line 1: \['last_id'\]: expected int, found str"):
-                state._store.due = 0.0
+                probe.check_next(state)
                 _ = state.last_id
         with pytest.raises(StateFileError, match="line 1"):
             state.last_id = 5
@@ -612,7 +612,7 @@ class TestTheFile:
         state.last_id = 4
         state.vacuum()
         write(path, "queue: [a]\n")
-        state._store.due = 0.0
+        probe.check_next(state)
         assert state.last_id == 0
         assert state.queue.plain() == ["a"]
 
@@ -621,7 +621,7 @@ class TestTheFile:
         state = Progress(path)
         leave_a_wrong_value(path)
         assert state.last_id == "x"
-        close_all_stores()
+        probe.close_all()
         with pytest.raises(StateFileError):
             Progress(path)
         PersistedState(path).last_id = 1
@@ -655,7 +655,7 @@ state.close()
         state = Progress(path)
         reader = Progress(path, readonly=True)
         del state["queue"]
-        reader._store.due = 0.0
+        probe.check_next(reader)
         state.close()
         assert {"readonly": reader, "closed": state}[how].queue == []
         reader.close()

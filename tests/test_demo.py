@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import independent_reader
 import pytest
+from support import independent_reader, probe
+from support.runs import TESTS
 
 import mmapstate
 from mmapstate import command
@@ -26,10 +27,12 @@ import os
 import sys
 
 from mmapstate import command
-from mmapstate.file.writer import Committer
+
+sys.path.append({tests!r})
+from support import probe
 
 appends = 0
-append = Committer._append
+append = probe.get(probe.APPEND)
 
 
 def faulty(self, record, make_room, publish, *arguments):
@@ -42,7 +45,7 @@ def faulty(self, record, make_room, publish, *arguments):
         append(self, record, make_room, publish, *arguments)
 
 
-Committer._append = faulty
+probe.put(probe.APPEND, faulty)
 
 if __name__ == "__main__":
     sys.exit(command.main(["demo", "--seconds", "0.6"]))
@@ -113,7 +116,7 @@ def test_file_that_is_kept(tmp_path):
 @pytest.mark.parametrize("fault", ["pass", "os._exit(3)"], ids=["a commit is dropped", "a worker ends"])
 def test_something_is_lost(tmp_path, fault):
     """It exits with 1, says so, and keeps the file."""
-    (tmp_path / "faulty.py").write_text(FAULTY.format(fault=fault), encoding="utf-8")
+    (tmp_path / "faulty.py").write_text(FAULTY.format(fault=fault, tests=str(TESTS)), encoding="utf-8")
     code, output, _ = run(tmp_path, "faulty.py")
     assert code == 1
     assert re.search(r"^FAILED: ", output, re.M)
@@ -202,7 +205,7 @@ def compare(counter, **items):
     acknowledged = {"ada": 3, "bob": 2, "cleo": 0, "dan": 1}
     workers = [SimpleNamespace(name=name, counted=10, appended=count) for name, count in acknowledged.items()]
     done = {name: list(range(1, count + 1)) for name, count in acknowledged.items()}
-    return demo._Demo("", 1, None, workers)._compare({"counter": counter, "done": done | items})
+    return probe.compare(workers, {"counter": counter, "done": done | items})
 
 
 @pytest.mark.parametrize(
@@ -238,12 +241,12 @@ def test_what_is_not_good(counter, items, problem):
 
 def test_what_is_shown_is_what_is_done_and_is_public():
     """The lines of the loop that are printed are those that the workers run, in their order."""
-    source = inspect.getsource(demo._loop)
-    shown = [line.split("#")[0].strip() for line in demo._LOOP.splitlines()]
+    source = inspect.getsource(probe.demo_loop)
+    shown = [line.split("#")[0].strip() for line in probe.DEMO_LOOP.splitlines()]
     places = [source.find(line) for line in shown if "counts %" not in line]
     assert -1 not in places
     assert places == sorted(places)
-    assert "STATE._" not in demo._LOOP
+    assert "STATE._" not in probe.DEMO_LOOP
 
 
 def test_long_sequences_are_shortened():
@@ -260,7 +263,7 @@ def test_long_sequences_are_shortened():
 def test_progress_on_a_terminal(capsys, monkeypatch):
     """It is one line that is written over, by carriage returns alone."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    progress = demo._Progress()
+    progress = probe.DemoProgress()
     progress.show("a long line")
     progress.due = time.monotonic()
     progress.show("short")

@@ -10,7 +10,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from memory_tree import MemoryTree, records
+from support import probe
+from support.memory_tree import MemoryTree, records
 
 from mmapstate import PersistedState, StateDict, StateError, UnsupportedValueError
 
@@ -194,7 +195,7 @@ def outcome(expression, mapping):
     try:
         result = eval(expression, {"collections": collections, "PLAIN": PLAIN}, {"d": mapping})
     except Exception as error:
-        message = str(error).replace("StateDict", "dict").replace("StateList", "list").replace("_Keys", "dict_keys")
+        message = str(error).replace("StateDict", "dict").replace("StateList", "list").replace(probe.KEYS, "dict_keys")
         result = type(error), message
     return result, list(mapping.items())
 

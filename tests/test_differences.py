@@ -2,9 +2,9 @@
 
 import time
 
-from conftest import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.runs import scaled
 
 from mmapstate.text.alignment import origins_of_items, origins_of_keys
 

@@ -17,10 +17,10 @@ import sys
 from functools import partial
 
 import pytest
-from conftest import close_all_stores
-from independent_reader import check, read_state
-from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
+from support import probe
+from support.independent_reader import check, read_state
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, needs_fork
 
 import mmapstate
 from mmapstate import PersistedState
@@ -120,7 +120,7 @@ def mounted(request, tmp_path_factory):
     try:
         yield Disk(kind, disk)
     finally:
-        close_all_stores()
+        probe.close_all()
         if subprocess.run(["umount", str(disk)], check=False).returncode:
             subprocess.run(["umount", "--lazy", str(disk)], check=True)
     with open("/proc/self/mountinfo") as file:
@@ -134,7 +134,7 @@ def mounted(request, tmp_path_factory):
 def disk(mounted):
     mounted.clear()
     yield mounted
-    close_all_stores()
+    probe.close_all()
     leftovers = [name for name in os.listdir(mounted.folder) if name.endswith(".tmp")]
     assert not leftovers
 
@@ -162,7 +162,7 @@ def is_usable(disk, state):
     """Change a little where that needs no new room, and compare file and memory."""
     before = state.plain()
     assert disk.content() == before
-    needs_room = state._store.journal.room() < 100 or disk.kind == "btrfs"  # which writes to new places only
+    needs_room = probe.room(state) < 100 or disk.kind == "btrfs"  # which writes to new places only
     if not is_refused(lambda: state.increment("n")):
         before["n"] += 1
     elif not needs_room:
@@ -313,7 +313,7 @@ def an_edit_by_hand(disk, durability):
     state.n = 6
     disk.fill()
     os.replace(disk.path + ".new", disk.path)
-    state._store.due = 0.0
+    probe.check_next(state)
     with no_room():
         state.n += 1
     disk.free()

@@ -11,17 +11,16 @@ import types
 from unittest import mock
 from zlib import crc32
 
-import independent_reader
 import pytest
 import yaml
-from processes import Child
+from support import independent_reader, probe
+from support.processes import Child
 from test_golden import NAMES, assert_same, golden
 from test_readme import PAGES, ROOT, blocks
 
 import mmapstate
 from mmapstate import PersistedState, StateError
-from mmapstate.file import compaction, content, format, recovery
-from mmapstate.file import images as beside
+from mmapstate.file import content, format
 from mmapstate.text import snapshot
 
 FORMAT = PAGES["mmapstate/docs/format.md"]
@@ -118,9 +117,9 @@ def test_the_library_writes_the_example_byte_for_byte(path):
     os.utime(path, (1, 1))  # not just edited
     names = itertools.count(0xA9)
     with (
-        mock.patch.object(compaction, "new_generation", side_effect=names),
-        mock.patch.object(recovery, "new_generation", side_effect=names),
-        mock.patch.object(beside, "region_size", return_value=384),
+        mock.patch(probe.NEW_GENERATION, side_effect=names),
+        mock.patch(probe.NEW_GENERATION_AFTER_AN_EDIT, side_effect=names),
+        mock.patch(probe.REGION_SIZE, return_value=384),
         mmapstate.open(path) as state,
     ):
         state["last_id"] = 2
@@ -304,7 +303,7 @@ def test_values_are_written_as_the_table_says(row):
 def test_the_four_changes_are_told():
     rows = [code(row[0])[0] for row in table(FORMAT, "change")]
     lengths = {re.match(r'\["(\w+)"', text)[1]: text.count(",") + 1 for text in rows}
-    assert lengths == mmapstate.changes._LENGTHS
+    assert lengths == probe.CHANGE_LENGTHS
 
 
 def test_page_and_docstring_agree():
@@ -377,7 +376,7 @@ def test_each_method_is_in_the_reference(kind):
     """By an entry of its own, or by name in the line of those that are as `dict` and `list` have them."""
     same = "".join(re.findall(r"^As a `.*?\n\n", REFERENCE, re.M | re.S))
     own = set(re.findall(r"^#### \w+\.(\w+)$", REFERENCE, re.M))
-    learned = getattr(kind, "_sure_names", ())  # keys that other tests have used
+    learned = probe.sure_names(kind)  # keys that other tests have used
     public = [name for name in dir(kind) if not name.startswith("_") and name not in learned]
     assert [name for name in public if name not in own and f"`{name}`" not in same] == []
 

@@ -11,15 +11,16 @@ import tempfile
 from unittest import mock
 
 import pytest
-from commands import run, run_here, two_writers
-from conftest import SEED, close_all_stores, on_an_open_file, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import Child, not_on_windows
-from seam import STORES, between
-from spawned import kill_myself
-from strategies import mappings
-from terminals import Terminal
+from support import probe
+from support.commands import run, run_here, two_writers
+from support.processes import Child, not_on_windows
+from support.runs import SEED, on_an_open_file, scaled
+from support.seam import STORES, between
+from support.spawned import kill_myself
+from support.strategies import mappings
+from support.terminals import Terminal
 
 import mmapstate
 from mmapstate.command.merging import MISSING, Conflict, merge
@@ -576,7 +577,7 @@ def test_a_kill_at_any_step_leaves_the_old_or_the_new(desk, cases):
     hosts = limit = None
     while True:
         at += stride
-        close_all_stores()
+        probe.close_all()
         for name in os.listdir(os.path.dirname(desk.path)):
             if name != "desk":
                 os.unlink(os.path.join(os.path.dirname(desk.path), name))
@@ -618,7 +619,7 @@ def test_a_call_that_fails_leaves_the_old_or_the_new_in_memory_and_file(desk, er
     at, results = 0, []
     while True:
         at += 1
-        close_all_stores()
+        probe.close_all()
         desk.write(TEXT)
         failed, told = False, error
 
@@ -635,7 +636,7 @@ def test_a_call_that_fails_leaves_the_old_or_the_new_in_memory_and_file(desk, er
             state["ada"] = 0
             with between(handle):
                 try:
-                    state._store.rewrite(rewritten)
+                    probe.rewrite(state, rewritten)
                 except OSError as raised:
                     told = raised.errno
             assert not failed or told == error
@@ -657,9 +658,9 @@ def test_text_that_is_no_snapshot_changes_nothing(desk):
     with mmapstate.open(desk.path) as state:
         before = state.copy()
         with pytest.raises(mmapstate.StateFileError, match="line 1, column 1"):
-            state._store.rewrite(lambda *_: b"- 1\n")
+            probe.rewrite(state, lambda *_: b"- 1\n")
         with pytest.raises(mmapstate.StateError, match="a transaction is open"), state.transaction():
-            state._store.rewrite(rewritten)
+            probe.rewrite(state, rewritten)
         assert state.copy() == before
         assert desk.read() == TEXT
 
@@ -675,7 +676,7 @@ def test_edit_by_hand_while_it_is_rewritten_is_taken_up_first(desk):
         return rewritten(text, state)
 
     with mmapstate.open(desk.path) as state:
-        assert state._store.rewrite(edit)
+        assert probe.rewrite(state, edit)
         assert len(texts) == 2
         assert (state["bob"], state["limit"]) == (4, 7)
     assert desk.read() == rewritten(TEXT.replace("bob: 0", "bob: 4").encode(), None).decode()
@@ -687,7 +688,7 @@ def test_declared_fields_are_kept_to(desk):
 
     with Mill(desk.path) as state:
         with pytest.raises(mmapstate.StateFileError, match=r"line 4: \['limit'\]: expected int"):
-            state._store.rewrite(lambda text, _: text.replace(b"limit: 5", b"limit: five"))
+            probe.rewrite(state, lambda text, _: text.replace(b"limit: 5", b"limit: five"))
         assert state.limit == 5
 
 

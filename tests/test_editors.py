@@ -26,14 +26,15 @@ import threading
 import time
 
 import pytest
-from conftest import scaled
-from independent_reader import check, read_state
-from independent_reader import read_file as on_disk
-from processes import Child, needs_fork, not_on_windows
+from support import probe
+from support.independent_reader import check, read_state
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, needs_fork, not_on_windows
+from support.runs import scaled
 
 import mmapstate
-from mmapstate import PersistedState, StateFileError, changes
-from mmapstate.file import system, writer
+from mmapstate import PersistedState, StateFileError
+from mmapstate.file import system
 
 pytestmark = [
     pytest.mark.family("editors"),
@@ -576,9 +577,9 @@ def test_a_text_that_cannot_be_read_is_refused_until_it_is_mended_and_nothing_is
 
 
 @contextlib.contextmanager
-def cut_by(path, module, name, *, after=False):
-    """Have an editor cut the file just before (or `after`) the next call of `name`, and write its text a bit later."""
-    original = getattr(module, name)
+def cut_by(path, place, *, after=False):
+    """Have an editor cut the file just before (or `after`) the next call at `place`, and write its text a bit later."""
+    original = probe.get(place)
     cut = threading.Event()
 
     def call(*arguments):
@@ -591,9 +592,9 @@ def cut_by(path, module, name, *, after=False):
         return None if after else original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, name, call)
+        patch.setattr(place, call)
         yield
-    assert cut.is_set(), f"{name} was not called"
+    assert cut.is_set(), f"{place} was not called"
 
 
 def add(state):
@@ -629,10 +630,10 @@ def test_a_file_cut_after_the_look_at_it_ends_no_process_and_the_step_is_made_on
         if readonly_first:
             other = Child.share(increment_once, path)
             other.result()
-            moment = (changes, "decode_each")
+            moment = probe.DECODE_EACH
         else:
-            moment = (writer, "crc32") if step is add else (changes, "encode")
-        with cut_by(path, *moment):
+            moment = probe.WRITER_CRC if step is add else probe.ENCODE
+        with cut_by(path, moment):
             step(state)
         return state.n
 
@@ -651,7 +652,7 @@ def test_a_file_cut_before_or_after_its_region_grows_or_begins_ends_no_process(p
         state = PersistedState(path, n=0)
         if rest:
             state.vacuum()
-        with cut_by(path, system, "write_all", after=after):
+        with cut_by(path, probe.WRITE_ALL, after=after):
             update_much(state)
         return state.n
 

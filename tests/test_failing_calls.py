@@ -10,16 +10,16 @@ import random
 import shutil
 import sys
 
-import independent_reader
 import pytest
-from conftest import SEED, close_all_stores, scaled
-from lives import LIFE, Model, abandon, moved
-from processes import not_on_windows
-from seam import between
+from support import independent_reader, probe
+from support.lives import LIFE, Model, moved
+from support.processes import not_on_windows
+from support.runs import SEED, scaled
+from support.seam import between
 
 import mmapstate
 from mmapstate import StateError
-from mmapstate.file import backend, images, locks, recovery, writer
+from mmapstate.file import locks
 
 SHORT = "short"  # no error: a write that writes less than it was asked to
 
@@ -125,7 +125,7 @@ def live(path, durability, fault):
 
 def check(path, model):
     """Look at what is there afterwards, as another process would."""
-    close_all_stores()
+    probe.close_all()
     with open(path, "rb") as file:
         data = file.read()
     independent_reader.check(data)
@@ -155,10 +155,8 @@ def descriptors():
 @pytest.fixture
 def same_calls(monkeypatch):
     """Have a life make the same calls at whatever speed: it looks at the path each time, and waits for nobody."""
-    monkeypatch.setattr(writer, "LOOK_INTERVAL", 0.0)
-    monkeypatch.setattr(backend, "LOOK_INTERVAL", 0.0)
-    monkeypatch.setattr(recovery, "PATIENCE", 0.05)
-    monkeypatch.setattr(recovery, "SETTLING", 0.0)
+    probe.check_always(monkeypatch.setattr)
+    monkeypatch.setattr(probe.PATIENCE, 0.05)
 
 
 def write(path, data):
@@ -171,11 +169,9 @@ def crash(path):
     """Leave a journal behind, and junk of a killed writer in its slack."""
     state = mmapstate.open(path, {"n": 0})
     state.n = 5
-    its = state._store
-    its.page.unsettled = True
-    tail = its.journal.tail
-    its.mapping.bytes[tail + 1 : tail + 30] = b"-- [junk of a writer] #0000\n "
-    abandon(state)
+    probe.header(state).unsettled = True
+    probe.store(state, probe.tail(state) + 1, b"-- [junk of a writer] #0000\n ")
+    probe.abandon(state)
 
 
 def kill_vacuum(path):
@@ -197,7 +193,7 @@ def kill_vacuum(path):
     inode = os.open(path, os.O_RDONLY)  # keeps its number taken, so that the file written back is another one
     with between(stop):
         state.vacuum()
-    abandon(state)
+    probe.abandon(state)
     os.close(inode)
     write(path, before)
     os.replace(os.path.join(folder, "kept"), kept[0])
@@ -220,7 +216,7 @@ def test_a_call_that_fails_is_an_error_before_the_change_and_nothing_is_lost(
     tmp_path, start, durability, same_calls, monkeypatch, cases
 ):
     dice = random.Random(SEED)
-    monkeypatch.setattr(images, "GROWING_REGION", 0)  # a region that is full is replaced by a vacuum
+    monkeypatch.setattr(probe.GROWING_REGION, 0)  # a region that is full is replaced by a vacuum
 
     def run(name, fault):
         folder = tmp_path / name
@@ -230,7 +226,7 @@ def test_a_call_that_fails_is_an_error_before_the_change_and_nothing_is_lost(
         before = descriptors()
         with between(fault.handle):
             model = live(path, durability, fault)
-        close_all_stores()
+        probe.close_all()
         assert descriptors() == before
         check(path, model)
         shutil.rmtree(folder)

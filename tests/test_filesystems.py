@@ -6,14 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import close_all_stores
-from independent_reader import read_file as on_disk
-from processes import Child
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child
 
 import mmapstate
 from mmapstate import PersistedState
 from mmapstate.file import system
-from mmapstate.live import state
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mounted where")
 
@@ -25,8 +24,8 @@ LOCAL = "ext4 xfs btrfs tmpfs overlay zfs f2fs vfat"
 
 @pytest.fixture(autouse=True)
 def nothing_known_yet(monkeypatch):
-    monkeypatch.setattr(system, "_kinds", {})
-    monkeypatch.setattr(state, "_warned_of", set())
+    monkeypatch.setattr(probe.KINDS_OF_FILESYSTEMS, {})
+    monkeypatch.setattr(probe.WARNED_OF, set())
 
 
 def warnings(caplog):
@@ -38,7 +37,7 @@ def mount_table(monkeypatch, *mounts):
     lines = [
         f"{number} 1 0:{number} / {point} rw shared:7 - {kind} x rw\n" for number, (point, kind) in enumerate(mounts)
     ]
-    monkeypatch.setattr(system, "_mounts", lambda: lines)
+    monkeypatch.setattr(probe.MOUNTS, lambda: lines)
 
 
 @on_linux
@@ -79,13 +78,13 @@ class TestMounts:
 
     def test_what_is_mounted_is_asked_once_for_each_device(self, path, monkeypatch):
         asked = []
-        really = system._mounts
+        really = probe.get(probe.MOUNTS)
 
         def count():
             asked.append(1)
             return really()
 
-        monkeypatch.setattr(system, "_mounts", count)
+        monkeypatch.setattr(probe.MOUNTS, count)
         for _ in range(5):
             with PersistedState(path, n=1) as opened:
                 opened.n += 1
@@ -93,7 +92,7 @@ class TestMounts:
         assert len(asked) == 1
 
     def test_where_nobody_tells_nothing_is_said(self, path, monkeypatch, caplog):
-        monkeypatch.setattr(system, "_mounts", list)
+        monkeypatch.setattr(probe.MOUNTS, list)
         PersistedState(path, n=1).close()
         assert warnings(caplog) == []
 
@@ -152,5 +151,5 @@ def test_a_real_filesystem_in_a_program_is_warned_about_and_serves_the_processes
             second.result()
         assert on_disk(path) == {"n": 600}
     finally:
-        close_all_stores()
+        probe.close_all()
         subprocess.run(["umount", str(disk)], check=True, timeout=20)

@@ -8,11 +8,12 @@ import sys
 import time
 
 import pytest
-from broken_files import SEED, STEPS, harmed, live_file, put, read
-from conftest import on_an_open_file, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import Child, held_by_a_thread, not_on_windows
+from support import probe
+from support.broken_files import SEED, STEPS, harmed, live_file, put, read
+from support.processes import Child, held_by_a_thread, not_on_windows
+from support.runs import on_an_open_file, scaled
 
 import mmapstate
 from mmapstate import PersistedState, command
@@ -196,10 +197,10 @@ class TestFiles:
 
     def test_nothing_is_changed_of_a_live_one(self, path, tmp_path):
         state = PersistedState(path, a=1)
-        before, content_before, page = picture(tmp_path), read(path), bytes(state._store.page_bytes[:])
+        before, content_before, page = picture(tmp_path), read(path), bytes(probe.header_bytes(state)[:])
         assert mmapstate.check(path) == []
-        assert (picture(tmp_path), read(path), bytes(state._store.page_bytes[:])) == (before, content_before, page)
-        state._store.page_bytes[UNSETTLED] = 1  # now it takes the lock, too
+        assert (picture(tmp_path), read(path), bytes(probe.header_bytes(state)[:])) == (before, content_before, page)
+        probe.header_bytes(state)[UNSETTLED] = 1  # now it takes the lock, too
         assert severities(path) == ["note"]
         assert (picture(tmp_path), read(path)) == (before, content_before)
 
@@ -414,18 +415,18 @@ class TestPage:
 
     def test_a_change_that_its_writer_did_not_live_to_announce(self, path):
         state = PersistedState(path, a=1)
-        before = state._store.page_bytes[POSITION]
+        before = probe.header_bytes(state)[POSITION]
         state.a = 2
-        state._store.page_bytes[POSITION] = before
+        probe.header_bytes(state)[POSITION] = before
         found = only(path)
-        assert (found.severity, found.offset) == ("note", state._store.journal.tail)
+        assert (found.severity, found.offset) == ("note", probe.tail(state))
         assert "was not announced" in found.what
 
     def test_an_older_copy_in_its_place(self, path):
         state = PersistedState(path, a=1)
         backup = read(path)
         state.a = 2
-        tail = state._store.journal.tail
+        tail = probe.tail(state)
         with on_an_open_file(), open(path, "wb") as file:
             file.write(backup)
         found = only(path)
@@ -439,7 +440,7 @@ class TestPage:
         with on_an_open_file():
             os.replace(path + ".new", path)
         assert "was replaced, or edited by hand, when programs had made changes" in only(path).what
-        assert state._store.mapping is not None
+        assert probe.mapped(state) is not None
 
     def test_edited_at_rest(self, path):
         PersistedState(path, a=1).close()
@@ -450,21 +451,21 @@ class TestPage:
 
     def test_a_program_that_died_in_a_change(self, path):
         state = PersistedState(path, a=1)
-        state._store.page_bytes[UNSETTLED] = 1
+        probe.header_bytes(state)[UNSETTLED] = 1
         assert "a program ended in the middle of a change" in only(path).what
         assert state.a == 1
 
     def test_a_vacuum_that_was_killed_before_and_after_its_swap(self, path):
         state = PersistedState(path, a=1)
-        state._store.page.pending = Position(5, 0)
+        probe.header(state).pending = Position(5, 0)
         assert "ended while it compacted the file" in only(path).what
-        state._store.page.pending = Position(5, state._store.mapping.inode)
-        state._store.page_bytes[POSITION] = pack_position(Position(7, 7))
+        probe.header(state).pending = Position(5, probe.mapped(state).inode)
+        probe.header_bytes(state)[POSITION] = pack_position(Position(7, 7))
         assert "ended while it compacted the file" in only(path).what
 
     def test_a_sync_that_failed(self, path):
         state = PersistedState(path, a=1)
-        state._store.page_bytes[DOUBTFUL] = 1
+        probe.header_bytes(state)[DOUBTFUL] = 1
         found = only(path)
         assert (found.severity, "syncing the file failed" in found.what) == ("warning", True)
 
@@ -491,7 +492,7 @@ class TestInUse:
 
     def test_one_whose_lock_is_held_is_not_waited_for_for_ever(self, path):
         state = PersistedState(path, a=1)
-        state._store.page_bytes[UNSETTLED] = 1
+        probe.header_bytes(state)[UNSETTLED] = 1
         with held_by_a_thread(held(path + "-lock")):
             began = time.monotonic()
             found = mmapstate.check(path)

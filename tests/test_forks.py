@@ -14,14 +14,15 @@ import threading
 import warnings
 
 import pytest
-from conftest import SEED, scaled
-from independent_reader import read_file as on_disk
-from processes import Child, needs_fork
-from seam import between
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, needs_fork
+from support.runs import SEED, scaled
+from support.seam import between
 
 import mmapstate
 from mmapstate import ClosedError, PersistedState
-from mmapstate.file import forks, registry, system
+from mmapstate.file import forks, system
 
 pytestmark = [pytest.mark.family("fork"), needs_fork]
 
@@ -377,8 +378,8 @@ def test_a_file_that_is_opened_while_a_thread_forks_is_opened_again(tmp_path):
 
 
 def test_nobody_waits_for_ever_for_a_fork_that_waits_in_the_hook_of_another_library(path, monkeypatch):
-    monkeypatch.setattr(forks, "_TRIES", 3)
-    monkeypatch.setattr(forks, "_under_way", [None])
+    monkeypatch.setattr(probe.FORK_TRIES, 3)
+    monkeypatch.setattr(probe.FORKS_UNDER_WAY, [None])
     with PersistedState(path, n=1) as state:
         assert state.n == 1
 
@@ -414,12 +415,12 @@ def test_nothing_is_kept_of_a_path_when_its_last_state_is_closed(tmp_path):
 
     use(0)
     gc.collect()
-    before = len(forks._heirs)
+    before = probe.heirs()
     for number in range(20):
         use(number)
     gc.collect()
-    assert registry._places == {}
-    assert len(forks._heirs) <= before
+    assert probe.opened() == []
+    assert probe.heirs() <= before
 
 
 def test_threads_that_open_and_close_the_same_path_always_share_one_store(path):
@@ -430,8 +431,7 @@ def test_threads_that_open_and_close_the_same_path_always_share_one_store(path):
         try:
             for _ in range(scaled(200)):
                 with PersistedState(path, n=0) as state:
-                    place = registry._places[os.path.normcase(path)]
-                    assert state._store is place.store
+                    assert probe.backend(state) is probe.backend_at(path)
                     state.increment("n")
         except BaseException as error:
             failed.append(error)
@@ -443,4 +443,4 @@ def test_threads_that_open_and_close_the_same_path_always_share_one_store(path):
         thread.join(60)
     assert failed == []
     assert on_disk(path) == {"n": 4 * scaled(200)}
-    assert registry._places == {}
+    assert probe.opened() == []

@@ -6,11 +6,11 @@ import time
 from zlib import crc32
 
 import pytest
-from conftest import scaled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from independent_reader import check, read_state
-from strategies import records
+from support.independent_reader import check, read_state
+from support.runs import scaled
+from support.strategies import records
 
 from mmapstate import changes
 from mmapstate.errors import StateFileError, UnsupportedValueError

@@ -9,11 +9,11 @@ import pathlib
 import subprocess
 import sys
 
-import independent_reader
 import pytest
 import yaml
-from broken_files import put
-from processes import not_on_windows
+from support import independent_reader
+from support.broken_files import put
+from support.processes import not_on_windows
 
 import mmapstate
 from mmapstate import PersistedState

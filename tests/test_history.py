@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from conftest import scaled
-from independent_reader import read_file as on_disk
-from processes import Child
+from support.independent_reader import read_file as on_disk
+from support.processes import Child
+from support.runs import scaled
 
 import mmapstate
 

@@ -11,13 +11,14 @@ import threading
 import time
 
 import pytest
-from conftest import close_all_stores, scaled
-from independent_reader import read_file as on_disk
-from processes import Child
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child
+from support.runs import scaled
 
 import mmapstate
 from mmapstate import PersistedState, StateError
-from mmapstate.file import compaction, images, system, windows
+from mmapstate.file import images, system
 from mmapstate.file.format import LET_GO, UNSETTLED
 
 pytestmark = pytest.mark.skipif(
@@ -47,7 +48,7 @@ def as_on_windows():
         patch.setattr(system, "is_in_use", is_in_use)
         patch.setattr(system, "replace", replace)
         yield
-        close_all_stores()  # while the rules are those of their opening
+        probe.close_all()  # while the rules are those of their opening
 
 
 def open_files(tester):
@@ -162,8 +163,8 @@ class TestVacuum:
             assert child.result() == state.count
 
     def test_a_process_that_is_stopped_only_puts_it_off(self, path, monkeypatch):
-        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.05)
-        monkeypatch.setattr(images, "GROWING_REGION", 0)
+        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.05)
+        monkeypatch.setattr(probe.GROWING_REGION, 0)
         PersistedState(path, count=0, jobs=[{}]).close()
         with Child(sleep, path) as child:
             assert child.receive() == "asleep"
@@ -173,7 +174,7 @@ class TestVacuum:
                 state.count = 1
                 with pytest.raises(StateError, match="refused to replace"):
                     state.vacuum()
-                assert state._store.page_bytes[LET_GO] == 0
+                assert probe.header_bytes(state)[LET_GO] == 0
                 for number in range(3):
                     state.text = str(number) * 20_000  # more than the region holds: it grows where it is
                 grown = os.path.getsize(path)
@@ -195,8 +196,8 @@ class TestVacuum:
             state = PersistedState(path)
             state.count = 1
             with state._thread_lock:
-                state._store.page_bytes[UNSETTLED] = 1
-                state._store.page_bytes[LET_GO] = 1
+                probe.header_bytes(state)[UNSETTLED] = 1
+                probe.header_bytes(state)[LET_GO] = 1
                 talk.send("asked")
                 talk.receive(1000)
 
@@ -206,7 +207,7 @@ class TestVacuum:
                 assert child.receive() == "asked"
                 child.kill()
             state = PersistedState(path)
-            assert state._store.page_bytes[LET_GO] == 0
+            assert probe.header_bytes(state)[LET_GO] == 0
             state.count += 1
             sleeper.send("wake up")
             assert sleeper.result() == ({"count": 2, "jobs": [{}]}, True)
@@ -281,12 +282,12 @@ class TestOpenAndClose:
     def test_an_error_in_the_thread_is_logged_and_ends_nothing(self, path, tmp_path, caplog, monkeypatch):
         one, other = PersistedState(path, count=0), PersistedState(tmp_path / "other.state", count=0)
         asked = threading.Event()
-        monkeypatch.setattr(one._store, "let_go_if_asked", lambda: 1 / 0)
-        monkeypatch.setattr(other._store, "let_go_if_asked", asked.set)
+        probe.at_each_turn_of_the_watcher(one, lambda: 1 / 0, monkeypatch.setattr)
+        probe.at_each_turn_of_the_watcher(other, asked.set, monkeypatch.setattr)
         assert asked.wait(10)
         asked.clear()
         assert asked.wait(10)
         monkeypatch.undo()
         assert "may keep it open" in caplog.text
         assert "ZeroDivisionError" in caplog.text
-        assert windows._watch.thread.is_alive()
+        assert probe.watcher().is_alive()

@@ -10,9 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from lives import Model
-from others import Other, on_disk, outcome
-from processes import Child, needs_fork
+from support import probe
+from support.lives import Model
+from support.others import Other, on_disk, outcome
+from support.processes import Child, needs_fork
 
 import mmapstate
 
@@ -70,7 +71,7 @@ def write_when_told(talk, path, kind, durability):
     state = mmapstate.open(path, timeout=5, durability=durability)
     while (number := talk.receive(600)) is not None:
         raised = None
-        state._store.due = 0.0  # a look at the file is due, as it is 50 ms after the last one
+        probe.check_next(state)  # a look at the file is due, as it is 50 ms after the last one
         try:
             if number:
                 WRITES[kind](state, number)

@@ -9,14 +9,15 @@ import random
 
 import pytest
 import yaml
-from conftest import SEED, on_an_open_file, scaled
-from independent_reader import read_state
-from processes import Child
+from support import probe
+from support.independent_reader import read_state
+from support.processes import Child
+from support.runs import SEED, on_an_open_file, scaled
 
 import mmapstate
 from mmapstate import PersistedState, StateFileError, UnsupportedValueError, command
 from mmapstate.file import content
-from mmapstate.text import json_text, snapshot
+from mmapstate.text import json_text
 from mmapstate.text.patch import patch
 from mmapstate.values import same
 
@@ -281,7 +282,7 @@ def test_a_change_that_another_program_has_put_in_is_told(file, caplog):
     put(file, '{"a": 1}')
     state = PersistedState(file)
     state.b = 1
-    state._store.checks = ()  # as a program that does not know that it is JSON
+    probe.accept_all(state)  # as a program that does not know that it is JSON
     state["x"] = math.nan
     data = pathlib.Path(file).read_bytes()
     with pytest.raises(StateFileError, match=r"\['x'\]: the file is JSON, which has no number nan"):
@@ -393,7 +394,7 @@ def test_an_edit_makes_a_live_file_json_or_yaml_and_what_may_be_stored_follows(p
         put(path + ".new", '{"a": 1}')
         with on_an_open_file():
             os.replace(path + ".new", path)
-        state._store.due = 0.0
+        probe.check_next(state)
         assert state == {"a": 1}
         with pytest.raises(UnsupportedValueError, match="the file is JSON"):
             state["x"] = math.inf
@@ -401,7 +402,7 @@ def test_an_edit_makes_a_live_file_json_or_yaml_and_what_may_be_stored_follows(p
         put(path + ".new", "a: 1\n")
         with on_an_open_file():
             os.replace(path + ".new", path)
-        state._store.due = 0.0
+        probe.check_next(state)
         assert state == {"a": 1}
         state["x"] = math.inf
     assert read(path) == "a: 1\nx: .inf\n"
@@ -440,7 +441,7 @@ def test_what_an_edit_supersedes_is_kept_as_json(path, tmp_path):
     put(path + ".new", '{"a": 2}')
     with on_an_open_file():
         os.replace(path + ".new", path)
-    state._store.due = 0.0
+    probe.check_next(state)
     assert state == {"a": 2}
     (kept,) = tmp_path.glob("*.superseded-*")
     assert strictly(kept.read_text()) == {"a": 1e5, "b": 1e-7}
@@ -461,8 +462,8 @@ def test_the_command_sets_shows_checks_and_repairs_it_alike(file, capsys):
 
 
 def test_no_reader_of_yaml_has_a_part_in_it(file, monkeypatch):
-    monkeypatch.setattr(snapshot, "parse", None)
-    monkeypatch.setattr(snapshot, "dump", None)
+    monkeypatch.setattr(probe.PARSE_YAML, None)
+    monkeypatch.setattr(probe.DUMP_YAML, None)
     put(file, '{"a": 1}')
     with PersistedState(file) as state:
         state["b"] = [1]

@@ -7,18 +7,17 @@ import random
 import re
 import time
 
-import independent_reader
 import pytest
-from conftest import SEED, scaled
-from lives import Model, moved
-from processes import Child
-from seam import STORES, between
-from spawned import kill_myself
+from support import independent_reader, probe
+from support.lives import Model, moved
+from support.processes import Child
+from support.runs import SEED, scaled
+from support.seam import STORES, between
+from support.spawned import kill_myself
 
 import mmapstate
 from mmapstate import PersistedState
 from mmapstate.file import content as file_content
-from mmapstate.file import images
 
 pytestmark = pytest.mark.family("kill9")
 
@@ -63,8 +62,11 @@ def perform(state, name, key, value):
         state.vacuum()
 
 
+REGIONS = (0, 40_000, probe.get(probe.GROWING_REGION))
+
+
 def write_until_killed(talk, path, seed):
-    images.GROWING_REGION = random.Random(seed).choice((0, 40_000, images.GROWING_REGION))
+    probe.put(probe.GROWING_REGION, random.Random(seed).choice(REGIONS))
     state = PersistedState(path)
     talk.send("open")
     for operation in operations(seed):
@@ -124,7 +126,7 @@ def test_random_kills_of_a_writer_lose_no_acknowledged_change(path, cases):
 
 def count_until_killed(talk, path, name, region):
     """Count up an own number and a common one, in one transaction, and keep each number in a common list."""
-    images.GROWING_REGION = region
+    probe.put(probe.GROWING_REGION, region)
     state = PersistedState(path)
     talk.send("open")
     while True:
@@ -144,7 +146,7 @@ def test_kills_of_one_of_several_writers_lose_nothing_of_any(path, cases):
     dice = random.Random(SEED)
     kills, numbers = 0, dict.fromkeys("abcd", 0)
     for _ in range(scaled(150 if hasattr(os, "fork") else 40)):
-        region = dice.choice((0, 40_000, images.GROWING_REGION))
+        region = dice.choice(REGIONS)
         with contextlib.ExitStack() as ended:
             writers = {
                 name: ended.enter_context(Child(count_until_killed, path, name, region))
@@ -208,7 +210,7 @@ def stumble(talk, path, at, torn):
     """Live a short life (open, change, vacuum, change, close) and die at the `at`-th step of it."""
     tripwire = Tripwire(at, torn)
     if torn:
-        images.GROWING_REGION = 0  # a region that is full is never made larger in place
+        probe.put(probe.GROWING_REGION, 0)  # a region that is full is never made larger in place
     with between(tripwire.handle):
         state = mmapstate.open(path, {"n": 0})
         talk.send("done")

@@ -11,7 +11,7 @@ from functools import cmp_to_key
 from pathlib import Path
 
 import pytest
-from memory_tree import MemoryTree, records
+from support.memory_tree import MemoryTree, records
 
 from mmapstate import PersistedState, StateError, StateList, UnsupportedValueError
 

@@ -4,8 +4,8 @@ import os
 import time
 
 import pytest
-from independent_reader import read_file as on_disk
-from processes import Child
+from support.independent_reader import read_file as on_disk
+from support.processes import Child
 
 import mmapstate
 from mmapstate import LockTimeout, PersistedState

@@ -16,10 +16,10 @@ import re
 import time
 
 import pytest
-from conftest import SEED, scaled
-from independent_reader import read_file as on_disk
-from processes import Child, needs_fork, not_on_windows
-from seam import between
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, needs_fork, not_on_windows
+from support.runs import SEED, scaled
+from support.seam import between
 
 import mmapstate
 

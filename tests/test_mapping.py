@@ -5,13 +5,13 @@ import os
 import signal
 
 import pytest
-from conftest import on_an_open_file
-from independent_reader import read_file as on_disk
-from processes import Child, not_on_windows
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, not_on_windows
+from support.runs import on_an_open_file
 
 import mmapstate
 from mmapstate import PersistedState
-from mmapstate.file import mapped as mapping
 from mmapstate.file import system
 from mmapstate.file.journal import Journal
 from mmapstate.file.mapped import MappedFile
@@ -20,7 +20,7 @@ from mmapstate.file.mapped import MappedFile
 class TestJournal:
     def test_what_is_no_whole_record_yet_is_not_followed(self, path):
         state = PersistedState(path, n=0)
-        journal = state._store.journal
+        journal = probe.journal(state)
         before = (journal.tail, journal.crc, journal.end)
         assert journal.follow(journal.tail + 20) is None  # spaces
         assert journal.follow(os.path.getsize(path) + 20) is None  # behind the end of the file
@@ -28,15 +28,13 @@ class TestJournal:
 
     def test_it_follows_records_as_one_batch(self, path):
         state = PersistedState(path, n=0)
-        store = state._store
+        journal = probe.journal(state)
         file = MappedFile.open(path)
-        follower = Journal(
-            file, store.journal.generation, store.journal.start, store.journal.tail, store.journal.crc, 0
-        )
+        follower = Journal(file, journal.generation, journal.start, journal.tail, journal.crc, 0)
         for number in range(1, 4):
             state.n = number
-        assert follower.follow(store.journal.tail) == [b'["set", [], "n", %d]' % number for number in (1, 2, 3)]
-        assert (follower.position, follower.crc) == (store.journal.position, store.journal.crc)
+        assert follower.follow(journal.tail) == [b'["set", [], "n", %d]' % number for number in (1, 2, 3)]
+        assert (follower.position, follower.crc) == (journal.position, journal.crc)
         assert follower.is_in_file()
         file.close()
 
@@ -50,7 +48,7 @@ class TestMapping:
             def mmap(*arguments):
                 raise OSError(errno.ENOMEM, "no memory")
 
-        monkeypatch.setattr(mapping, "mmap", NoMemory)
+        monkeypatch.setattr(probe.MMAP, NoMemory)
         with pytest.raises(OSError):
             state.text = "x" * 100_000
         monkeypatch.undo()
@@ -72,7 +70,7 @@ class TestWhereStoresIntoAMapWouldBeUnsafe:
             for number in range(200):
                 state.n = number
                 state.queue.append("é" * number)
-            assert type(state._store.mapping.bytes).__name__ == "_Written"
+            assert probe.stores_by_writing(state)
             state.vacuum()
             state.n += 1
             assert on_disk(path) == state

@@ -10,12 +10,13 @@ import os
 import tempfile
 
 import pytest
-from conftest import close_all_stores, scaled
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from independent_reader import read_file as on_disk
-from processes import Child
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child
+from support.runs import scaled
 
 import mmapstate
 
@@ -176,7 +177,7 @@ class ThreeProcesses(RuleBasedStateMachine):
     def teardown(self):
         for worker in getattr(self, "workers", []):
             worker.kill()
-        close_all_stores()
+        probe.close_all()
         if hasattr(self, "folder"):
             with mmapstate.open(self.path) as state:
                 assert repr(state.plain()) == repr(self.model)

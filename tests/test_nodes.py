@@ -12,16 +12,17 @@ from datetime import date, datetime, timezone
 
 import pytest
 import yaml
-from conftest import scaled
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from memory_tree import MemoryTree, check_node, records
+from support import probe
+from support.memory_tree import MemoryTree, check_node, records
+from support.runs import scaled
 
 import mmapstate
 from mmapstate import DetachedError, PersistedState, StateDict, StateError, StateList, UnsupportedValueError
 from mmapstate.live import tree as nodes
-from mmapstate.live.node import NODES, _set_items, copy_of, hint
+from mmapstate.live.node import NODES, copy_of, hint
 from mmapstate.values import normalise, same
 
 SCALARS = st.one_of(
@@ -361,7 +362,7 @@ def become_plain(old, value):
         here, there = old[front : len(old) - back], value[front : len(value) - back]
         old[front : len(old) - back] = [
             become_plain(here[number] if number >= 0 else None, item)
-            for number, item in zip(nodes._origins(here, there), there, strict=True)
+            for number, item in zip(probe.origins(here, there), there, strict=True)
         ]
         return old
     return copy.deepcopy(value)
@@ -741,19 +742,19 @@ class TestMoved:
         """What each remembers of its place stays as it was; a later write finds its index."""
         tree = MemoryTree({"l": [{"n": n} for n in range(100_000)]})
         node = tree.root["l"]
-        items = node._items.copy()
-        hints = [item._key for item in items]
+        items = probe.items(node).copy()
+        hints = [probe.hint(item) for item in items]
         for number in range(5):
             node.insert(0, number)
-        assert [item._key for item in items] == hints
-        assert all(item._parent is node for item in items)
+        assert [probe.hint(item) for item in items] == hints
+        assert all(probe.parent(item) is node for item in items)
         with records_of(tree, [("set", ["l", 50_005], "n", "here")]):
             items[50_000]["n"] = "here"
-        assert items[50_000]._key == 50_005
+        assert probe.hint(items[50_000]) == 50_005
         del node[:10]
         with records_of(tree, [("set", ["l", 49_995], "n", "there")]):
             items[50_000]["n"] = "there"
-        assert [items[number]._key for number in (49_999, 50_000, 50_001)] == [49_999, 49_995, 50_001]
+        assert [probe.hint(items[number]) for number in (49_999, 50_000, 50_001)] == [49_999, 49_995, 50_001]
 
     def test_a_child_that_moved_far_is_found_and_its_siblings_with_it(self):
         """One walk through the list tells all of them where they are: the next write looks no further."""
@@ -762,10 +763,10 @@ class TestMoved:
         del tree.root["l"][:2_000]
         with records_of(tree, [("set", ["l", 1_000], "n", -1)]):
             items[3_000]["n"] = -1
-        assert [item._key for item in items[2_000:]] == list(range(3_000))
+        assert [probe.hint(item) for item in items[2_000:]] == list(range(3_000))
         tree.root["l"].extend([0] * 10)
         tree.root["l"].reverse()
-        assert [item._key for item in items[2_000:]] == list(range(3_009, 9, -1))
+        assert [probe.hint(item) for item in items[2_000:]] == list(range(3_009, 9, -1))
 
     def test_what_comes_in_is_told_its_index(self, tree):
         """However it comes: no write has to look for it first."""
@@ -777,7 +778,7 @@ class TestMoved:
         hosts[8:] = [{}, {}]
         hosts[3] = {}
         hosts[::9] = [{}, {}]
-        assert [host._key for host in hosts] == list(range(10))
+        assert [probe.hint(host) for host in hosts] == list(range(10))
 
     def test_a_hint_may_point_anywhere(self, tree):
         """Before the list, behind it, or to an item that is no container."""
@@ -932,8 +933,9 @@ class TestReconcile:
         """Whatever is in it."""
         deep = tree.root["deep"]
         data = nodes.plain_root(tree.root)
-        tree.root._items["rest"] = tree.root._items.pop("hosts")
-        deep._items["er"] = deep._items["er"]._items["est"]
+        items, inner = probe.items(tree.root), probe.items(deep)
+        items["rest"] = items.pop("hosts")
+        inner["er"] = probe.items(inner["er"])["est"]
         nodes.reconcile(tree.root, data)
         assert same(nodes.plain_root(tree.root), data)
         assert tree.root["deep"] is deep
@@ -1178,7 +1180,7 @@ class TestObjects:
 
     def test_methods_cannot_be_overwritten(self, tree):
         """Nor the slots."""
-        for name in ("items", "_items", "_tree", "__class__"):
+        for name in (*probe.NAMES_OF_A_NODE, "items", "__class__"):
             with pytest.raises(AttributeError):
                 setattr(tree.root, name, 1)
             with pytest.raises(AttributeError):
@@ -1303,7 +1305,7 @@ class Interrupted(MemoryTree):
         self.count += 1
 
     def change(self, contents):
-        container = self.root._items["c"]._items
+        container = probe.items(probe.items(self.root)["c"])
         container.clear()
         (container.update if isinstance(container, dict) else container.extend)(contents)
 
@@ -1369,7 +1371,7 @@ class TestThreads:
                 return kind.get(self, *args)
 
         storage = Storage(case["before"])
-        _set_items(node, storage)
+        probe.set_items(node, storage)
         waited = []
         steady = MemoryTree.steady
 

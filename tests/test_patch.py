@@ -11,11 +11,12 @@ import time
 
 import pytest
 import yaml
-from commented import TABS, Container, all_entries, change, document, sure_containers
-from conftest import scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from independent_reader import read_file, read_state
+from support import probe
+from support.commented import TABS, Container, all_entries, change, document, sure_containers
+from support.independent_reader import read_file, read_state
+from support.runs import scaled
 
 import mmapstate
 from mmapstate import PersistedState, StateFileError, command
@@ -156,7 +157,7 @@ class TestVacuums:
     TEXT = b"# mine\nn: 0x0A  # ten\n\n# a list\nqueue: [a,  b]\n"
 
     def test_each_keeps_the_comments_that_of_a_full_region_too(self, path, monkeypatch):
-        monkeypatch.setattr(mmapstate.file.images, "GROWING_REGION", 0)
+        monkeypatch.setattr(probe.GROWING_REGION, 0)
         put(path, self.TEXT)
         with PersistedState(path) as state:
             for number in range(2000):
@@ -180,7 +181,7 @@ class TestVacuums:
         PersistedState(path, n=1).close()
         with PersistedState(path) as state:
             put(path, b"# by hand\nn: 2  # two\n")
-            state._store.due = 0.0
+            probe.check_next(state)
             assert state.n == 2
             state.n += 1
         assert read(path) == b"# by hand\nn: 3  # two\n"
@@ -197,7 +198,7 @@ class TestVacuums:
     def test_a_file_that_is_what_a_dump_gives_is_dumped_without_a_look_at_its_text(self, path, monkeypatch):
         with PersistedState(path, n=1, queue=["a"]) as state:
             state.vacuum()
-            monkeypatch.setattr(mmapstate.file.compaction.patch, "patch", lambda *_: 1 / 0)
+            monkeypatch.setattr(probe.PATCH_TEXT, lambda *_: 1 / 0)
             state.n = 2
             state.vacuum()
             state.n = 3
@@ -206,7 +207,7 @@ class TestVacuums:
     def test_a_text_that_cannot_be_changed_in_part_is_written_anew_with_a_message(self, path, monkeypatch, caplog):
         caplog.set_level(logging.DEBUG, "mmapstate")
         put(path, self.TEXT)
-        monkeypatch.setattr(snapshot, "compose", lambda _: None)  # as if it were blank: what comes of it is wrong
+        monkeypatch.setattr(probe.COMPOSE_YAML, lambda _: None)  # as if it were blank: what comes of it is wrong
         with PersistedState(path) as state:
             state.n = 1
         assert read(path) == b"'n': 1\nqueue:\n- a\n- b\n"
@@ -214,7 +215,7 @@ class TestVacuums:
         assert "stands twice" in caplog.text
 
     def test_the_end_that_the_last_line_had_not_comes_only_with_a_journal(self, path, monkeypatch):
-        monkeypatch.setattr(mmapstate.file.images, "GROWING_REGION", 0)
+        monkeypatch.setattr(probe.GROWING_REGION, 0)
         put(path, b"a: 1\n# c\nn: 1")
         with PersistedState(path) as state:
             state.n = 2
@@ -546,7 +547,7 @@ def test_what_an_open_would_not_read_so_is_not_swapped_in(path, monkeypatch, cap
     put(path, b"# c\na: 1\nb: 2\n")
     layout = content.layout
     monkeypatch.setattr(  # as if this text were the file of another program
-        content, "layout", lambda data, file: layout(data, file)._replace(foreign=data == b"# c\na: 1\n")
+        probe.LAYOUT, lambda data, file: layout(data, file)._replace(foreign=data == b"# c\na: 1\n")
     )
     with PersistedState(path) as state:
         del state["b"]

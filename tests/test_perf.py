@@ -12,8 +12,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from conftest import SEED, scaled
-from processes import needs_fork
+from support.processes import needs_fork
+from support.runs import SEED, scaled
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # last: what is installed comes first

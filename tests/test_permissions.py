@@ -15,8 +15,9 @@ import tempfile
 
 import pytest
 import yaml
-from independent_reader import read_file as on_disk
-from processes import Child, needs_fork, not_on_windows
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import PersistedState, StateError
@@ -155,7 +156,7 @@ class TestModes:
         put(path, mode=0o664)
         with PersistedState(path) as state:
             os.unlink(path + "-lock")
-            state._store.due = 0.0
+            probe.check_next(state)
             state.n = 2
             assert mode(path + "-lock") == 0o660
 
@@ -174,7 +175,7 @@ class TestModes:
             state.n = 2
             put(path + ".new", "n: 7\n", mode=0o640)
             os.replace(path + ".new", path)
-            state._store.due = 0.0
+            probe.check_next(state)
             assert state.n == 7
         (kept,) = [name for name in os.listdir(os.path.dirname(path)) if ".superseded-" in name]
         assert mode(f"{os.path.dirname(path)}/{kept}") == 0o640
@@ -317,7 +318,7 @@ class TestOwners:
             state.n = 2
             put(path + ".new", "n: 7\n", mode=0o666)
             os.replace(path + ".new", path)
-            state._store.due = 0.0
+            probe.check_next(state)
             return state.n
 
         put(shared_path, mode=0o666)
@@ -456,7 +457,7 @@ class TestFolders:
             state = PersistedState(path, n=0)
             talk.send("open")
             talk.receive()
-            state._store.due = 0.0
+            probe.check_next(state)
             for number in range(3):
                 state.n = number
                 state.text = "x" * 100_000 * number
@@ -490,7 +491,7 @@ def delete_the_lock_and_write(path, how):
     if how == "anew":
         with PersistedState(path) as state:
             os.unlink(path + "-lock")
-            state._store.due = 0.0
+            probe.check_next(state)
             state.n = 6
             assert os.path.exists(path + "-lock")
     else:
@@ -532,7 +533,7 @@ class TestLinks:
             state.vacuum()
             state.n = 3
             with PersistedState(target) as same:
-                assert same._store is state._store
+                assert probe.backend(same) is probe.backend(state)
         assert link.is_symlink()
         assert on_disk(target) == {"n": 3}
         assert sorted(os.listdir(folders[0])) == ["example.state", "example.state-lock"]
@@ -554,7 +555,7 @@ class TestLinks:
         with PersistedState(link) as state:
             link.unlink()
             link.symlink_to(tmp_path / "other.state")
-            state._store.due = 0.0
+            probe.check_next(state)
             state.n += 1
             with PersistedState(link) as other:
                 assert (state.n, other.n) == (2, 50)
@@ -562,7 +563,7 @@ class TestLinks:
     def test_one_to_the_folder_is_followed(self, path, tmp_path):
         (tmp_path / "folder").symlink_to(".")
         with PersistedState(tmp_path / "folder" / "example.state", n=1) as state, PersistedState(path) as same:
-            assert same._store is state._store
+            assert probe.backend(same) is probe.backend(state)
 
     def test_one_to_itself_is_an_error_of_the_system(self, tmp_path):
         (tmp_path / "link").symlink_to("link")

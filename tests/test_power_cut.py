@@ -10,12 +10,12 @@ import os
 import random
 import zlib
 
-import independent_reader
 import pytest
-from conftest import SEED, close_all_stores, scaled
-from lives import abandon, moved
-from power import Recorder
-from processes import not_on_windows
+from support import independent_reader, probe
+from support.lives import moved
+from support.power import Recorder
+from support.processes import not_on_windows
+from support.runs import SEED, scaled
 
 import mmapstate
 from mmapstate import StateError
@@ -69,7 +69,7 @@ class Run:
             state.close()
             self.acknowledge(state, lasting=True)
         else:  # as if it had been killed
-            abandon(state)
+            probe.abandon(state)
 
     def acknowledge(self, state, lasting=False):
         found = mmapstate.plain(state)
@@ -120,7 +120,7 @@ def check_for_real(folder, data, allowed, durability, monkeypatch):
         try:
             with mmapstate.open(path) as state:
                 assert state.copy() in allowed or (None in allowed and state == {})
-                close_all_stores()
+                probe.close_all()
         except StateError:
             assert durability == "process"
             return

@@ -16,12 +16,12 @@ import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import independent_reader
 import pytest
 import yaml
-from conftest import SEED, close_all_stores, on_an_open_file, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import independent_reader, probe
+from support.runs import SEED, on_an_open_file, scaled
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError
@@ -129,7 +129,7 @@ class TestGoldenFiles:
         put(path + ".new", data)
         with on_an_open_file():
             os.replace(path + ".new", path)
-        state._store.due = 0.0
+        probe.check_next(state)
         assert same(state.copy(), expected)
 
     def test_persistedstate_makes_the_same_ones(self):
@@ -663,7 +663,7 @@ class TestProgramsForPersistedstate:
         held["modified"] = True
         state.entries.insert(0, {"id": 99})
         held["again"] = True
-        close_all_stores()
+        probe.close_all()
         assert PersistedState(path).entries == [{"id": 99}, {"id": 1}, {"id": 2, "modified": True, "again": True}]
 
     def test_a_copy_of_the_file_in_use_holds_the_state(self, path, tmp_path):

@@ -7,8 +7,8 @@ import os
 import time
 
 import pytest
-from others import Other
-from processes import needs_fork, not_on_windows
+from support.others import Other
+from support.processes import needs_fork, not_on_windows
 
 import mmapstate
 from mmapstate import LockTimeout, StateError

@@ -11,13 +11,13 @@ import time
 
 import pytest
 import yaml
-from conftest import open_descriptors, scaled
-from independent_reader import read_file as on_disk
-from processes import Child, held_by_a_thread, needs_fork
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, held_by_a_thread, needs_fork
+from support.runs import TESTS, open_descriptors, scaled
 
 import mmapstate
 from mmapstate import PersistedState
-from mmapstate.file import registry
 
 pytestmark = pytest.mark.family("fork")
 
@@ -111,7 +111,7 @@ def end_together(talk, path, how, rounds):
         if how == "close":
             state.close()
         else:
-            registry.rest_all()  # what the interpreter does at its exit
+            probe.rest_all()  # what the interpreter does at its exit
             talk.send("ended")
             talk.receive()
             assert state.counter >= number  # a later handler at exit still reads and writes
@@ -277,7 +277,7 @@ def test_a_child_forked_inside_the_lock_does_not_hold_it_and_does_not_unlock_its
 def test_the_lock_is_free_when_its_owner_is_killed_while_a_forked_child_of_it_lives(path):
     def hold(talk):
         state = PersistedState(path, n=0)
-        state._store.hold()
+        probe.hold(state)
         grandchild = os.fork()
         if grandchild == 0:
             talk.close()
@@ -382,18 +382,18 @@ def test_threads_of_a_forked_child_wake_its_state_once(path):
 def test_a_readonly_state_forked_while_a_thread_reads_it_is_read_in_the_child(path):
     PersistedState(path, n=5).close()
     view = mmapstate.open(path, readonly=True)
-    with held_by_a_thread(view._store.guard):
-        view._store.applying |= 1  # as that thread leaves it in the middle of its work
+    with held_by_a_thread(probe.guard(view)):
+        probe.begin_change(view)  # as that thread leaves it in the middle of its work
         with Child.share(lambda talk: (view["n"], view.copy())) as child:
             assert child.result() == (5, {"n": 5})
-        view._store.applying += 1
+        probe.end_change(view)
     view.close()
 
 
 @needs_fork
 def test_a_fork_does_not_wait_for_a_thread_that_remaps(path):
     state = PersistedState(path, n=0)
-    with held_by_a_thread(state._store.guard), Child.share(lambda talk: state.n) as child:
+    with held_by_a_thread(probe.guard(state)), Child.share(lambda talk: state.n) as child:
         assert child.result() == 0
     state.n = 1
 
@@ -422,10 +422,12 @@ def test_between_its_looks_at_the_path_a_read_makes_no_system_call(path, tmp_pat
     log = tmp_path / "calls"
     strace = ["strace", "-f", "-o", str(log)]
     program = (
-        "import sys, time, os, mmapstate\n"
+        "import sys, os, mmapstate\n"
+        f"sys.path.append({str(TESTS)!r})\n"
+        "from support import probe\n"
         "state = mmapstate.PersistedState(sys.argv[1], a={'b': 1})\n"
         "node = state.a\n"
-        "state._store.due = time.monotonic() + 1000\n"
+        "probe.check_later(state)\n"
         "os.getppid()\n"
         "for _ in range(1000): state.a; node['b']; 'b' in node; len(node); list(node)\n"
         "os.getppid()\n"
@@ -447,7 +449,7 @@ def test_between_its_looks_at_the_path_a_read_calls_nothing_of_the_seam(path, mo
 
     state = PersistedState(path, a={"b": 1})
     node = state.a
-    state._store.due = time.monotonic() + 1000
+    probe.check_later(state)
     calls = []
     for name in ("read", "file_size", "image_of", "path_image", "open_regular"):
         monkeypatch.setattr(system, name, lambda *a, name=name, **k: calls.append(name))

@@ -13,18 +13,18 @@ import sys
 import time
 
 import pytest
-from conftest import SEED, on_an_open_file, scaled
-from lives import LIFE, Model, abandon
-from processes import Child, held_by_a_thread, not_on_windows
-from seam import between
-from spawned import kill_myself
+from support import probe
+from support.lives import LIFE, Model
+from support.processes import Child, held_by_a_thread, not_on_windows
+from support.runs import SEED, on_an_open_file, scaled
+from support.seam import between
+from support.spawned import kill_myself
 
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateError, StateFileError
 from mmapstate.care import check
-from mmapstate.file import format, images, reading, system
+from mmapstate.file import format, reading, system
 from mmapstate.file import journal as journals
-from mmapstate.file import readonly as views
 
 NEVER = 1e9  # seconds
 
@@ -61,7 +61,7 @@ def change_and_tell(talk, path, seed):
         elif how < 0.3:
             state.close()
             state = PersistedState(path)
-        images.GROWING_REGION = dice.choice((0, 40_000))
+        probe.put(probe.GROWING_REGION, dice.choice((0, 40_000)))
         for _ in range(dice.choice((1, 1, 1, 2, 30))):
             with state.transaction():
                 state.increment("n")
@@ -94,12 +94,12 @@ def test_a_reader_sees_what_was_committed_before_it_looked(path, reader, cases):
 def test_what_is_held_stays_the_same_and_nothing_is_parsed_when_a_region_that_is_full_is_compacted(
     path, reader, monkeypatch
 ):
-    monkeypatch.setattr(images, "GROWING_REGION", 0)
+    monkeypatch.setattr(probe.GROWING_REGION, 0)
     with PersistedState(path, n=0, jobs=[{"id": 0, "tags": ["a"]}], d={"e": {"f": 0}}) as state:
         state.n = 1
         view = reader()
         job, tags, e = view["jobs"][0], view["jobs"][0]["tags"], view["d"]["e"]
-        monkeypatch.setattr(view._store, "_rebuild", None)
+        probe.never_rebuild(view, monkeypatch.setattr)
         inodes = [0]
         for number in range(1000):
             state.n = number
@@ -139,7 +139,7 @@ def test_a_first_change_after_rest_is_followed_without_parsing(path, reader, mon
         view = reader()
         held = view["held"]
         with PersistedState(path) as state, monkeypatch.context() as patch:
-            patch.setattr(view._store, "_rebuild", None)
+            probe.never_rebuild(view, patch.setattr)
             state["held"]["m"] = 2
             assert (view["n"], held["m"]) == (1, 2)
             state["text"] = "x" * 20_000  # more room, behind the same file
@@ -173,7 +173,7 @@ class Syncs:
 def test_a_change_that_is_not_synced_yet_is_seen_by_no_reader(path, reader, fails, monkeypatch, cases):
     """Nor is what a failing sync takes back; who opens the file, and who has it open, sees the state before."""
     dice = random.Random(SEED)
-    monkeypatch.setattr(images, "GROWING_REGION", 0)
+    monkeypatch.setattr(probe.GROWING_REGION, 0)
     with PersistedState(path, n=0):
         pass
     view, seen = reader(), []
@@ -208,9 +208,9 @@ def test_a_change_to_survive_loss_of_power_fits_with_its_mark_or_makes_room(path
     overhead = len(b'--- ["set", [], "t", ""] #01234567\n')
     with mmapstate.open(path, durability="power") as state:
         state.n = 1
-        state.t = "x" * (state._store.journal.room() - overhead + less)
+        state.t = "x" * (probe.room(state) - overhead + less)
         assert (view["n"], view["t"]) == (1, state.t)
-        assert set(read(path)[state._store.journal.tail + 1 :]) <= {32}
+        assert set(read(path)[probe.tail(state) + 1 :]) <= {32}
 
 
 def die_in_a_sync(talk, path):
@@ -256,7 +256,7 @@ def test_after_loss_of_power_readers_see_a_change_though_its_mark_is_on_the_disk
     state = mmapstate.open(path, {"n": 0}, durability="power")
     with between(Syncs(lambda: disks.append(read(path))).handle):
         state.n = 1
-    abandon(state)
+    probe.abandon(state)
     disk = disks[-1]
     mark = disk.rindex(b"#!") + 1
     start = mark if not from_end else mark + format.MARK_LENGTH - lost
@@ -313,7 +313,8 @@ class PutAside:
 def test_a_reading_that_was_put_aside_between_two_pages_is_made_again(path, how, reader, monkeypatch, cases):
     """Also where neither size nor mtime tell that anything was written, as on ramfs."""
     rounds, torn = scaled(300), 0
-    monkeypatch.setattr(system, "_image", lambda found, real=system._image: real(found)._replace(mtime=1))
+    image = probe.get(probe.IMAGE)
+    monkeypatch.setattr(probe.IMAGE, lambda found: image(found)._replace(mtime=1))
     with PersistedState(path, n=0, filler="x" * 20_000) as state:
         view = reader()
 
@@ -328,7 +329,7 @@ def test_a_reading_that_was_put_aside_between_two_pages_is_made_again(path, how,
             state.m = number
             aside = PutAside(write)
             if how == "held":
-                view._store.applying |= 1  # as an interrupt leaves it: the whole file is read
+                probe.begin_change(view)  # as an interrupt leaves it: the whole file is read
             with between(aside.handle):
                 if how == "opened":
                     found = reader().copy()
@@ -349,8 +350,8 @@ def test_damage_that_stands_still_is_told_at_each_access_and_by_each_reader(brok
     with PersistedState(broken_path, n=0) as state, mmapstate.open(broken_path, readonly=True) as view:
         state.n = 1
         assert view["n"] == 1
-        data, tail = read(broken_path), state._store.journal.tail
-        abandon(state)
+        data, tail = read(broken_path), probe.tail(state)
+        probe.abandon(state)
     with mmapstate.open(broken_path, readonly=True) as view:
         write_in_place(broken_path, data[:tail] + b"--- no record\n#" + data[tail + 15 :])
         for _ in range(2):
@@ -378,7 +379,7 @@ def test_a_file_that_never_fits_together_is_told_of(broken_path, monkeypatch):
             with open(broken_path, "a", encoding="utf-8") as file:
                 file.write("\n")
 
-    monkeypatch.setattr(reading, "time", Time)
+    monkeypatch.setattr(probe.READING_CLOCK, Time)
     with pytest.raises(StateFileError, match="keeps changing"):
         reading.read(broken_path)
 
@@ -398,8 +399,8 @@ def edited_in_place(path, before, after):
 @pytest.mark.family("editors")
 @pytest.mark.parametrize("journaled", [False, True])
 def test_an_edit_of_the_same_size_in_the_same_tick_of_the_clock_is_noticed(path, reader, journaled, monkeypatch):
-    for name, value in (("LOOK_INTERVAL", 0), ("SHARE", 0)):  # whatever else the machine does
-        monkeypatch.setattr(views, name, value)
+    for place in (probe.READER_INTERVAL, probe.READER_SHARE):  # whatever else the machine does
+        monkeypatch.setattr(place, 0)
     PersistedState(path, n=0, word="aaaa").close()
     with PersistedState(path) as state:
         if journaled:
@@ -422,7 +423,7 @@ def test_an_older_copy_written_back_in_place_is_taken_up_by_readers(path, reader
         with on_an_open_file():
             write_in_place(path, older)
         assert view["n"] == 1
-        abandon(state)
+        probe.abandon(state)
 
 
 # --- What it costs ----------------------------------------------------------------------------------------------------
@@ -444,7 +445,7 @@ class Counted:
 
 @not_on_windows("there is no pread, and the file is opened for each look")
 def test_a_look_reads_what_is_new_and_not_the_file(path, reader, monkeypatch):
-    monkeypatch.setattr(views, "LOOK_INTERVAL", NEVER)
+    monkeypatch.setattr(probe.READER_INTERVAL, NEVER)
     with PersistedState(path, n=0, filler=["x" * 60] * 5000) as state:
         state.n = 1
         view = reader()
@@ -460,7 +461,7 @@ def test_a_look_reads_what_is_new_and_not_the_file(path, reader, monkeypatch):
         assert idle.bytes == 1
         for number in range(3000):
             state.n = number
-        assert os.stat(path).st_ino == view._store.mapping.inode
+        assert os.stat(path).st_ino == probe.mapped(view).inode
         with between((many := Counted()).handle):
             assert view["n"] == 2999
         assert many.bytes < 3 * 3000 * len('--- ["set", [], "n", 2999] #01234567\n')
@@ -476,9 +477,11 @@ def test_the_snapshot_is_checked_for_a_hundredth_of_the_time_and_not_at_all_when
     path, reader, monkeypatch
 ):
     now, checks = [1000.0], []
-    monkeypatch.setattr(views, "monotonic", lambda: now[0])
+    monkeypatch.setattr(probe.READER_CLOCK, lambda: now[0])
 
-    def slow(data, crc=0, real=views.crc32):
+    real = probe.get(probe.READER_CRC)
+
+    def slow(data, crc=0):
         checks.append(now[0])
         now[0] += 0.02  # seconds
         return real(data, crc)
@@ -486,7 +489,7 @@ def test_the_snapshot_is_checked_for_a_hundredth_of_the_time_and_not_at_all_when
     with PersistedState(path, n=0):
         pass
     view = reader()
-    monkeypatch.setattr(views, "crc32", slow)
+    monkeypatch.setattr(probe.READER_CRC, slow)
     ended = now[0] + 100
     while now[0] < ended:
         assert view["n"] == 0
@@ -504,7 +507,7 @@ def test_the_snapshot_is_checked_for_a_hundredth_of_the_time_and_not_at_all_when
 @pytest.mark.family("failing-calls")
 def test_a_reader_is_right_again_after_any_call_of_it_that_failed(path, monkeypatch, cases):
     """And nothing is left open: see the fixture that looks after each test."""
-    monkeypatch.setattr(images, "GROWING_REGION", 0)
+    monkeypatch.setattr(probe.GROWING_REGION, 0)
     steps = (*LIFE, lambda state: state.close())
     errors, at = 0, 0
     while True:
@@ -544,7 +547,7 @@ def interrupted_at_line(left, call):
 
     def trace(frame, event, _):
         nonlocal left
-        if os.path.basename(frame.f_code.co_filename) not in ("readonly.py", "reading.py", "journal.py", "tree.py"):
+        if os.path.basename(frame.f_code.co_filename) not in probe.READING_FILES:
             return trace
         # No signal is handled at these places: see the same in `test_committer`.
         source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
@@ -578,7 +581,7 @@ CHANGES = {
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_reader_that_is_interrupted_at_any_line_of_its_look_is_right_at_the_next(path, how, monkeypatch, cases):
     if how == "a region that is full":
-        monkeypatch.setattr(images, "GROWING_REGION", 0)
+        monkeypatch.setattr(probe.GROWING_REGION, 0)
     hit, line = True, 0
     with PersistedState(path, n=0, held={"jobs": [1]}) as state, mmapstate.open(path, readonly=True) as view:
         while hit:
@@ -587,7 +590,7 @@ def test_a_reader_that_is_interrupted_at_any_line_of_its_look_is_right_at_the_ne
             if line % 50 == 0:
                 state.vacuum()
             hit = interrupted_at_line(line, lambda: view["n"])
-            with held_by_a_thread(view._store.guard):
+            with held_by_a_thread(probe.guard(view)):
                 pass  # it is free
             assert view.copy() == state, line
     cases(line)
@@ -598,14 +601,13 @@ def test_a_record_is_lasting_only_while_its_commit_byte_stands(path):
     """Of a record that is taken back this goes before the mark: who looks at the mark first is not deceived."""
     with PersistedState(path, n=0) as state:
         state.n = 1
-        store = state._store
-        tail = store.journal.tail
+        tail, file = probe.tail(state), probe.mapped(state)
         last = read(path).rindex(b"--- ")
-        assert journals.is_lasting(store.mapping, last, tail)
-        mark = format.unsynced(system.boot_id(), store.mapping.inode)
-        store.mapping.bytes[tail + 1 : tail + 10] = mark
-        assert not journals.is_lasting(store.mapping, last, tail)
-        store.mapping.bytes[tail + 1 : tail + 10] = b" " * 9
-        store.mapping.bytes[last] = ord("#")
-        assert not journals.is_lasting(store.mapping, last, tail)
-        store.mapping.bytes[last] = ord("-")
+        assert journals.is_lasting(file, last, tail)
+        mark = format.unsynced(system.boot_id(), file.inode)
+        probe.store(state, tail + 1, mark)
+        assert not journals.is_lasting(file, last, tail)
+        probe.store(state, tail + 1, b" " * 9)
+        probe.store(state, last, b"#")
+        assert not journals.is_lasting(file, last, tail)
+        probe.store(state, last, b"-")

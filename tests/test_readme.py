@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from families import FAMILIES
+from support.families import FAMILIES
 
 import mmapstate
 from mmapstate.command.parser import COMMANDS

@@ -5,11 +5,12 @@ import re
 import subprocess
 
 import pytest
-from commands import Running, call, deserted, environment, run, run_here, two_writers
-from conftest import scaled
 from hypothesis import given, settings
-from processes import Child, not_on_windows
-from strategies import mappings
+from support import probe
+from support.commands import Running, call, deserted, environment, run, run_here, two_writers
+from support.processes import Child, not_on_windows
+from support.runs import scaled
+from support.strategies import mappings
 
 import mmapstate
 from mmapstate import changes
@@ -143,7 +144,7 @@ def test_what_comes_while_the_file_is_read_whole_is_told_once(path, followed):
         file = MappedFile.open(path, write=False)  # as a journal is that was made larger
         data = file.read(0)
         state["a"] = 3
-        followed.following._accept(file, data)
+        probe.accept(followed.following, file, data)
         assert followed() == [(2, "a = 3")]
 
 

@@ -19,11 +19,11 @@ import sys
 import threading
 
 import pytest
-from conftest import SEED, scaled
-from limits import Allocations, Frames, FramesOfC, can_fail_allocations
-from lives import Model
-from others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
-from processes import Child, needs_fork
+from support.limits import Allocations, Frames, FramesOfC, can_fail_allocations
+from support.lives import Model
+from support.others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
+from support.processes import Child, needs_fork
+from support.runs import SEED, scaled
 
 import mmapstate
 

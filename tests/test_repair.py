@@ -10,20 +10,20 @@ import stat
 import sys
 import time
 
-import independent_reader
 import pytest
-from broken_files import SEED, SNAPSHOT, harmed, live_file, put, read
-from conftest import close_all_stores, scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import Child, not_on_windows
-from seam import between
+from support import independent_reader, probe
+from support.broken_files import SEED, SNAPSHOT, harmed, live_file, put, read
+from support.processes import Child, not_on_windows
+from support.runs import scaled
+from support.seam import between
 from test_kill import Tripwire
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError, command
-from mmapstate.care import findings, repair, salvage
-from mmapstate.file import content, images, recovery, system
+from mmapstate.care import findings, salvage
+from mmapstate.file import content, images, system
 from mmapstate.file.format import MARKER_START, record
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import ControlPage
@@ -427,7 +427,7 @@ class TestFile:
         mmapstate.repair(path)
 
     def test_two_repairs_in_a_second_keep_two_copies(self, path, monkeypatch):
-        monkeypatch.setattr(images.time, "strftime", lambda form: "20260101T101010")
+        monkeypatch.setattr(time, "strftime", lambda form: "20260101T101010")
         for data in (b"a: 1\nb: [\n", b"a: 1\nc: [\n", b"a: 1\nd: [\n"):
             put(path, data)
             assert read(mmapstate.repair(path).copy) == data
@@ -472,7 +472,7 @@ class TestFile:
         def repaired(*arguments):
             put(path, b"a: 1\n")
 
-        monkeypatch.setattr(repair, "_refuse_in_use", repaired)
+        monkeypatch.setattr(probe.REFUSE_IN_USE, repaired)
         assert mmapstate.repair(path) == (None, [])
         assert read(path) == b"a: 1\n"
 
@@ -483,7 +483,7 @@ class TestFile:
         assert reader.n == 5
         os.replace(path + ".broken", path)
         mmapstate.repair(path)
-        reader._store.due = 0.0
+        probe.check_next(reader)
         assert reader == damaged[1]
 
     @not_on_windows("a file that is open is not replaced there")
@@ -496,7 +496,7 @@ class TestFile:
             state.n = 2
             talk.send(state.n)
             talk.receive()
-            state._store.due = 0.0
+            probe.check_next(state)
             return state.increment("n", by=10)
 
         with Child.share(follow) as child:
@@ -505,7 +505,7 @@ class TestFile:
             data = read(path)
             with open(path, "r+b") as file:
                 file.write(data.replace(b'"n", 2', b'"n", 3'))
-            monkeypatch.setattr(repair, "_refuse_in_use", lambda *arguments: None)
+            monkeypatch.setattr(probe.REFUSE_IN_USE, lambda *arguments: None)
             mmapstate.repair(path)
             child.send("now")
             assert child.result() == 11
@@ -527,7 +527,7 @@ class TestFile:
             raise AssertionError("taken for an edit by hand")
 
         monkeypatch.setattr(system, "replace", replace)
-        monkeypatch.setattr(recovery.Surprises, "_adopt", edited)
+        monkeypatch.setattr(probe.ACCEPT_EDIT, edited)
         mmapstate.repair(path)
         ((page, inode, source),) = pages
         if page is not None:  # who has the lock is the only one to read the page there
@@ -538,13 +538,13 @@ class TestFile:
     def test_a_new_generation_stands_in_the_page(self, path):
         state = PersistedState(path, n=0)
         state.n = 1
-        before = state._store.page.position
+        before = probe.header(state).position
         with open(path, "ab") as file:
             file.write(b"\nfoo")
         state.close()
         mmapstate.repair(path)
         with PersistedState(path) as state:
-            page = state._store.page
+            page = probe.header(state)
             assert page.position.generation not in (0, before.generation)
             assert not page.unsettled
             assert page.pending == (0, 0)
@@ -586,7 +586,7 @@ class TestInterrupted:
             for _ in range(2):
                 with PersistedState(path) as state:
                     assert state == states[2], at
-            close_all_stores()
+            probe.close_all()
             assert data in [read(copy) for copy in copies(path)], at
             for left in glob.glob(os.path.join(tmp_path, ".*.tmp")):  # of a copy: the next start of the machine sweeps
                 os.unlink(left)

@@ -10,20 +10,20 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SEED, scaled
+from support.runs import SEED, scaled
 
 CHILD = """
 import errno, json, os, sys
-from lives import LIFE
-from seam import between
+from support.lives import LIFE
+from support import probe
+from support.seam import between
 import mmapstate
 from mmapstate import StateError
-from mmapstate.file import backend, images, recovery, writer
 
 path, fail, number, code = sys.argv[1:]
-writer.LOOK_INTERVAL = backend.LOOK_INTERVAL = 0.0  # each access looks: the calls do not depend on the time
-recovery.SETTLING = recovery.PATIENCE = 0.0
-images.GROWING_REGION = 0
+probe.check_always()  # the calls do not depend on the time
+probe.put(probe.PATIENCE, 0.0)
+probe.put(probe.GROWING_REGION, 0)
 calls = []
 
 def handle(name, arguments, do):

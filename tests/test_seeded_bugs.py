@@ -7,10 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SEED, scaled
-from families import FAMILIES
-from processes import not_on_windows
-from seeded_bugs import BUGS
+from support.families import FAMILIES
+from support.processes import not_on_windows
+from support.runs import SEED, scaled
+from support.seeded_bugs import BUGS
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHOSEN = random.Random(SEED).sample(sorted(BUGS), min(len(BUGS), scaled(15)))

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SEED, scaled
+from support.runs import SEED, scaled
 
 from mmapstate.text import snapshot
 from mmapstate.text.patch import patch

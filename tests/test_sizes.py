@@ -6,8 +6,9 @@ import sys
 import time
 
 import pytest
-from conftest import open_descriptors, scaled
-from independent_reader import read_file
+from support import probe
+from support.independent_reader import read_file
+from support.runs import open_descriptors, scaled
 
 import mmapstate
 from mmapstate import PersistedState, StateFileError, UnsupportedValueError
@@ -54,7 +55,7 @@ def test_a_transaction_around_the_size_of_the_room_left_fits_or_makes_room(path,
     state = PersistedState(path, n=0)
     overhead = len(b'--- [["set", [], "t", ""], ["set", [], "n", 1]] #01234567\n')
     with state.transaction():
-        state.t = "x" * (state._store.journal.room() - overhead + less)
+        state.t = "x" * (probe.room(state) - overhead + less)
         state.n = 1
     assert read_file(path) == state
 

@@ -15,10 +15,11 @@ from unittest import mock
 
 import pytest
 import yaml
-from conftest import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import NASTY_TEXTS, mappings, nested, values
+from support import probe
+from support.runs import scaled
+from support.strategies import NASTY_TEXTS, mappings, nested, values
 
 from mmapstate.errors import StateFileError, UnsupportedValueError
 from mmapstate.text import snapshot
@@ -272,10 +273,11 @@ def test_where_yaml_s_own_words_tell_there_is_nothing_behind_them():
 
 
 def test_the_copy_without_libyaml_is_without_libyaml():
-    assert not PURE._HAS_LIBYAML
-    assert PURE._Loader.__name__ == "SafeLoader"
-    assert issubclass(PURE._FlowDumper, yaml.SafeDumper)
-    assert hasattr(yaml, "CSafeLoader") == snapshot._HAS_LIBYAML
+    libyaml, loader, dumper = probe.yaml_classes(PURE)
+    assert not libyaml
+    assert loader.__name__ == "SafeLoader"
+    assert issubclass(dumper, yaml.SafeDumper)
+    assert hasattr(yaml, "CSafeLoader") == probe.yaml_classes(snapshot)[0]
 
 
 @both
@@ -398,9 +400,9 @@ class TestFlow:
     @pytest.mark.parametrize("text", [b'["a",\n "b"]', b'["a",\r "b"]', b'["a", "c"]', b'["a", "b"'])
     def test_refuses_what_a_dumper_writes_in_two_lines_or_as_something_else(self, module, monkeypatch, text):
         """A line end in a record would be the end of the record."""
-        monkeypatch.setattr(module, "_dump", lambda *_, **__: b'["a", "b"]\n')
+        monkeypatch.setattr(module, probe.DUMP, lambda *_, **__: b'["a", "b"]\n')
         assert module.flow(["a", "b"]) == b'["a", "b"]'
-        monkeypatch.setattr(module, "_dump", lambda *_, **__: text + b"\n")
+        monkeypatch.setattr(module, probe.DUMP, lambda *_, **__: text + b"\n")
         with pytest.raises(ValueError):
             module.flow(["a", "b"])
 
@@ -722,7 +724,7 @@ class TestLenientReading:
 
     def test_copies_are_bounded_in_number(self, module, monkeypatch):
         """Each line of an alias bomb doubles them."""
-        monkeypatch.setattr(module, "_MOST_COPIES", 10)
+        monkeypatch.setattr(module, probe.MOST_COPIES, 10)
         text = "a: &x [1, {b: 2}]\nb: *x\nc: *x\n"  # four values each
         assert len(self.read(module, text)[1]) == 2
         assert len(self.read(module, text + "d: &y 1\ne: *y\nf: *y\n")[1]) == 4

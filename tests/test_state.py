@@ -14,13 +14,13 @@ import time
 
 import pytest
 import yaml
-from conftest import close_all_stores, on_an_open_file, open_descriptors, scaled
-from independent_reader import read_file as on_disk
-from processes import Child, not_on_windows
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, not_on_windows
+from support.runs import on_an_open_file, open_descriptors, scaled
 
 import mmapstate
 from mmapstate import PersistedState
-from mmapstate.file import registry
 
 
 def run(program, *arguments, **options):
@@ -68,7 +68,7 @@ class TestAttributes:
         state = PersistedState(path)
         with open(path, "w") as file:
             file.write("a: [\n")
-        state._store.due = 0.0
+        probe.check_next(state)
         with pytest.raises(mmapstate.StateFileError):
             _ = state.a
         assert str(state) == "{'a': 1}"
@@ -82,7 +82,7 @@ class TestAttributes:
         with mmapstate.open(path, readonly=readonly) as state:
             with open(path, "w") as file:
                 file.write("a: [\n")
-            state._store.due = 0.0
+            probe.check_next(state)
             for _ in range(3):
                 with pytest.raises(mmapstate.StateFileError):
                     _ = state.a
@@ -93,7 +93,7 @@ class TestAttributes:
     def test_a_class_learns_the_names_of_keys_and_other_states_of_it_do_not_have_them(self, path, tmp_path):
         state = PersistedState(path, learned=1)
         assert (state.learned, state.learned) == (1, 1)
-        assert "learned" in PersistedState._sure_names, "the shorter way was not taken"
+        assert "learned" in probe.sure_names(PersistedState), "the shorter way was not taken"
         with PersistedState(str(tmp_path / "other.state")) as other:
             assert "learned" not in dir(other)
             assert not hasattr(other, "learned")
@@ -133,9 +133,9 @@ class TestAttributes:
 
     def test_an_attribute_with_a_leading_underscore_is_never_stored(self, path):
         state = PersistedState(path)
-        state._note = 1
+        state._remark = 1
         state["_x"] = 2
-        assert state._note == 1
+        assert state._remark == 1
         assert on_disk(path) == {"_x": 2}
 
     def test_names_with_an_underscore_tell_that_they_are_no_keys(self, path):
@@ -143,7 +143,7 @@ class TestAttributes:
         assert state["_x"] == 1
         with pytest.raises(AttributeError, match=r"leading underscore are no keys; write STATE\['_x'\]"):
             _ = state._x
-        for name in ("_items", "_tree", "_store", "_path_text", "_thread_lock"):
+        for name in (*probe.NAMES_OF_A_STATE, "_thread_lock"):
             with pytest.raises(AttributeError, match="use another name"):
                 setattr(state, name, 5)
         assert state == {"_x": 1}
@@ -233,7 +233,7 @@ class TestOpen:
         with open(broken_path, "wb") as file:
             file.write(b"n: [\n")
         os.utime(broken_path, (1, 1))
-        first._store.due = 0.0
+        probe.check_next(first)
         with pytest.raises(mmapstate.StateFileError):
             PersistedState(broken_path)
 
@@ -338,11 +338,11 @@ class TestClose:
     def test_a_close_inside_of_an_open_or_close_of_the_same_thread_waits_for_nobody(self, path):
         """As a finaliser or a signal handler does that comes in between."""
         first, second = PersistedState(path, n=0), PersistedState(path)
-        place = registry._places[os.path.normcase(path)]
-        with place.lock:
+        backend = probe.backend(first)
+        with probe.opening(path):
             first.close()
             second.close()
-        assert place.store.closed
+        assert probe.is_over(backend)
         with PersistedState(path) as state:
             assert state.n == 0
 
@@ -402,7 +402,7 @@ class TestReadOnly:
             assert state == {"a": 2}
             with on_an_open_file():
                 put("")
-            state._store.due = 0
+            probe.check_next(state)
             assert state == {"a": 2}  # the last one, as long as there is none
 
     def test_it_needs_no_write_permission_and_leaves_nothing_behind(self, path, tmp_path):
@@ -436,7 +436,7 @@ class TestCopies:
         assert type(again) is PersistedState
         again.a = 2
         assert state.a == 2
-        assert again._durability == "power"
+        assert probe.durability(again) == "power"
 
     def test_a_pickled_node_is_plain_data(self, path):
         state = PersistedState(path, a={"b": [1]})
@@ -514,8 +514,8 @@ class TestLogging:
         caplog.set_level(logging.DEBUG, logger="mmapstate")
         state = PersistedState(path, token="s3cret")
         os.unlink(path)
-        state._store.missing_since = time.monotonic() - 10
-        state._store.due = 0
+        probe.lose_sight(state, seconds=10)
+        probe.check_next(state)
         state.token = "s3cret2"
         state.close()
         assert "written anew" in caplog.text
@@ -525,5 +525,5 @@ class TestLogging:
 def test_the_registry_forgets_closed_stores(path):
     state = PersistedState(path)
     state.close()
-    assert registry._places == {}
-    close_all_stores()
+    assert probe.opened() == []
+    probe.close_all()

@@ -11,11 +11,12 @@ import signal
 import time
 
 import pytest
-from conftest import SEED, scaled
-from lives import Model
-from others import Other, on_disk
-from processes import Child, needs_fork
-from seam import between
+from support import probe
+from support.lives import Model
+from support.others import Other, on_disk
+from support.processes import Child, needs_fork
+from support.runs import SEED, scaled
+from support.seam import between
 
 import mmapstate
 
@@ -49,11 +50,11 @@ def vacuum(state, number):
 
 
 def open_again(state, number):
-    return mmapstate.open(state._path_text, timeout=5)
+    return mmapstate.open(probe.file_path(state), timeout=5)
 
 
 def open_with_defaults(state, number):
-    return mmapstate.open(state._path_text, {f"default {number}": 1}, timeout=5)
+    return mmapstate.open(probe.file_path(state), {f"default {number}": 1}, timeout=5)
 
 
 def close(state, number):
@@ -84,7 +85,7 @@ def stop_at_each(talk, path, kind, durability):
     state = mmapstate.open(path, timeout=5, durability=durability)
     while (order := talk.receive(600)) is not None:
         number, at = order
-        if state._tree.__class__.__name__ == "_Closed":
+        if probe.is_closed(state):
             state = mmapstate.open(path, timeout=5, durability=durability)
         prepare(state, -number)
         talk.send(state.plain())

@@ -8,13 +8,14 @@ import threading
 import time
 
 import pytest
-from conftest import on_an_open_file
-from independent_reader import read_file as on_disk
-from processes import Child, not_on_windows
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, not_on_windows
+from support.runs import on_an_open_file
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError
-from mmapstate.file import compaction, recovery, registry, system
+from mmapstate.file import system
 
 
 def hold_open(talk, path):
@@ -74,12 +75,12 @@ class TestOpening:
             os.utime(path, (1, 1))
 
         def read(talk):
-            registry._places.clear()  # open it as a stranger does
+            probe.forget_all()  # open it as a stranger does
             return mmapstate.open(path).copy()
 
         with Child.share(read) as child:
             assert child.result() == {"n": 0, "name": "b"}
-        state._store.due = 0.0
+        probe.check_next(state)
         assert state == stranger
 
     def test_exclusive_is_a_lock_timeout_while_others_have_it_open(self, path):
@@ -205,7 +206,7 @@ class TestSyncs:
         with pytest.raises(OSError, match="Input/output"):
             state.n = 1
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
+        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
         with pytest.raises(StateError, match="a sync failed"):
             state.n = 2
         assert state.n == 0
@@ -232,11 +233,11 @@ class TestSyncs:
 
     def test_the_strictest_handle_of_a_process_decides(self, path):
         weak = PersistedState(path, n=0)
-        assert not weak._store.power
+        assert not probe.syncs(weak)
         strict = mmapstate.open(path, durability="power")
-        assert weak._store.power
+        assert probe.syncs(weak)
         strict.close()
-        assert not weak._store.power
+        assert not probe.syncs(weak)
 
 
 class TestSwaps:
@@ -255,15 +256,15 @@ class TestSwaps:
             raise OSError(errno.EBUSY, "Device or resource busy")
 
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
-        state._store.due = 0
+        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
+        probe.check_next(state)
         with pytest.raises(StateFileError, match="remove the lines"):
             state.n = 1
         with open(broken_path, "rb") as file:
             assert file.read() == edited
 
     def test_a_file_that_keeps_changing_is_an_error_in_the_end(self, path, monkeypatch):
-        monkeypatch.setattr(recovery, "ENDLESS_EDIT", 0.5)
+        monkeypatch.setattr(probe.ENDLESS_EDIT, 0.5)
         stop = threading.Event()
 
         def scribble():
@@ -297,7 +298,7 @@ class TestSwaps:
     @pytest.mark.parametrize("less", range(-3, 4))
     def test_records_around_the_size_of_the_room_left_fit_or_make_room(self, path, less):
         state = PersistedState(path, n=0)
-        journal = state._store.journal
+        journal = probe.journal(state)
         overhead = len(b'--- ["set", [], "t", ""] #01234567\n')
         state.t = "x" * (journal.room() - overhead + less)
         assert on_disk(path) == {"n": 0, "t": state.t}

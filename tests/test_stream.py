@@ -3,13 +3,13 @@
 import itertools
 import os
 
-import independent_reader
 import pytest
 import yaml
-from conftest import close_all_stores, scaled
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from strategies import NASTY_TEXTS, keys, nested, values
+from support import independent_reader, probe
+from support.runs import scaled
+from support.strategies import NASTY_TEXTS, keys, nested, values
 from test_snapshot import drop_long_keys, storable
 
 import mmapstate
@@ -131,7 +131,7 @@ def test_after_every_operation_the_file_read_by_others_is_the_state(path, data):
         assert same(state.copy(), expected)
     finally:
         state.close()
-        close_all_stores()
+        probe.close_all()
 
 
 def test_every_nasty_text_is_read_by_others_as_value_key_and_item(path):

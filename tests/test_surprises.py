@@ -12,14 +12,15 @@ import time
 
 import pytest
 import yaml
-from conftest import on_an_open_file, open_descriptors
-from independent_reader import read_file as on_disk
-from processes import Child, not_on_windows
-from spawned import kill_myself
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.processes import Child, not_on_windows
+from support.runs import on_an_open_file, open_descriptors
+from support.spawned import kill_myself
 
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateFileError
-from mmapstate.file import compaction, images, registry, system
+from mmapstate.file import images, system
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 
 
@@ -50,7 +51,7 @@ def remove(path):
 
 def look(state):
     """Let the next access look at the path, as it does every 50 ms."""
-    state._store.due = 0.0
+    probe.check_next(state)
 
 
 WRITERS = pytest.mark.parametrize("write", [put, put_by_rename])
@@ -209,7 +210,7 @@ class TestEdits:
             state = PersistedState(path)
             talk.send("stands")
             talk.receive()
-            state._store.due = time.monotonic() + 1000
+            probe.check_later(state)
             return state.note
 
         PersistedState(path, note="a", n=0).close()
@@ -226,7 +227,7 @@ class TestEdits:
     def test_an_edit_in_place_of_the_same_size_just_before_the_first_change_is_noticed(self, path):
         PersistedState(path, note="a", n=0).close()
         state = PersistedState(path)
-        state._store.due = time.monotonic() + 1000
+        probe.check_later(state)
         put(path, read(path).replace(b"note: a", b"note: b"))
         state.n = 2
         assert state == {"note": "b", "n": 2}
@@ -503,7 +504,7 @@ class TestSleepers:
         state.k = "acknowledged"
         talk.send("ready")
         while talk.receive(1000) == "look":
-            state._store.due = 0.0
+            probe.check_next(state)
             talk.send(state.copy())
 
     def test_one_that_stood_before_the_last_vacuum_reads_an_adopted_edit(self, path):
@@ -533,7 +534,7 @@ class TestSleepers:
             PersistedState(path).vacuum()
 
         def come(talk):
-            registry._places.clear()
+            probe.forget_all()
             return PersistedState(path).copy()
 
         with Child(die_in_a_vacuum) as child:
@@ -572,7 +573,7 @@ class TestSleepers:
         put_by_rename(path, b"n: 5\n")
 
         def come(talk):
-            registry._places.clear()
+            probe.forget_all()
             return PersistedState(path).copy()
 
         with Child.share(come) as child:
@@ -588,7 +589,7 @@ class TestSleepers:
         remove(path)
 
         def come(talk):
-            registry._places.clear()
+            probe.forget_all()
             return PersistedState(path, new=1).copy()
 
         with Child.share(come) as child:
@@ -605,7 +606,7 @@ class TestSleepers:
         state.n = 12
         talk.send(state.n)
         assert talk.receive(1000) == "look"
-        state._store.due = 0.0
+        probe.check_next(state)
         talk.send(state.n)
         talk.receive(1000)
 
@@ -684,7 +685,7 @@ class TestDamage:
         put(broken_path, harmed)
         monkeypatch.setattr(system, "boot_id", lambda: bytes(16))
         times = itertools.count()
-        monkeypatch.setattr(images.time, "strftime", lambda form: f"2026010{next(times)}T101010")
+        monkeypatch.setattr(time, "strftime", lambda form: f"2026010{next(times)}T101010")
         for _ in range(3):
             with pytest.raises(StateFileError):
                 mmapstate.open(broken_path)
@@ -800,7 +801,7 @@ class TestDeletion:
                 with pytest.raises(mmapstate.LockTimeout):
                     state.n = 1
             assert len(open_descriptors()) == len(before)
-            assert not state._store.lock.owned()
+            assert not probe.lock(state).owned()
             child.send("end")
             child.result()
         look(state)
@@ -847,7 +848,7 @@ class TestRefusal:
             raise OSError(number, os.strerror(number), source, None, target)
 
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
+        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
         for item in range(2000):
             state.queue.append(item)
         assert on_disk(path) == {"queue": list(range(2000))}
@@ -880,7 +881,7 @@ class TestRefusal:
                 talk.send((step, state.n))
 
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(compaction, "LONGEST_LET_GO", 0.01)
+        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
         with Child.share(count) as child:
             for step in range(5):
                 state.text = "x" * 20_000 * (step + 1)

@@ -14,20 +14,18 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import close_all_stores, scaled
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from independent_reader import read_file as on_disk
-from independent_reader import read_state
-from memory_tree import check_node
-from processes import Child, held_by_a_thread, needs_fork, not_on_windows
+from support import probe
+from support.independent_reader import read_file as on_disk
+from support.independent_reader import read_state
+from support.memory_tree import check_node
+from support.processes import Child, held_by_a_thread, needs_fork, not_on_windows
+from support.runs import scaled
 
 import mmapstate
 from mmapstate import ClosedError, LockTimeout, PersistedState, ReadOnlyError, StateError
-from mmapstate.file import blocks
-from mmapstate.file.locks import StoreLock
 from mmapstate.live.node import NODES
-from mmapstate.live.undo import Pending
 
 
 def records(path):
@@ -43,7 +41,7 @@ def records(path):
 
 def picture(node):
     """Return all that a rollback must bring back: the nodes themselves, their order, and what they hold."""
-    items = node._items
+    items = probe.items(node)
     pairs = items.items() if isinstance(items, dict) else enumerate(items)
     return (
         id(node),
@@ -139,7 +137,7 @@ class TestRollingBack:
         """The interrupt comes when its inverse is known, just before it is made in memory, or just after."""
         state = mmapstate.open(path, CONTENTS)
         before = picture(state)
-        add = Pending.add
+        add = probe.get(probe.ADD_UNDO)
 
         def cut(pending, node, changes, publish, *args):
             def interrupted(*args):
@@ -151,13 +149,13 @@ class TestRollingBack:
 
         with pytest.raises(KeyboardInterrupt), state.transaction():
             state["e"] = state["numbers"].pop()
-            monkeypatch.setattr(Pending, "add", cut)
+            monkeypatch.setattr(probe.ADD_UNDO, cut)
             if name in DICT_OPERATIONS:
                 DICT_OPERATIONS[name](state["b"])
             else:
                 LIST_OPERATIONS[name](state["c"])
         assert picture(state) == before
-        check_node(state._store.root, [])
+        check_node(probe.root(state), [])
 
     def take_back(self, path, change):
         """Do it alone, twice, and amid others, and take it back each time; then do it for good."""
@@ -176,13 +174,13 @@ class TestRollingBack:
                 assert amid or picture(state) != before, "amid others it can be what undoes another"
                 raise Stop
             assert picture(state) == before
-            check_node(state._store.root, [])
+            check_node(probe.root(state), [])
             assert Path(path).read_bytes() == bytes_before, "the file saw something of it"
         with state.transaction():
             change(state)
         assert on_disk(path) == state.plain()
         assert len(records(path)) == 2, "one for the defaults, one for the transaction"
-        check_node(state._store.root, [])
+        check_node(probe.root(state), [])
 
     def some(self, state, rng):
         for _ in range(rng.randrange(5)):
@@ -238,7 +236,7 @@ class TestRollingBack:
         with pytest.raises(Stop), state.transaction():
             for key in range(0, 2000, 2):
                 del state["m"][key]
-            assert len(state._store.pending._steps) == 1
+            assert probe.steps_to_undo(state) == 1
             raise Stop
         assert list(state["m"]) == list(range(2000))
 
@@ -372,7 +370,7 @@ class TestOneRecord:
                 state.c.append("x" * 1_000_000)
         assert len(state.c) == 3
         assert on_disk(path) == state.plain()
-        close_all_stores()
+        probe.close_all()
         assert len(PersistedState(path).c) == 3
 
     def test_a_program_of_nothing_but_transactions_keeps_its_file_small(self, path):
@@ -557,7 +555,7 @@ class TestRefusals:
             with pytest.raises(OSError, match="no space"), state.transaction():
                 state["c"][3].append(1)
         assert picture(state) == before
-        assert not state._store.page.unsettled
+        assert not probe.header(state).unsettled
         with state.transaction():
             state["c"][3].append(1)
         assert on_disk(path) == state.plain()
@@ -665,7 +663,7 @@ class TestThreads:
 
     def test_who_ends_one_is_not_disturbed_by_who_begins_the_next(self, path, monkeypatch):
         state = mmapstate.open(path, {"a": 0}, timeout=60)
-        release = StoreLock.release
+        release = probe.get(probe.RELEASE)
         others = []
 
         def slow(lock):
@@ -682,7 +680,7 @@ class TestThreads:
                 begun.set()
                 held.wait(30)
 
-        monkeypatch.setattr(StoreLock, "release", slow)
+        monkeypatch.setattr(probe.RELEASE, slow)
         with state.transaction():
             state.a = 1
         held.set()
@@ -944,8 +942,7 @@ class TestProcesses:
                 state.a = 2
                 state["c"].append(2)
             with Child.share(child) as forked:
-                end = state._store.end
-                end(state._store.pending.holder, commit=True)
+                probe.end_transaction(state)
                 forked.send("committed")
                 expected = {"a": 2 if changed else 1, "c": [1, 2] if changed else [1], "d": {"e": {"f": 5}}, "b": 1}
                 assert forked.receive() == expected
@@ -1059,7 +1056,7 @@ class TestEdits:
             state.c[0].append(2)
             with open(path, "w") as file:
                 file.write("a: 10\nb: 20\nc:\n- - 1\n")
-            state._store.due = 0.0  # as if 50 ms had passed
+            probe.check_next(state)  # as if 50 ms had passed
         assert state.plain() == {"a": 10, "b": 20, "c": [[1]]}
         with state.transaction():
             state.a += 1
@@ -1072,7 +1069,7 @@ class TestEdits:
             state.a = 2
             with open(path, "w") as file:
                 file.write("a: [10\n")
-            state._store.due = 0.0
+            probe.check_next(state)
         assert Path(path).read_text() == "a: [10\n"
         with open(path, "w") as file:
             file.write("a: 10\n")
@@ -1085,7 +1082,7 @@ class TestEdits:
             state.a = 2
             with open(path, "r+") as file:
                 file.write("a: 7\n")
-            state._store.due = 0.0
+            probe.check_next(state)
         assert state.a == 7
 
 
@@ -1101,7 +1098,7 @@ class TestInterrupts:
         print("seed", seed)
 
         def storm(talk):  # in a child: an interrupt can leave a descriptor open
-            blocks._entered.clear()  # of the parent
+            probe.forget_blocks()  # of the parent
             rng = random.Random(seed)
             state = mmapstate.open(path, {"n": 0, "m": {"n": 0, "gone": 1}, "c": [{"n": 0}, 0]})
             committed = interrupted = 0
@@ -1139,7 +1136,7 @@ class TestInterrupts:
     @pytest.mark.skipif(sys.version_info < (3, 13), reason="older ones do not reliably trace each instruction")
     def test_an_interrupt_at_every_place_where_signals_are_handled_leaves_memory_and_file_alike(self, path, cases):
         def walk(talk):
-            blocks._entered.clear()  # of the parent
+            probe.forget_blocks()  # of the parent
             state = mmapstate.open(path, {"n": 0, "m": {"n": 0, "gone": 1}, "c": [{"n": 0}, 0]})
 
             def work(number):
@@ -1169,7 +1166,7 @@ class TestInterrupts:
         with pytest.raises(StateError, match="interrupted in the middle of a change"), state.transaction():
             state.a = 2
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(mmapstate.StateList, "_put_in", interrupted)
+                patch.setattr(probe.PUT_IN, interrupted)
                 state.c.append(2)
             state.a = 3
         assert on_disk(path) == state.plain() == {"a": 1, "c": [1]}
@@ -1187,17 +1184,12 @@ def change_all(state, number):
 
 def check_left(state, path):
     """Assert that memory and file are what one transaction made of them, and that nothing is held any more."""
-    store = state._store
-    assert not store.lock.owned()
-    assert not store.guarded()
-    assert not store.busy
-    assert store.pending is None
-    assert not blocks._entered
+    assert probe.is_nothing_left(state)
     whole = state.plain()
     assert whole == on_disk(path)
     last = whole["n"]
     assert whole == {"n": last, "m": {"n": last, "gone": 1}, "c": [{"n": last}, last]}
-    check_node(store.root, [])
+    check_node(probe.root(state), [])
 
 
 @functools.lru_cache(None)
@@ -1273,10 +1265,10 @@ def changes_of(state_path, steps):
         except Stop:
             assert picture(state) == before
         assert mmapstate.plain(state) == model
-        check_node(state._store.root, [])
+        check_node(probe.root(state), [])
         with open(state_path, "rb") as file:
             assert read_state(file.read()) == model
-    close_all_stores()
+    probe.close_all()
     with mmapstate.open(state_path) as again:
         assert again.plain() == model
 

@@ -13,11 +13,11 @@ import time
 
 import pytest
 import yaml
-from conftest import SEED, scaled
-from others import Other, on_disk
-from processes import Child, needs_fork, not_on_windows
-from seam import between
-from spawned import kill_myself
+from support.others import Other, on_disk
+from support.processes import Child, needs_fork, not_on_windows
+from support.runs import SEED, scaled
+from support.seam import between
+from support.spawned import kill_myself
 
 import mmapstate
 

@@ -14,10 +14,10 @@ import sys
 import time
 
 import pytest
-from conftest import SEED, scaled
-from others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
-from processes import Child, needs_fork
-from seam import between
+from support.others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
+from support.processes import Child, needs_fork
+from support.runs import SEED, scaled
+from support.seam import between
 from test_transactions import places
 
 import mmapstate

@@ -17,9 +17,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from conftest import scaled
 from hypothesis import given, settings
-from strategies import keys, nested, values
+from support.runs import scaled
+from support.strategies import keys, nested, values
 
 from mmapstate.changes import text_of
 from mmapstate.errors import UnsupportedValueError

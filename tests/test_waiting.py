@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from processes import Child
+from support.processes import Child
 
 import mmapstate
 from mmapstate import ClosedError, PersistedState, StateError

@@ -6,13 +6,13 @@ import signal
 import subprocess
 
 import pytest
-from commands import Running, call, deserted, environment, run_here, two_writers
-from processes import not_on_windows
-from terminals import Terminal
+from support import probe
+from support.commands import Running, call, deserted, environment, run_here, two_writers
+from support.processes import not_on_windows
+from support.terminals import Terminal
 
 import mmapstate
 from mmapstate.command import main
-from mmapstate.command.watch import _fitted, _padded, _rate_text, _text, _width
 from mmapstate.file.sidecar import sidecar_path
 
 on_a_terminal = not_on_windows("there is no pty, nor such a signal for one process")
@@ -106,7 +106,7 @@ def test_picture_fits_on_the_terminal_whose_size_may_change(file):
             room = max(lines, 3)
             picture = terminal.until(
                 lambda picture, room=room, columns=columns: (
-                    len(picture) == min(8, room) and max(map(_width, picture)) <= columns
+                    len(picture) == min(8, room) and max(map(probe.width, picture)) <= columns
                 )
             )
             if lines < 8:
@@ -238,7 +238,7 @@ def test_file_that_is_not_there(path):
     ],
 )
 def test_rate_has_two_digits_or_is_whole(rate, text):
-    assert _rate_text(rate) == text
+    assert probe.rate_text(rate) == text
 
 
 @pytest.mark.parametrize(
@@ -256,11 +256,11 @@ def test_rate_has_two_digits_or_is_whole(rate, text):
     ],
 )
 def test_text_is_cut_to_the_columns_it_takes(text, columns, fitted):
-    assert _fitted(text, columns) == fitted
-    assert _width(_padded(text, columns)) == max(columns, _width(fitted))
+    assert probe.fitted(text, columns) == fitted
+    assert probe.width(probe.padded(text, columns)) == max(columns, probe.width(fitted))
 
 
 @pytest.mark.parametrize("value", ["x" * 5_000_000, b"x" * 5_000_000], ids=["text", "bytes"])
 def test_no_line_is_longer_than_a_terminal_needs(value):
-    assert len(_text(value)) < 1500
-    assert _text(value).endswith("...")
+    assert len(probe.short_text(value)) < 1500
+    assert probe.short_text(value).endswith("...")

@@ -8,7 +8,8 @@ import sys
 import types
 
 import pytest
-from independent_reader import read_file as on_disk
+from support import probe
+from support.independent_reader import read_file as on_disk
 
 import mmapstate
 from mmapstate import PersistedState
@@ -88,7 +89,7 @@ class TestNames:
         other = PersistedState(path.upper().replace("\\", "/"))
         other.n = 1
         assert state.n == 1
-        assert state._store is other._store
+        assert probe.backend(state) is probe.backend(other)
 
 
 class TestLineEnds:
@@ -176,7 +177,7 @@ class TestRefusals:
             with open(path, "wb") as file:  # at rest it may be saved in place
                 file.write(b"n: 7\n")
             os.utime(path + ".new", (1, 1))
-            state._store.due = 0.0
+            probe.check_next(state)
             assert state.n == 7
 
 
@@ -198,7 +199,7 @@ class TestPower:
         calls = []
         state = mmapstate.open(path, {"n": 0}, durability="power")
         state.n = 1
-        file = state._store.mapping
+        file = probe.mapped(state)
 
         class Watched:
             def __init__(self, real):

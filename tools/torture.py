@@ -10,7 +10,7 @@ the seed that repeats a failure is printed, and ``--seed`` with it repeats the r
 many times as large as in the suite. What the tests print is shown: counts, sizes, seeds. The exit code is that of
 pytest.
 
-Families (`tests/families.py` tells what each is):
+Families (`tests/support/families.py` tells what each is):
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
-from families import FAMILIES  # noqa: E402 - it lies beside the tests
+from support.families import FAMILIES  # noqa: E402 - it lies beside the tests
 
 OTHERS = {
     "cuts": "cuts in place of a file under a writer: how many end by SIGBUS, between their look and their store",

@@ -17,9 +17,9 @@ import time
 from multiprocessing.connection import Listener
 
 import pytest
-import spawned
-from conftest import close_all_stores
-from spawned import Connected, serve
+
+from support import probe, spawned
+from support.spawned import Connected, serve
 
 __all__ = ["Child", "held_by_a_thread", "needs_fork", "not_on_windows"]
 
@@ -55,14 +55,14 @@ class _Child:
     """A child process that runs ``function(talk, *arguments)``; `talk` is its end of the line to the parent."""
 
     def __init__(self, function, *arguments):
-        close_all_stores()  # it shall open what it uses by itself; test forking an open state with `share`
-        self._start(function, arguments)
+        probe.close_all()  # it shall open what it uses by itself; test forking an open state with `share`
+        self._launch(function, arguments)
 
     @classmethod
     def share(cls, function, *arguments):
         """Start it with the states of this process open."""
         child = cls.__new__(cls)
-        child._start(function, arguments)
+        child._launch(function, arguments)
         return child
 
     def send(self, message):
@@ -101,7 +101,7 @@ class _Child:
 
 
 class Forked(_Child):
-    def _start(self, function, arguments):
+    def _launch(self, function, arguments):
         up_read, up_write = os.pipe()
         down_read, down_write = os.pipe()
         sys.stdout.flush()
@@ -157,7 +157,7 @@ def _started(command):
 
 
 class Spawned(_Child):
-    def _start(self, function, arguments):
+    def _launch(self, function, arguments):
         import cloudpickle
 
         module = sys.modules[function.__module__]

@@ -37,7 +37,7 @@ FAMILIES = {
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "family(name): belongs to this family of tests (see tests/families.py)")
+    config.addinivalue_line("markers", "family(name): belongs to this family of tests (see tests/support/families.py)")
 
 
 def pytest_addoption(parser):

@@ -12,6 +12,7 @@ from mmapstate.errors import StateError
 from mmapstate.live import tree as nodes
 from mmapstate.live.node import NODES, SET
 from mmapstate.values import normalise, same
+from support import probe
 
 
 class MemoryTree:
@@ -92,8 +93,9 @@ class MemoryTree:
 def check_node(node, path):
     """Assert that `node` knows where it is, and that what it holds is scalars and such nodes."""
     assert type(node) in NODES
-    assert node._path() == path
-    entries = node._items.items() if isinstance(node._items, dict) else enumerate(node._items)
+    assert probe.path(node) == path
+    items = probe.items(node)
+    entries = items.items() if isinstance(items, dict) else enumerate(items)
     for key, value in entries:
         if type(value) in NODES:
             check_node(value, [*path, key])

@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from processes import Child
-
 import mmapstate
 from mmapstate.command import main
+from support.processes import Child
 
 __all__ = ["Running", "call", "deserted", "environment", "run", "run_here", "two_writers"]
 

@@ -10,11 +10,10 @@ import queue
 import threading
 import time
 
-from independent_reader import read_state
-from processes import Child
-
 import mmapstate
 from mmapstate.file import system
+from support.independent_reader import read_state
+from support.processes import Child
 
 __all__ = ["SOON", "Helper", "Other", "descriptors", "on_disk", "outcome", "settle", "stuck"]
 

@@ -1,7 +1,8 @@
 """A second reader of the state file, written from its specification alone: it imports nothing from the package.
 
 It reads the file as any program could, with plain ``yaml.safe_load_all``, and applies the documents behind the first
-one as changes. Who doubts the library can check a file with it: ``python tests/independent_reader.py example.state``.
+one as changes. Who doubts the library can check a file with it:
+``python tests/support/independent_reader.py example.state``.
 """
 
 import json

@@ -14,7 +14,7 @@ try:
 except ImportError:  # Windows has none
     pty = None
 
-from commands import call, environment
+from support.commands import call, environment
 
 __all__ = ["Terminal"]
 

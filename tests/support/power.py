@@ -11,9 +11,8 @@ The model is that of a pessimist (after ALICE, Pillai et al., OSDI 2014, and Laz
 import itertools
 import os
 
-from seam import between
-
 from mmapstate.file.sidecar import sidecar_path
+from support.seam import between
 
 __all__ = ["Recorder", "disks"]
 

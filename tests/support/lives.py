@@ -1,8 +1,6 @@
 """A short life of a program, for tests that cut it short: what it does to a state, and to a plain dict beside it."""
 
-from mmapstate.file import registry, windows
-
-__all__ = ["LIFE", "Model", "abandon", "moved"]
+__all__ = ["LIFE", "Model", "moved"]
 
 
 def moved(state):
@@ -38,13 +36,3 @@ class Model(dict):
 
     def __exit__(self, *_):
         pass
-
-
-def abandon(state):
-    """End a state as a kill does: nothing is compacted, nothing is said."""
-    its = state._store
-    windows.unwatch(its)  # else its thread says all the time, on Windows, that it cannot look at what is closed
-    its._let_go()
-    its.lock.close()
-    its.closed = True
-    registry._places.clear()

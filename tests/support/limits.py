@@ -6,9 +6,8 @@ import gc
 import os
 import sys
 
-from seam import between
-
 from mmapstate.file.locks import UNLOCK
+from support.seam import between
 
 try:
     import _testcapi

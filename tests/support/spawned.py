@@ -4,6 +4,7 @@ Run as a script. It imports as little as it can: where there is no fork, tests s
 """
 
 import contextlib
+import importlib
 import os
 import pickle
 import signal
@@ -46,13 +47,6 @@ def serve(function, talk, arguments):
     return True
 
 
-def be_patient():
-    """Wait longer than usual until others let go of a file: a busy machine takes its time, under Wine above all."""
-    from mmapstate.file import compaction
-
-    compaction.LONGEST_LET_GO = 20
-
-
 def kill_myself():
     """End this process at once, as ``kill -9`` does."""
     os.kill(os.getpid(), signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)  # TerminateProcess there
@@ -61,7 +55,7 @@ def kill_myself():
 if __name__ == "__main__":
     connection = Client(sys.argv[1])
     sys.path[:] = connection.recv()
-    be_patient()
+    importlib.import_module("support.probe").be_patient()
     work = pickle.loads(connection.recv_bytes())
     if not serve(work[0], Connected(connection), work[1]):
         sys.exit(FAILED)
