@@ -36,14 +36,17 @@ OTHERS = {
 # These have a number of their own (disks: rounds, also on xfs and btrfs; editors: rounds of each; model: steps): the
 # tests, and the variable that tells them the number.
 COUNTED = {
-    "cuts": ("tests/test_editors.py::test_the_window", "CUTS"),
-    "disks": ("tests/test_disks.py", "DISKS"),
+    "cuts": ("tests/chaos/editors/test_editors.py::test_the_window", "CUTS"),
+    "disks": ("tests/chaos/test_disks.py", "DISKS"),
     "editors": (
-        "tests/test_editors.py::test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost",
+        "tests/chaos/editors/test_editors.py::test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost",
         "EDITS",
     ),
-    "growth": ("tests/test_idle.py::TestVacuum::test_a_file_that_others_hold_grows_and_shrinks_again", "INCREMENTS"),
-    "model": ("tests/test_model.py", "STEPS"),
+    "growth": (
+        "tests/unit/file/test_letting_go.py::TestVacuum::test_a_file_that_others_hold_grows_and_shrinks_again",
+        "INCREMENTS",
+    ),
+    "model": ("tests/chaos/test_model.py", "STEPS"),
 }
 
 

@@ -13,35 +13,23 @@ import pytest
 import yaml
 from support import independent_reader
 from support.broken_files import put
+from support.golden import DATA, NAMES, assert_same, golden
 from support.processes import not_on_windows
+from support.runs import ROOT
 
 import mmapstate
 from mmapstate import PersistedState
 from mmapstate.care import findings, salvage
 from mmapstate.file import content
-from mmapstate.values import same
 
 pytestmark = pytest.mark.family("golden")
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-DATA = ROOT / "tests" / "data" / "format1"
-NAMES = sorted(path.stem for path in DATA.glob("*.state"))
 
 # Of these the checksums do not tell that all is as it was written: somebody else wrote to them.
 CHANGED = {"saved-with-crlf", "edited-under-a-journal", "slack-cut"}
 
 # Words and numbers that YAML 1.1 takes for something else than this library does.
 OURS_ALONE = {"rest-typed-by-hand"}
-
-
-def golden(name):
-    """Return a file's bytes and its state."""
-    return (DATA / f"{name}.state").read_bytes(), yaml.safe_load((DATA / f"{name}.yaml").read_bytes())
-
-
-def assert_same(found, expected):
-    """Types, order of keys, sign of zero, NaN and time zones count."""
-    assert same(found, expected), found
 
 
 def test_they_are_all_there():

@@ -9,11 +9,10 @@ import time
 
 import pytest
 from support import independent_reader, probe
-from support.lives import Model, moved
+from support.lives import Model, Tripwire, moved
 from support.processes import Child
 from support.runs import SEED, scaled
-from support.seam import STORES, between
-from support.spawned import kill_myself
+from support.seam import between
 
 import mmapstate
 from mmapstate import PersistedState
@@ -173,37 +172,6 @@ def test_kills_of_one_of_several_writers_lose_nothing_of_any(path, cases):
     print(f"{kills} kills, {sum(numbers.values())} transactions")
     with PersistedState(path):
         pass  # clears what the last of the dead left beside the file
-
-
-class Tripwire:
-    """Counts the stores and the calls that change anything; kills its process at one, before or half-way through."""
-
-    def __init__(self, at, torn):
-        self.left = at
-        self.torn = torn
-
-    def handle(self, name, arguments, do):
-        if name in STORES or name in CHANGES:
-            self.left -= 1
-            if self.left == 0:
-                if self.torn:
-                    self.half(name, arguments, do)
-                kill_myself()
-        return do(*arguments)
-
-    @staticmethod
-    def half(name, arguments, do):
-        """Do half of it: of a store into a map the second half, as stores are not in order; a word is never torn."""
-        if name in ("write", "pwrite"):
-            descriptor, data, *offset = arguments
-            do(descriptor, data[: len(data) // 2], *offset)
-        elif name == "store" and isinstance(arguments[1], slice) and len(arguments[2]) > 1:
-            watched, key, value = arguments
-            middle = len(value) // 2
-            do(watched, slice((key.start or 0) + middle, key.stop), value[middle:])
-
-
-CHANGES = {"open", "write", "pwrite", "ftruncate", "replace", "unlink", "fsync", "fdatasync"}
 
 
 def stumble(talk, path, at, torn):

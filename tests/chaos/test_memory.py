@@ -19,7 +19,7 @@ import sys
 import threading
 
 import pytest
-from support.limits import Allocations, Frames, FramesOfC, can_fail_allocations
+from support.limits import Allocations, Frames, FramesOfC, Unlocks, can_fail_allocations
 from support.lives import Model
 from support.others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
 from support.processes import Child, needs_fork
@@ -296,3 +296,7 @@ class TestEach:
     @pytest.mark.skipif(not can_fail_allocations, reason="this Python has no _testcapi")
     def test_allocation_that_fails_costs_nothing(self, path, kind, cases):
         judged(path, kind, Allocations, cases)
+
+    @pytest.mark.family("failing-calls")
+    def test_unlock_that_fails_costs_nothing(self, path, kind, cases):
+        assert not judged(path, kind, Unlocks, cases)

@@ -9,10 +9,9 @@ import sys
 import pytest
 from support.families import FAMILIES
 from support.processes import not_on_windows
-from support.runs import SEED, scaled
+from support.runs import ROOT, SEED, scaled
 from support.seeded_bugs import BUGS
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHOSEN = random.Random(SEED).sample(sorted(BUGS), min(len(BUGS), scaled(15)))
 
 
@@ -28,7 +27,7 @@ def test_each_seeded_bug_is_caught_by_its_family(name, tmp_path):
     for counts, timeout in (("tenth", 60), ("full", 200)):
         run = subprocess.run(
             [*command, f"--basetemp={tmp_path / 'inner'}", "-o", f"timeout={timeout}", "--family", family, *tests],
-            cwd=HERE, env=os.environ | {"MMAPSTATE_TEST_COUNTS": counts, "MMAPSTATE_SEEDED_BUG": name},
+            cwd=ROOT, env=os.environ | {"MMAPSTATE_TEST_COUNTS": counts, "MMAPSTATE_SEEDED_BUG": name},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         print(run.stdout[-2000:])

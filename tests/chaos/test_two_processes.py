@@ -14,11 +14,11 @@ import sys
 import time
 
 import pytest
+from support.interrupting import interrupted_at
 from support.others import SOON, Helper, Other, descriptors, left_since, on_disk, outcome, settle, stuck
 from support.processes import Child, needs_fork
 from support.runs import SEED, scaled
 from support.seam import between
-from test_transactions import places
 
 import mmapstate
 from mmapstate import ClosedError, StateError
@@ -181,13 +181,18 @@ def judge(caller, theirs, helper, other, clean):
     return found + [f"left open: {images} images"] * bool(images)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_storm_of_interrupts_beside_another_process_leaves_nobody_stuck(path, kind, cases):
+def beside_another(path, run, kind, seconds):
+    """Return what comes of `run` in a child, with another process that has the state open."""
     mmapstate.open(path, START).close()
     with Other(path) as other:
         other.ask("open")
-        with Child.share(storm, path, kind, other) as child:
-            hits, found = child.result(3 * MOST_SECONDS)
+        with Child.share(run, path, kind, other) as child:
+            return child.result(seconds)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_storm_of_interrupts_beside_another_process_leaves_nobody_stuck(path, kind, cases):
+    hits, found = beside_another(path, storm, kind, 3 * MOST_SECONDS)
     cases(hits)
     assert not found, f"after {hits} interrupts: " + "\n".join(found)
     assert hits
@@ -224,36 +229,6 @@ class Contended:
             raise
 
 
-def interrupted_at(place, call):
-    """Raise `Hit` at the place of this number in our code where signals are handled.
-
-    Return how many of these it came to, and where it was raised.
-    """
-    passed, where = 0, ""
-
-    def trace(frame, event, argument):
-        nonlocal passed, where
-        if f"{os.sep}mmapstate{os.sep}" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode" and frame.f_lasti in places(frame.f_code):
-            passed += 1
-            if passed == place:
-                where = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name}"
-                raise Hit
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        call()
-    except Hit:
-        pass
-    finally:
-        sys.settrace(before)
-    return passed, where
-
-
 def walk(talk, path, kind, other):
     """Interrupt a call that waits at each place, or at some of them; return at how many, and what is wrong."""
     sys.unraisablehook = id
@@ -268,7 +243,7 @@ def walk(talk, path, kind, other):
             caller.state.close()  # opened again here, through the seam
             caller.open()
             contended.take()
-            passed, where = interrupted_at(place, getattr(caller, kind))
+            passed, where = interrupted_at(place, getattr(caller, kind), Hit)
             last = max(last, passed + (passed >= place))
             contended.let_go()
             count += 1
@@ -282,11 +257,7 @@ def walk(talk, path, kind, other):
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="older ones do not reliably trace each instruction")
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupt_at_each_place_while_another_process_has_the_lock_leaves_nobody_stuck(path, kind, cases):
-    mmapstate.open(path, START).close()
-    with Other(path) as other:
-        other.ask("open")
-        with Child.share(walk, path, kind, other) as child:
-            count, found = child.result(200)
+    count, found = beside_another(path, walk, kind, 200)
     print(count, "places")
     cases(count)
     assert not found, "\n".join(found)

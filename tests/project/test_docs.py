@@ -14,9 +14,10 @@ from zlib import crc32
 import pytest
 import yaml
 from support import independent_reader, probe
+from support.golden import NAMES, assert_same, golden
 from support.processes import Child
-from test_golden import NAMES, assert_same, golden
-from test_readme import PAGES, ROOT, blocks
+from support.runs import ROOT
+from test_readme import PAGES, blocks
 
 import mmapstate
 from mmapstate import PersistedState, StateError

@@ -8,29 +8,27 @@ import json
 import random
 import re
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from support.processes import needs_fork
-from support.runs import SEED, scaled
+from support.runs import ROOT, SEED, scaled
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # last: what is installed comes first
 
-from perf import __main__ as program  # noqa: E402
-from perf.case import Case, Goal, Sample  # noqa: E402
-from perf.cases import CASES, opening  # noqa: E402
-from perf.cases.growth import _Tree10 as Growing  # noqa: E402
-from perf.chart import chart  # noqa: E402
-from perf.contenders import OTHERS  # noqa: E402
-from perf.contenders.lmdb import LmdbmJson  # noqa: E402
-from perf.contenders.ours import Ours  # noqa: E402
-from perf.contenders.sqlite import Sqlite  # noqa: E402
-from perf.layout import state_of  # noqa: E402
-from perf.processes import alone, killed, together  # noqa: E402
-from perf.report import BEGIN, END, case_lines, into_readme, table  # noqa: E402
-from perf.run import Effort, run  # noqa: E402
+from perf import __main__ as program
+from perf.case import Case, Goal, Sample
+from perf.cases import CASES, opening
+from perf.cases.growth import _Tree10 as Growing
+from perf.chart import chart
+from perf.contenders import OTHERS
+from perf.contenders.lmdb import LmdbmJson
+from perf.contenders.ours import Ours
+from perf.contenders.sqlite import Sqlite
+from perf.layout import state_of
+from perf.processes import alone, killed, together
+from perf.report import BEGIN, END, case_lines, into_readme, table
+from perf.run import Effort, run
 
 pytestmark = needs_fork  # where there is none they work, but take a new interpreter for each measurement
 

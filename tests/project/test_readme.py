@@ -30,11 +30,11 @@ from typing import NamedTuple
 
 import pytest
 from support.families import FAMILIES
+from support.runs import ROOT
 
 import mmapstate
 from mmapstate.command.parser import COMMANDS
 
-ROOT = Path(__file__).resolve().parent.parent
 IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {

@@ -4,12 +4,12 @@ The source is parsed, not imported (see ``tools/rooms.py``).
 """
 
 import ast
-import pathlib
 import sys
 
 import pytest
+from support.runs import ROOT
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(ROOT))
 
 from tools import rooms
 

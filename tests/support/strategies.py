@@ -2,7 +2,11 @@
 
 from datetime import datetime, timedelta, timezone
 
+import yaml
 from hypothesis import strategies as st
+
+from mmapstate.errors import UnsupportedValueError
+from mmapstate.values import normalise_key
 
 NASTY_TEXTS = [
     "", " ", "  x", "x  ", "\t", "\tx", "x\t", "a\tb", "\n", "\n\n", "a\n", "a\n\n", "\na", "a\nb", "a\n b",
@@ -114,3 +118,23 @@ def nested(levels, kind=list):
     for level in range(levels - 1):
         value = [value] if (kind is list or level % 2) else {"k": value}
     return value
+
+
+def storable(key):
+    """Whether it can be a key of a state: most texts can, very long ones cannot."""
+    try:
+        normalise_key(key)
+    except UnsupportedValueError:
+        return False
+    return True
+
+
+def drop_long_keys(value):
+    if isinstance(value, dict):
+        return {key: drop_long_keys(item) for key, item in value.items() if storable(key)}
+    return [drop_long_keys(item) for item in value] if isinstance(value, list) else value
+
+
+def read_by_pyyaml(text):
+    """Return what a program that knows nothing of this library reads."""
+    return yaml.load(text, Loader=yaml.SafeLoader)

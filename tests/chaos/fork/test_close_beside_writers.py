@@ -14,11 +14,9 @@ import time
 import traceback
 
 import pytest
-from support.limits import Unlocks
 from support.others import SOON, Other, descriptors, on_disk, settle
 from support.processes import Child, needs_fork
 from support.runs import scaled
-from test_recursion_memory import LIVES, WRITES, judged
 
 import mmapstate
 from mmapstate import ClosedError, LockTimeout
@@ -156,8 +154,3 @@ def test_threads_that_use_a_state_which_another_closes_are_told_and_nothing_is_d
     wrong += [f"{key}: told {told[key]}, in the file {in_file[key]}" for key in in_file if in_file[key] != told[key]]
     assert disk["together"][0] == disk["together"][1]
     assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.parametrize("kind", [*WRITES, *LIVES])
-def test_an_unlock_that_fails_costs_nothing(path, kind, cases):
-    assert not judged(path, kind, Unlocks, cases)

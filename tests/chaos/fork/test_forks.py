@@ -16,6 +16,7 @@ import warnings
 import pytest
 from support import probe
 from support.independent_reader import read_file as on_disk
+from support.interrupting import LIBRARY
 from support.processes import Child, needs_fork
 from support.runs import SEED, scaled
 from support.seam import between
@@ -34,18 +35,43 @@ def fork():
 
 
 @contextlib.contextmanager
+def in_a_thread(work, stopped, go_on):
+    """Have ``work()`` done by a thread, up to where it sets `stopped` and waits for `go_on`, or to its end."""
+    failed = []
+
+    def run():
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            stopped.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert stopped.wait(60)
+    try:
+        yield
+    finally:
+        go_on.set()
+        thread.join(30)
+    assert not thread.is_alive(), "the thread is stuck"
+    if failed:
+        raise failed[0]
+
+
+@contextlib.contextmanager
 def stopped_at(step, work):
     """Have ``work()`` done by a thread that is stopped at its `step`-th step inside the block, if it gets so far.
 
     Gives whether it was stopped, and the event that lets it go on before the end.
     """
-    stopped, go_on, ended = threading.Event(), threading.Event(), threading.Event()
-    left = step
-    failed = []
+    stopped, go_on = threading.Event(), threading.Event()
+    worker, left = None, step
 
     def count():
         nonlocal left
-        left -= threading.current_thread() is thread
+        left -= threading.current_thread() is worker
         if left == 0 and not stopped.is_set():
             stopped.set()
             assert go_on.wait(30)
@@ -56,27 +82,13 @@ def stopped_at(step, work):
         count()
         return result
 
-    def run():
-        try:
-            work()
-        except BaseException as error:
-            failed.append(error)
-        finally:
-            ended.set()
-            stopped.set()
+    def counted():
+        nonlocal worker
+        worker = threading.current_thread()
+        work()
 
-    thread = threading.Thread(target=run)
-    with between(handle):
-        thread.start()
-        assert stopped.wait(30)
-        try:
-            yield not ended.is_set(), go_on
-        finally:
-            go_on.set()
-            thread.join(30)
-    assert not thread.is_alive(), "the thread is stuck"
-    if failed:
-        raise failed[0]
+    with between(handle), in_a_thread(counted, stopped, go_on):
+        yield left == 0, go_on
 
 
 @contextlib.contextmanager
@@ -86,42 +98,28 @@ def stopped_at_bytecode(step, work):
     Gives how many of those were left at the end, 0 where it was stopped, and the event that lets it go on.
     """
     stopped, go_on = threading.Event(), threading.Event()
-    left, failed = [step], []
+    left = step
 
     def trace(frame, event, _):
+        nonlocal left
         frame.f_trace_opcodes = True
-        if event == "opcode" and LIBRARY in frame.f_code.co_filename:
-            left[0] -= 1
-            if left[0] == 0:
+        if event == "opcode" and frame.f_code.co_filename.startswith(LIBRARY):
+            left -= 1
+            if left == 0:
                 sys.settrace(None)
                 stopped.set()
                 assert go_on.wait(30)
-        return trace if LIBRARY in frame.f_code.co_filename and left[0] > 0 else None
+        return trace if frame.f_code.co_filename.startswith(LIBRARY) and left > 0 else None
 
-    def run():
+    def traced():
         sys.settrace(trace)
         try:
             work()
-        except BaseException as error:
-            failed.append(error)
         finally:
             sys.settrace(None)
-            stopped.set()
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert stopped.wait(60)
-    try:
-        yield left[0], go_on
-    finally:
-        go_on.set()
-        thread.join(30)
-    assert not thread.is_alive(), "the thread is stuck"
-    if failed:
-        raise failed[0]
-
-
-LIBRARY = os.path.dirname(mmapstate.__file__)
+    with in_a_thread(traced, stopped, go_on):
+        yield left, go_on
 
 
 def each_step(try_one, cases):

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import stat
 import sys
 import time
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from support import probe
 from support.broken_files import SEED, STEPS, harmed, live_file, put, read
 from support.processes import Child, held_by_a_thread, not_on_windows
-from support.runs import on_an_open_file, scaled
+from support.runs import TESTS, on_an_open_file, scaled
 
 import mmapstate
 from mmapstate import PersistedState, command
@@ -23,7 +22,7 @@ from mmapstate.file import content, system
 from mmapstate.file.format import DOUBTFUL, MARKER_START, POSITION, UNSETTLED, Position, pack_position, record
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 
-DATA = pathlib.Path(__file__).parent / "data"
+DATA = TESTS / "data"
 JOURNAL = (
     b"last_id: 1\n"
     b"--- # mmapstate journal 1 00000000000000aa from - f9df1cef newer changes follow\n"

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import glob
 import os
-import pathlib
 import random
 import stat
 import sys
@@ -15,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import independent_reader, probe
 from support.broken_files import SEED, SNAPSHOT, harmed, live_file, put, read
+from support.lives import Tripwire
 from support.processes import Child, not_on_windows
-from support.runs import scaled
+from support.runs import TESTS, scaled
 from support.seam import between
-from test_kill import Tripwire
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError, command
@@ -29,7 +28,7 @@ from mmapstate.file.locks import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import ControlPage
 from mmapstate.file.sidecar import open_sidecar
 
-PREDECESSORS = pathlib.Path(__file__).parent / "data" / "persistedstate"
+PREDECESSORS = TESTS / "data" / "persistedstate"
 
 
 def state_of(text):

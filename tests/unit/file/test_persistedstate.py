@@ -21,14 +21,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import independent_reader, probe
-from support.runs import SEED, on_an_open_file, scaled
+from support.runs import SEED, TESTS, on_an_open_file, scaled
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError
 from mmapstate.file import content
 from mmapstate.file import persistedstate as predecessor
 
-DATA = pathlib.Path(__file__).parent / "data" / "persistedstate"
+DATA = TESTS / "data" / "persistedstate"
 LEFT = sorted(path.stem for path in DATA.glob("*.state"))
 HALF_WAY = [name for name in LEFT if name.startswith("vacuum-") and "padding" not in name]
 MISTAKEN = "vacuum-unchanged-in-padding"  # read as YAML reads it, which is no error

@@ -549,7 +549,7 @@ def interrupted_at_line(left, call):
         nonlocal left
         if os.path.basename(frame.f_code.co_filename) not in probe.READING_FILES:
             return trace
-        # No signal is handled at these places: see the same in `test_committer`.
+        # No signal is handled at these places: see the same in `test_writer`.
         source = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
         if event == "line" and source != "try:" and not source.startswith("with "):
             left -= 1

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from support.runs import SEED, scaled
+from support.runs import ROOT, SEED, scaled
 
 CHILD = """
 import errno, json, os, sys
@@ -79,7 +79,7 @@ def traced(tmp_path, name, *inject, fail=("none", "0", "0")):
         [*strace, *inject, "--", *python] if fail[0] == "none" else python,
         capture_output=True, text=True, check=False, timeout=60,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(["tests", "."])},
-        cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
+        cwd=ROOT,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     seam, told = json.loads(run.stdout)

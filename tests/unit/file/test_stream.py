@@ -9,8 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import independent_reader, probe
 from support.runs import scaled
-from support.strategies import NASTY_TEXTS, keys, nested, values
-from test_snapshot import drop_long_keys, storable
+from support.strategies import NASTY_TEXTS, drop_long_keys, keys, nested, storable, values
 
 import mmapstate
 from mmapstate.values import same

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import os
-import pathlib
 import random
 import shutil
 import time
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from support import probe
 from support.commented import TABS, Container, all_entries, change, document, sure_containers
 from support.independent_reader import read_file, read_state
-from support.runs import scaled
+from support.runs import TESTS, scaled
 
 import mmapstate
 from mmapstate import PersistedState, StateFileError, command
@@ -117,7 +116,7 @@ def test_random_changes_of_random_commented_documents(seed, changes):
                 assert "|+" in text.decode() or contains(there, block), f"not together: {block}{story}"
 
 
-WRITTEN = pathlib.Path(__file__).parent / "data" / "written"
+WRITTEN = TESTS / "data" / "written"
 
 
 def put(path, data):

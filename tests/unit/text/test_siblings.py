@@ -3,18 +3,15 @@
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from support.runs import SEED, scaled
+from support.runs import ROOT, SEED, scaled
 
 from mmapstate.text import snapshot
 from mmapstate.text.patch import patch
 from mmapstate.values import same
 
 pytestmark = pytest.mark.family("editors")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def patched(text, change):

@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import probe
 from support.runs import scaled
-from support.strategies import NASTY_TEXTS, mappings, nested, values
+from support.strategies import NASTY_TEXTS, drop_long_keys, mappings, nested, read_by_pyyaml, values
 
-from mmapstate.errors import StateFileError, UnsupportedValueError
+from mmapstate.errors import StateFileError
 from mmapstate.text import snapshot
 from mmapstate.text.snapshot import Suspect
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, normalise, normalise_key, same
@@ -186,25 +186,6 @@ def refusal(module, text):
     assert file == "example.state"
     assert str(caught.value).endswith(MEND)
     return int(line.removeprefix("line ")), int(column.removeprefix("column ")), str(caught.value).split(": ", 1)[1]
-
-
-def storable(key):
-    try:
-        normalise_key(key)
-    except UnsupportedValueError:
-        return False
-    return True
-
-
-def drop_long_keys(value):
-    if isinstance(value, dict):
-        return {key: drop_long_keys(item) for key, item in value.items() if storable(key)}
-    return [drop_long_keys(item) for item in value] if isinstance(value, list) else value
-
-
-def read_by_pyyaml(text):
-    """Return what a program that knows nothing of this library reads."""
-    return yaml.load(text, Loader=yaml.SafeLoader)
 
 
 def test_the_package_works_where_pyyaml_was_built_without_libyaml(tmp_path):

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import probe
 from support.runs import scaled
-from support.strategies import NASTY_TEXTS, json_texts_only, nested, records
-from test_snapshot import drop_long_keys, read_by_pyyaml
+from support.strategies import NASTY_TEXTS, drop_long_keys, json_texts_only, nested, read_by_pyyaml, records
 
 from mmapstate.changes import (
     apply,
