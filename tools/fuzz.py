@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent / part) for part in ("tests", ".")]
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / part) for part in ("tests", "tests/chaos", ".")]
 
 
 def main() -> int:

@@ -29,15 +29,20 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 MODULES = ("file/format", "changes", "text/snapshot")
-NAMES = ("format", "changes", "snapshot", "bytes", "findings", "patch", "repair", "stream", "values")
-TESTS = [f"tests/test_{name}.py" for name in NAMES]
-LEFT_OUT = [  # slow, and of speed, recursion and kills
-    "test_format.py::TestTime",
-    "test_patch.py::test_long_lists_take_the_time_of_sorting",
-    "test_repair.py::TestDocument::test_large_ones_take_no_more_than_seconds",
-    "test_repair.py::TestInterrupted",
-    "test_snapshot.py::test_everything_works_at_the_default_recursion_limit",
-]
+TESTS = (
+    "unit/values",
+    "unit/care",
+    *(f"unit/text/test_{name}.py" for name in ("snapshot", "patch")),
+    *(f"unit/file/test_{name}.py" for name in ("format", "stream")),
+    "chaos/test_bytes.py",
+)
+LEFT_OUT = (  # slow, and of speed, recursion and kills
+    "unit/file/test_format.py::TestTime",
+    "unit/text/test_patch.py::test_long_lists_take_the_time_of_sorting",
+    "unit/care/test_repair.py::TestDocument::test_large_ones_take_no_more_than_seconds",
+    "unit/care/test_repair.py::TestInterrupted",
+    "unit/text/test_snapshot.py::test_everything_works_at_the_default_recursion_limit",
+)
 NOTICED = {"killed", "timeout", "segfault"}
 
 PROFILE = """# The same examples for each mutant, and no search for a smaller one once an example has failed.
@@ -100,7 +105,10 @@ def prepare(copy: Path, modules: list[str]) -> None:
         # Never: mutmut (3.8) signals the process id of a mutant then, though it has long ended and the id is another's.
         "timeout_constant": ["1000000"],  # seconds
         "pytest_add_cli_args": ["-p", "mutation_profile", "-p", "no:cacheprovider", "-o", "timeout=30"],
-        "pytest_add_cli_args_test_selection": [*TESTS, *(f"--deselect=tests/{test}" for test in LEFT_OUT)],
+        "pytest_add_cli_args_test_selection": [
+            *(f"tests/{test}" for test in TESTS),
+            *(f"--deselect=tests/{test}" for test in LEFT_OUT),
+        ],
     }
     lines = "".join(f"{name} =\n    " + "\n    ".join(values) + "\n" for name, values in settings.items())
     (copy / "setup.cfg").write_text(f"[mutmut]\n{lines}")
