@@ -13,10 +13,13 @@ import importlib
 import os
 from time import monotonic
 
-from mmapstate.file import backend as file_backend
-from mmapstate.file import blocks, forks, locks, recovery, registry, windows, writer
+from mmapstate.file import backend as backends
+from mmapstate.file import cursor as cursors
+from mmapstate.file import filelock, recovery, validation, windows
 from mmapstate.file import mapped as mapped_files
-from mmapstate.live import state as states
+from mmapstate.live import forks, registry
+from mmapstate.live import tree as trees
+from mmapstate.live.backend import SET, Closed
 
 # --- Nodes ------------------------------------------------------------------------------------------------------------
 
@@ -42,11 +45,11 @@ def path(node):
 
 def is_closed(state):
     """Whether this handle is."""
-    return state._tree.__class__ is states._Closed
+    return state._tree.backend.__class__ is Closed
 
 
 NAMES_OF_A_NODE = ("_items", "_tree")  # attributes, of slots
-NAMES_OF_A_STATE = (*NAMES_OF_A_NODE, "_store", "_path_text")
+NAMES_OF_A_STATE = (*NAMES_OF_A_NODE, "_options", "_place")
 
 
 def sure_names(kind):
@@ -59,148 +62,153 @@ def sure_names(kind):
 
 def backend(state):
     """To be compared, and handed to the library; what is in it is for this file alone."""
-    return state._store
+    return state._tree.backend
+
+
+def replica(state):
+    return state._tree.backend.replica
 
 
 def root(state):
-    return state._store.root
+    return state._tree.root
 
 
 def durability(state):
     """What this handle was opened with."""
-    return state._durability
+    return state._options.durability
 
 
 def syncs(state):
     """Whether each commit of the process is synced."""
-    return state._store.power
+    return state._tree.backend.compaction.power
 
 
 def file_path(state):
-    return state._path_text
+    return state._place.name
 
 
 def forked(state):
     """Whether the state is a forked child's that has not touched it yet."""
-    return state._store.forked
+    return state._tree.backend.forked
 
 
 def journal(state):
-    return state._store.journal
+    return replica(state).journal
 
 
 def tail(state):
     """The offset at which the next record begins."""
-    return state._store.journal.tail
+    return replica(state).journal.tail
 
 
 def room(state):
     """How many bytes of records the journal has preallocated space for."""
-    return state._store.journal.room()
+    return replica(state).journal.room()
 
 
 def mapped(state):
     """The `MappedFile` that the process reads and writes."""
-    return state._store.mapping
+    return replica(state).file
 
 
 def stores_by_writing(state):
     """Whether what is stored goes to the file by calls, not through a map."""
-    return state._store.mapping.bytes.__class__ is mapped_files._Written
+    return replica(state).file.bytes.__class__ is mapped_files._Written
 
 
 def store(state, offset, data):
     """Store bytes in the mapped file, as a writer does, or one that is killed in the middle."""
-    state._store.mapping.bytes[offset : offset + len(data)] = data
+    replica(state).file.bytes[offset : offset + len(data)] = data
 
 
 def header(state):
     """The header page of the lock file, as an object."""
-    return state._store.page
+    return replica(state).page
 
 
 def header_bytes(state):
-    """The header page as it is mapped, for the offsets in `mmapstate.file.format`."""
-    return state._store.page_bytes
+    """The header page as it is mapped, for the offsets in `mmapstate.file.page`."""
+    return replica(state).cursor.header
 
 
 def rewrite(state, edit):
     """Have the file become the text that ``edit(snapshot, state)`` makes, as `mmapstate edit` does."""
-    return state._store.rewrite(edit)
+    return state._tree.backend.rewrite(edit)
 
 
 def accept_all(state):
     """Have it refuse no value, as a program that does not know that the file is JSON."""
-    state._store.checks = ()
+    state._tree.backend.check = lambda _: None
+    replica(state).is_json = False
 
 
 def lose_sight(state, seconds):
     """Have the file be missing for so long already."""
-    state._store.missing_since = monotonic() - seconds
+    replica(state).missing_since = monotonic() - seconds
 
 
 # --- Its locks --------------------------------------------------------------------------------------------------------
 
 
 def lock(state):
-    """The `StoreLock`."""
-    return state._store.lock
+    """The `FileLock`."""
+    return state._tree.backend.locks.lock
 
 
 def guard(state):
     """The lock of threads under which memory changes."""
-    return state._store.guard
+    return state._tree.backend.locks.guard
 
 
 def is_free(state):
     """Whether no thread of this process has any lock, or is inside of a write."""
-    its = state._store
-    return not (its.lock.owned() or its.lock.held or its.lock.whole or its.busy)
+    its = lock(state)
+    return not (its.owned() or its.held or its.whole or its.busy)
 
 
 def is_whole(state):
     """Whether a statement inside would join the lock that is held, instead of taking it."""
-    return state._store.lock.whole
+    return lock(state).whole
 
 
 def holders(state):
     """How many ``with`` blocks hold the lock, or a transaction."""
-    return len(state._store.holders)
+    return len(state._tree.backend.locks.holders)
 
 
 def is_nothing_left(state):
     """Whether nothing is held, pending, or watched for a ``with`` block that has not ended."""
-    its = state._store
-    return is_free(state) and not its.guarded() and its.pending is None and not blocks._entered
+    tree = state._tree
+    return is_free(state) and not tree.backend.locks.guarded() and tree.undo is None and not trees.entered
 
 
 def forget_blocks():
     """In a child: know nothing of the blocks that the parent is in."""
-    blocks._entered.clear()
+    trees.entered.clear()
 
 
 def hold(state):
     """Take both locks, for good."""
-    state._store.hold()
+    state._tree.hold(0)
 
 
 def leave_taken(state, what):
     """Take locks as two interrupts leave them, of which the second cut the release: "thread", "file", "guard"."""
-    its = state._store
+    its = lock(state)
     if "thread" in what:
-        its.lock.thread.acquire()
+        its.thread.acquire()
         its.busy = True
     if "file" in what:
-        locks.file_lock(its.lock.descriptor, locks.EXCLUSIVE)
-        its.lock.held = True
+        filelock.file_lock(its.descriptor, filelock.EXCLUSIVE)
+        its.held = True
     if "guard" in what:
-        its.guard.acquire()
-        its.due = 0.0
+        guard(state).acquire()
+        check_next(state)
 
 
 def just_before_the_lock(state, call):
     """Have `call` be made when the next write asks whether its thread has the lock."""
-    its = state._store.lock
+    its = lock(state)
 
     def owned():
         its.owned = its.thread._is_owned
@@ -215,18 +223,21 @@ def just_before_the_lock(state, call):
 
 def check_next(state):
     """Have the next access check file and path, as if 50 ms had passed."""
-    state._store.due = 0.0
+    its = state._tree.backend
+    if hasattr(its, "checked"):  # one that only reads
+        its.checked.forget()
+    else:
+        its.cursor.next_check = 0.0
 
 
 def check_later(state):
     """Have no access check file and path for a while: what is seen is by the header page alone."""
-    state._store.due = monotonic() + 1000
+    state._tree.backend.cursor.next_check = monotonic() + 1000
 
 
 def check_always(set=setattr):
     """Have each access check file and path; `set` may be that of `monkeypatch`."""
-    for place in (writer, file_backend):
-        set(place, "LOOK_INTERVAL", 0.0)
+    set(validation, "CHECK_INTERVAL", 0.0)
     set(recovery, "SETTLING", 0.0)
 
 
@@ -236,41 +247,42 @@ def refresh(backend):
 
 
 def close_again(state):
-    state._store.close()
+    state._tree.backend.close()
 
 
 def consistently(state, read):
     """Return what `read` does, made of one moment of memory."""
-    return state._store.steady(read)
+    return state._tree.steady(read)
 
 
 def begin_change(state):
     """Have memory be half-way in a change, as seen by all other threads."""
-    state._store.applying |= 1
+    state._tree.cursor.epoch |= 1
 
 
 def end_change(state):
-    state._store.applying += 1
+    state._tree.cursor.epoch += 1
 
 
 def doubt(state):
     """Have memory not be trusted, as after an interrupt."""
-    state._store._begin_unsure()
+    state._tree.cursor.distrust()
 
 
 def hold_back_for_a_copy(state):
     """Have a thread be about to read many values of one moment."""
-    state._store.copying = True
+    state._tree.cursor.copying = True
 
 
 def never_rebuild(state, set):
     """Have an error come of it when memory is made anew from the whole file."""
-    set(state._store, "_rebuild", None)
+    its = state._tree.backend
+    set(its.writer.recovery if hasattr(its, "writer") else its, "rebuild" if hasattr(its, "writer") else "_rebuild", None)
 
 
 def on_each_long_write(state, call):
     """Have `call` be made at each write that does not take the fast path."""
-    its = state._store
+    its = state._tree.backend
     write = its.write
 
     def count(decide, *arguments):
@@ -282,16 +294,16 @@ def on_each_long_write(state, call):
 
 def set_item(state, key, value):
     """Set it in a state that may be closed a moment before."""
-    state._store.commit_one(state, key, value)
+    state._tree.change(state, SET, key, value)
 
 
 def end_transaction(state):
     """Commit the transaction that is open, whatever thread or process this is."""
-    state._store.end(state._store.pending.holder, commit=True)
+    state._tree.end(state._tree.undo.holder, commit=True)
 
 
 def steps_to_undo(state):
-    return len(state._store.pending._steps)
+    return len(state._tree.undo._steps)
 
 
 # --- All states of the process ----------------------------------------------------------------------------------------
@@ -299,7 +311,7 @@ def steps_to_undo(state):
 
 def opened():
     """The paths that this process has open."""
-    return list(registry._places)
+    return list(registry._entries)
 
 
 def is_over(backend):
@@ -308,26 +320,26 @@ def is_over(backend):
 
 
 def backend_at(path):
-    return registry._places[os.path.normcase(path)].store
+    return registry._entries[os.path.normcase(path)].tree.backend
 
 
 def opening(path):
     """The lock under which the state at `path` is opened and closed."""
-    return registry._places[os.path.normcase(path)].lock
+    return registry._entries[os.path.normcase(path)].lock
 
 
 def close_all():
     """Close every backend of this process, as if all states had been closed."""
-    for place in list(registry._places.values()):
-        if place.store is not None:
-            place.store.close()
+    for place in list(registry._entries.values()):
+        if place.tree is not None:
+            place.tree.backend.close()
         place.handles.clear()
-    registry._places.clear()
+    registry._entries.clear()
 
 
 def forget_all():
     """Be, in a forked child, a stranger that opens a state by itself."""
-    registry._places.clear()
+    registry._entries.clear()
 
 
 def rest_all():
@@ -337,12 +349,12 @@ def rest_all():
 
 def abandon(state):
     """End a state as a kill does: nothing is compacted, nothing is said."""
-    its = state._store
-    windows.unwatch(its)  # else its thread says all the time, on Windows, that it cannot look at what is closed
-    its._let_go()
-    its.lock.close()
-    its.closed = True
-    registry._places.clear()
+    its = state._tree.backend
+    windows.unwatch(its.refresher)  # else its thread says all the time, on Windows, that it cannot look at what is closed
+    its.replica.close()
+    its.locks.lock.close()
+    its.locks.close()
+    registry._entries.clear()
 
 
 def heirs():
@@ -361,21 +373,20 @@ def watcher():
 
 def at_each_turn_of_the_watcher(state, call, set):
     """Have the thread that Windows needs `call` this when it is the turn of the state."""
-    set(state._store, "let_go_if_asked", call)
+    set(state._tree.backend.refresher, "release_if_asked", call)
 
 
 def be_patient():
     """Wait longer than usual until others let go of a file: a busy machine takes its time, under Wine above all."""
-    put(LONGEST_LET_GO, 20)
+    put(LONGEST_RELEASE, 20)
 
 
 # --- Places to patch --------------------------------------------------------------------------------------------------
 
 GROWING_REGION = "mmapstate.file.images.GROWING_REGION"  # bytes up to which a region that is full grows where it is
 REGION_SIZE = "mmapstate.file.images.region_size"
-NEW_GENERATION = "mmapstate.file.compaction.new_generation"
-NEW_GENERATION_AFTER_AN_EDIT = "mmapstate.file.recovery.new_generation"
-LONGEST_LET_GO = "mmapstate.file.compaction.LONGEST_LET_GO"  # seconds that others have to release a file
+NEW_GENERATION = NEW_GENERATION_AFTER_AN_EDIT = "mmapstate.file.images.new_generation"
+LONGEST_RELEASE = "mmapstate.file.compaction.LONGEST_RELEASE"  # seconds that others have to release a file
 ENDLESS_EDIT = "mmapstate.file.recovery.ENDLESS_EDIT"  # seconds after which a file that keeps changing is an error
 PATIENCE = "mmapstate.file.recovery.PATIENCE"  # seconds that a file which does not fit together has
 SLEEP = "mmapstate.file.writer.sleep"  # for those that wait for the lock
@@ -383,27 +394,27 @@ PAUSE = "mmapstate.file.writer._PAUSE"  # how long
 FORK_TRIES = "mmapstate.file.forks._TRIES"
 FORKS_UNDER_WAY = "mmapstate.file.forks._under_way"
 SET_STARTS = "mmapstate.changes.SET_STARTS"  # beginnings of records that were made before
-WRITER_CRC = "mmapstate.file.writer.crc32"  # between look and store
+FAST_CRC = "mmapstate.file.cursor.crc32"  # between look and store
 WRITE_ALL = "mmapstate.file.system.write_all"
 ENCODE = "mmapstate.changes.encode"
 DECODE_EACH = "mmapstate.changes.decode_each"
 DECODE = "mmapstate.changes.decode"
 INSERT_STARTS = "mmapstate.changes._INSERT_STARTS"
-WARNED_OF = "mmapstate.live.state._warned_of"  # kinds of filesystems
+WARNED_OF = "mmapstate.file.place._warned_of"  # kinds of filesystems
 KINDS_OF_FILESYSTEMS = "mmapstate.file.system._kinds"  # by device
 KIND_OF_FILESYSTEM = "mmapstate.file.system._kind_of_filesystem"
 MOUNTS = "mmapstate.file.system._mounts"
 IMAGE = "mmapstate.file.system._image"  # what an `os.stat_result` says of a file
-FILE_LOCK = "mmapstate.file.locks.file_lock"
+FILE_LOCK = "mmapstate.file.filelock.file_lock"
 FILE_LOCK_OF_DOCTOR = "mmapstate.command.doctor.file_lock"
 MMAP = "mmapstate.file.mapped.mmap"
 MAP = "mmapstate.file.mapped.MappedFile.map"
 UNMAP = "mmapstate.file.mapped.MappedFile.unmap"
-CLOSE_HEADER = "mmapstate.file.mapped.ControlPage.close"
-RELEASE = "mmapstate.file.locks.StoreLock.release"
-FITS = "mmapstate.file.writer.Committer._fits"  # asked between look and lock
-APPEND = "mmapstate.file.writer.Committer._append"  # writes a record, and changes memory
-ACCEPT_EDIT = "mmapstate.file.recovery.Surprises._adopt"
+CLOSE_HEADER = "mmapstate.file.page.HeaderPage.close"
+RELEASE = "mmapstate.file.filelock.FileLock.release"
+FITS = "mmapstate.live.tree.Tree._fits"  # asked between look and lock
+APPEND = "mmapstate.file.writer.Writer.append"  # writes a record, and changes memory
+ACCEPT_EDIT = "mmapstate.file.recovery.Recovery._accept_edit"
 REFUSE_IN_USE = "mmapstate.care.repair._refuse_in_use"
 PARSE_YAML = "mmapstate.text.snapshot.parse"
 DUMP_YAML = "mmapstate.text.snapshot.dump"
@@ -411,11 +422,11 @@ COMPOSE_YAML = "mmapstate.text.snapshot.compose"
 LAYOUT = "mmapstate.file.content.layout"  # finds the parts of a file
 PATCH_TEXT = "mmapstate.text.patch.patch"
 PUT_IN = "mmapstate.StateList._put_in"
-ADD_UNDO = "mmapstate.live.undo.Pending.add"
+ADD_UNDO = "mmapstate.live.undo.UndoLog.add"
 READING_CLOCK = "mmapstate.file.reading.time"
-READER_INTERVAL = "mmapstate.file.readonly.LOOK_INTERVAL"
-READER_SHARE = "mmapstate.file.readonly.SHARE"  # of the time, for checks of the snapshot
-READER_CLOCK = "mmapstate.file.readonly.monotonic"
+CHECK_INTERVAL = "mmapstate.file.validation.CHECK_INTERVAL"
+CHECK_SHARE = "mmapstate.file.validation._SHARE"  # of the time, for checks of the snapshot
+CHECK_CLOCK = "mmapstate.file.validation.monotonic"
 READER_CRC = "mmapstate.file.readonly.crc32"
 
 
@@ -440,12 +451,15 @@ def _owner(name):
 
 # --- Code to interrupt ------------------------------------------------------------------------------------------------
 
-TAKE_LOCK = locks.StoreLock.take.__code__
+TAKE_LOCK = filelock.FileLock.take.__code__
 FAST_PATH = {
-    function.__code__ for function in (writer.Committer.commit_one, locks.StoreLock.take, locks.StoreLock.free)
-}
-MAKING_ROOM = ("_begin_journal", "_grow", "_announce", "_make_room_in_place")  # functions
-READING_FILES = ("readonly.py", "reading.py", "journal.py", "tree.py")  # modules of a reader's look
+    function.__code__
+    for function in (
+        backends.FileBackend.change, cursors.Cursor.append, filelock.FileLock.take, filelock.FileLock.free
+    )
+}  # fmt: skip
+MAKING_ROOM = ("_begin_journal", "_grow", "announce", "make_room_in_place")  # functions
+READING_FILES = ("readonly.py", "reading.py", "journal.py", "merge.py")  # modules of a reader's look
 
 # --- Functions that are tested alone ----------------------------------------------------------------------------------
 
@@ -459,7 +473,7 @@ ALONE = {
     "demo_loop": "mmapstate.command.demo._loop",
     "fitted": "mmapstate.command.watch._fitted",
     "named": "mmapstate.command.reports._named",
-    "origins": "mmapstate.live.tree._origins",
+    "origins": "mmapstate.live.merge._origins",
     "padded": "mmapstate.command.watch._padded",
     "rate_text": "mmapstate.command.watch._rate_text",
     "set_items": "mmapstate.live.node._set_items",
