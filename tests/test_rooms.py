@@ -121,7 +121,6 @@ LARGE = {
     "text.snapshot": "to be parted",
     "file.writer": "to be parted",
     "file.recovery": "to be parted",
-    "live.schema": "to be parted",
     "live.state": "to be parted",
     "care.salvage": "to be parted",
     "file.compaction.Vacuum._vacuum": "to be parted",

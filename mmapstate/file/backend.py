@@ -22,7 +22,7 @@ from mmapstate.file.sidecar import open_sidecar, sidecar_path
 from mmapstate.file.transactions import Transactions
 from mmapstate.file.writer import nothing
 from mmapstate.live import tree
-from mmapstate.live.schema import Declared
+from mmapstate.live.schema import Schema
 from mmapstate.live.undo import Pending
 from mmapstate.logger import log
 from mmapstate.values import Plain
@@ -36,7 +36,7 @@ class Store(Transactions):
     """One state file in this process: what stands behind the nodes (see `nodes.Tree`)."""
 
     def __init__(
-        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
+        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Schema, ...] = ()
     ) -> None:
         super().__init__(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
         self.user = system.user()
@@ -56,7 +56,7 @@ class Store(Transactions):
     def check_declared(self) -> None:
         """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
         state = self.steady(tree.plain_root, self.root)
-        if any(declared.misfit(state) is not None for declared in self.declared):
+        if any(declared.mismatch(state) is not None for declared in self.declared):
             self.write(self._check_declared)  # looks for the line, too
 
     def _check_declared(self) -> None:

@@ -22,7 +22,7 @@ from mmapstate.file.format import JOURNAL_VERSION, MARKER_LENGTH, UNBORN_START, 
 from mmapstate.file.journal import Journal
 from mmapstate.file.mapped import MappedFile
 from mmapstate.live import tree
-from mmapstate.live.schema import Declared
+from mmapstate.live.schema import Schema
 from mmapstate.values import same
 
 __all__ = ["View"]
@@ -43,7 +43,7 @@ class View:
     exclusive = False
     stamp, seen, due = (0,), -1, 0.0  # there is no page to tell whether something is new: `refresh` looks
 
-    def __init__(self, path: str, defaults: dict[Any, Any], declared: Declared) -> None:
+    def __init__(self, path: str, defaults: dict[Any, Any], declared: Schema) -> None:
         self.path = path
         self.file = path
         self.defaults = defaults

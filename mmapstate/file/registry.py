@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from mmapstate.errors import StateError
 from mmapstate.file import forks
 from mmapstate.file.backend import Store
-from mmapstate.live.schema import Declared
+from mmapstate.live.schema import Schema
 
 __all__ = ["Handle", "enter", "leave", "rest_all"]
 
@@ -21,7 +21,7 @@ class Handle(Protocol):
     _durability: str
 
     @property
-    def _declared(self) -> Declared: ...
+    def _declared(self) -> Schema: ...
 
 
 class _Place:
@@ -41,10 +41,10 @@ class _Place:
         """Return whether any handle wants its changes to survive loss of power."""
         return any(handle._durability == "power" for handle in list(self.handles.values()))
 
-    def declared(self) -> tuple[Declared, ...]:
+    def declared(self) -> tuple[Schema, ...]:
         """Return what the handles' classes declare: it holds for all of them."""
         found = {id(handle._declared): handle._declared for handle in list(self.handles.values())}
-        return tuple(declared for declared in found.values() if declared.kinds)
+        return tuple(declared for declared in found.values() if declared.fields)
 
 
 _places: dict[str, _Place] = {}
@@ -84,7 +84,7 @@ def _enter(place: _Place, path: str, handle: Handle, timeout: float | None, excl
         )
     if store is None or store.closed:
         power = handle._durability == "power"
-        declared = (handle._declared,) if handle._declared.kinds else ()
+        declared = (handle._declared,) if handle._declared.fields else ()
         store = Store(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
         store.open()
     store.timeout = timeout

@@ -20,7 +20,7 @@ from mmapstate.file.journal import Journal
 from mmapstate.file.locks import Presence, StoreLock, new_thread_lock
 from mmapstate.file.mapped import ControlPage, EditedMeanwhile, MappedFile
 from mmapstate.live import tree
-from mmapstate.live.schema import Declared
+from mmapstate.live.schema import Schema
 from mmapstate.text import json_text
 
 __all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "UNSEEN", "WRITE", "Picture"]
@@ -76,7 +76,7 @@ class Picture:
     journal: Journal
 
     def __init__(
-        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
+        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Schema, ...] = ()
     ) -> None:
         self.path = path
         self.is_json = content.is_json(b"", path)
@@ -107,12 +107,12 @@ class Picture:
         self.guarded: Callable[[], bool] = self.guard._is_owned
 
     @property
-    def declared(self) -> tuple[Declared, ...]:
+    def declared(self) -> tuple[Schema, ...]:
         """What classes of states declare of this one."""
         return self._declared
 
     @declared.setter
-    def declared(self, declared: tuple[Declared, ...]) -> None:
+    def declared(self, declared: tuple[Schema, ...]) -> None:
         self._declared = declared
         self._renew_checks()
 

@@ -17,7 +17,7 @@ from mmapstate.file.format import UNSETTLED
 from mmapstate.file.mapped import EditedMeanwhile
 from mmapstate.file.replica import LOOK_INTERVAL, WRITE
 from mmapstate.file.writer import Committer
-from mmapstate.live.schema import Declared
+from mmapstate.live.schema import Schema
 from mmapstate.live.undo import Pending
 
 __all__ = ["Transactions"]
@@ -31,7 +31,7 @@ class Transactions(Committer):
     last_need = 0  # bytes that the record of the last transaction took
 
     def __init__(
-        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
+        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Schema, ...] = ()
     ) -> None:
         super().__init__(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
         self.holders: list[int] = []

@@ -507,9 +507,9 @@ class Committer(Surprises):
                 return False
         if self.declared and node._parent is not None:
             return False
-        for declared in self.declared:
-            kind = declared.kinds.get(key)
-            if kind is not None and (value.__class__ not in kind.scalars or key not in node._items):
+        for schema in self.declared:
+            validator = schema.record.items.get(key)
+            if validator is not None and (value.__class__ not in validator.scalars or key not in node._items):
                 return False
         return True
 

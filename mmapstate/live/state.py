@@ -15,7 +15,7 @@ from mmapstate.file.backend import Store
 from mmapstate.file.blocks import Hold, Transaction
 from mmapstate.file.readonly import View
 from mmapstate.live import tree as nodes
-from mmapstate.live.schema import Declared
+from mmapstate.live.schema import Schema
 from mmapstate.live.tree import StateDict
 from mmapstate.live.waiting import wait_for
 from mmapstate.logger import log
@@ -59,7 +59,7 @@ class State(StateDict):
     _readonly: bool
 
     _free: ClassVar[bool] = False  # whether any name is an attribute, declared or not
-    _declared: ClassVar[Declared]
+    _declared: ClassVar[Schema]
     _hidden: ClassVar[frozenset[str]]
     _sure_names: ClassVar[set[str]]  # attributes that are keys, and need no further look at that
 
@@ -87,9 +87,9 @@ class State(StateDict):
             raise TypeError("the path must be text, not bytes")
         declared = type(self)._declared.read()
         checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
-        misfit = declared.misfit(checked)
-        if misfit is not None:
-            raise declared.error(misfit, real)
+        wrong = declared.mismatch(checked)
+        if wrong is not None:
+            raise declared.error(wrong, real)
         put = object.__setattr__
         put(self, "_path_text", real)
         put(self, "_durability", durability)
@@ -106,7 +106,7 @@ class State(StateDict):
             nodes.adopt_root(self, store.root)
             if not readonly:
                 store.refresh()  # where this process has it open already, it may not have looked for a while
-                if declared.kinds:
+                if declared.fields:
                     self._store.check_declared()
                 self._commit_defaults(checked)
         except BaseException:
@@ -199,7 +199,7 @@ class State(StateDict):
         super().__init_subclass__(**options)
         cls._sure_names = set()
         bases = cls.__mro__[1:]
-        cls._declared = declared = Declared(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
+        cls._declared = declared = Schema(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
         cls._hidden = _names_in(cls) - declared.fields
         _hidden_somewhere.update(cls._hidden)
         _sure_where_free.difference_update(cls._hidden)
@@ -381,7 +381,7 @@ def _has_setter(kind: type, name: str) -> bool:
 
 State._hidden = _names_in(State)
 State._sure_names = set()
-State._declared = Declared(State, State.__mro__)
+State._declared = Schema(State, State.__mro__)
 
 _hidden_somewhere = set(State._hidden)
 """What any class of states defines: no class that it may come from learns such a name as a key."""
