@@ -1,14 +1,14 @@
 """Stand between the library and the system: see, fail, record or die at every system call and every store into a map.
 
-All of them go through a few names: ``os`` and ``open`` of `platform` (and its `seek`), ``mmap`` and ``stamp_of`` of
-`mapping`, and ``file_lock`` of `lock`. That nothing goes elsewhere is shown in `test_seam`, by strace.
+All of them go through a few names: ``os`` and `seek` of `system`, ``os`` and ``open`` of `host`, ``mmap`` and
+``stamp_of`` of `mapped`, and ``file_lock`` of `locks`. That nothing goes elsewhere is shown in `test_seam`, by strace.
 """
 
 import contextlib
 import mmap
 import os
 
-from mmapstate.file import locks, mapped, system
+from mmapstate.file import host, locks, mapped, system
 from mmapstate.file.format import STAMP
 
 __all__ = ["CALLS", "STORES", "between"]
@@ -29,7 +29,7 @@ def between(handle):
     """
 
     class Calls:
-        """What `platform` has for ``os``."""
+        """What `system` and `host` have for ``os``."""
 
         def __getattr__(self, name):
             real = getattr(os, name)
@@ -75,7 +75,7 @@ def between(handle):
             self.words.release()
 
     class Maps:
-        """What `mapping` has for the module ``mmap``."""
+        """What `mapped` has for the module ``mmap``."""
 
         @staticmethod
         def mmap(descriptor, size):
@@ -83,7 +83,8 @@ def between(handle):
 
     places = [
         (system, "os", Calls()),
-        (system, "open", _through(handle, "open_text", open)),
+        (host, "os", Calls()),
+        (host, "open", _through(handle, "open_text", open)),
         (system, "seek", _through(handle, "lseek", os.lseek)),
         (mapped, "mmap", Maps),
         (mapped, "stamp_of", Stamp),

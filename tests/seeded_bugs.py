@@ -127,8 +127,8 @@ def junk_is_left_in_the_slack():
 
 @bug("editors", "tests/test_editors.py")
 def inode_is_not_looked_at():
-    real = system._image
-    instead(system, "_image", lambda found: real(found)._replace(inode=1, mtime=0))
+    real = system.as_image
+    instead(system, "as_image", lambda found: real(found)._replace(inode=1, mtime=0))
 
 
 @bug("power-cut", "tests/test_power_cut.py")

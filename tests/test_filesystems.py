@@ -12,7 +12,7 @@ from processes import Child
 
 import mmapstate
 from mmapstate import PersistedState
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.live import state
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mounted where")
@@ -25,7 +25,7 @@ LOCAL = "ext4 xfs btrfs tmpfs overlay zfs f2fs vfat"
 
 @pytest.fixture(autouse=True)
 def nothing_known_yet(monkeypatch):
-    monkeypatch.setattr(system, "_kinds", {})
+    monkeypatch.setattr(host, "_kinds", {})
     monkeypatch.setattr(state, "_warned_of", set())
 
 
@@ -38,7 +38,7 @@ def mount_table(monkeypatch, *mounts):
     lines = [
         f"{number} 1 0:{number} / {point} rw shared:7 - {kind} x rw\n" for number, (point, kind) in enumerate(mounts)
     ]
-    monkeypatch.setattr(system, "_mounts", lambda: lines)
+    monkeypatch.setattr(host, "_mounts", lambda: lines)
 
 
 @on_linux
@@ -79,13 +79,13 @@ class TestMounts:
 
     def test_what_is_mounted_is_asked_once_for_each_device(self, path, monkeypatch):
         asked = []
-        really = system._mounts
+        really = host._mounts
 
         def count():
             asked.append(1)
             return really()
 
-        monkeypatch.setattr(system, "_mounts", count)
+        monkeypatch.setattr(host, "_mounts", count)
         for _ in range(5):
             with PersistedState(path, n=1) as opened:
                 opened.n += 1
@@ -93,7 +93,7 @@ class TestMounts:
         assert len(asked) == 1
 
     def test_where_nobody_tells_nothing_is_said(self, path, monkeypatch, caplog):
-        monkeypatch.setattr(system, "_mounts", list)
+        monkeypatch.setattr(host, "_mounts", list)
         PersistedState(path, n=1).close()
         assert warnings(caplog) == []
 
@@ -101,13 +101,13 @@ class TestMounts:
 @pytest.mark.parametrize("path", [r"\\server\share\x.state", r"\\?\UNC\server\share\x.state"])
 def test_a_share_of_windows_is_known_by_its_path(monkeypatch, path):
     monkeypatch.setattr(system, "WINDOWS", True)
-    assert system.foreign_filesystem(path)[1] == "a network share"
+    assert host.foreign_filesystem(path)[1] == "a network share"
 
 
 @pytest.mark.parametrize("path", [r"C:\x.state", r"\\?\C:\a\very\long\path\x.state", r"\\.\C:\x.state"])
 def test_a_disk_of_windows_is_none(monkeypatch, path):
     monkeypatch.setattr(system, "WINDOWS", True)
-    assert system.foreign_filesystem(path)[1] == ""
+    assert host.foreign_filesystem(path)[1] == ""
 
 
 def test_a_path_that_leads_nowhere_is_told_of_by_the_open(tmp_path, caplog):

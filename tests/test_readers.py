@@ -22,7 +22,7 @@ from spawned import kill_myself
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateError, StateFileError
 from mmapstate.care import check
-from mmapstate.file import format, images, reading, system
+from mmapstate.file import format, host, images, reading, system
 from mmapstate.file import journal as journals
 from mmapstate.file import readonly as views
 
@@ -251,7 +251,7 @@ def test_after_loss_of_power_readers_see_a_change_though_its_mark_is_on_the_disk
 ):
     """It was synced with the change; that the mark was blanked was not. Programs that come are told of nothing."""
     boot = bytes(range(16))
-    monkeypatch.setattr(system, "boot_id", lambda: boot)
+    monkeypatch.setattr(host, "boot_id", lambda: boot)
     disks = []
     state = mmapstate.open(path, {"n": 0}, durability="power")
     with between(Syncs(lambda: disks.append(read(path))).handle):
@@ -313,7 +313,7 @@ class PutAside:
 def test_a_reading_that_was_put_aside_between_two_pages_is_made_again(path, how, reader, monkeypatch, cases):
     """Also where neither size nor mtime tell that anything was written, as on ramfs."""
     rounds, torn = scaled(300), 0
-    monkeypatch.setattr(system, "_image", lambda found, real=system._image: real(found)._replace(mtime=1))
+    monkeypatch.setattr(system, "as_image", lambda found, real=system.as_image: real(found)._replace(mtime=1))
     with PersistedState(path, n=0, filler="x" * 20_000) as state:
         view = reader()
 
@@ -602,7 +602,7 @@ def test_a_record_is_lasting_only_while_its_commit_byte_stands(path):
         tail = store.journal.tail
         last = read(path).rindex(b"--- ")
         assert journals.is_lasting(store.mapping, last, tail)
-        mark = format.unsynced(system.boot_id(), store.mapping.inode)
+        mark = format.unsynced(host.boot_id(), store.mapping.inode)
         store.mapping.bytes[tail + 1 : tail + 10] = mark
         assert not journals.is_lasting(store.mapping, last, tail)
         store.mapping.bytes[tail + 1 : tail + 10] = b" " * 9

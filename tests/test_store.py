@@ -14,7 +14,7 @@ from processes import Child, not_on_windows
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError
-from mmapstate.file import compaction, recovery, registry, system
+from mmapstate.file import compaction, host, recovery, registry, system
 
 
 def hold_open(talk, path):
@@ -146,7 +146,7 @@ class TestOpening:
             data = file.read()
             file.seek(data.rindex(b"\n#") + 40)
             file.write(b"half of a record that was on another page")
-        monkeypatch.setattr(system, "boot_id", lambda: b"another boot....")
+        monkeypatch.setattr(host, "boot_id", lambda: b"another boot....")
         with PersistedState(path) as state:
             assert state.n == 1
         assert len(glob.glob(path + ".damaged-*")) == 1

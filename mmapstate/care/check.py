@@ -16,7 +16,7 @@ from typing import NamedTuple
 from mmapstate.care import findings
 from mmapstate.care.findings import BY_ITSELF, ERROR, NOTE, WARNING, Finding
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.file import content, forks, system
+from mmapstate.file import content, forks, host, system
 from mmapstate.file import images as beside
 from mmapstate.file.format import DOUBTFUL, MAGIC, PAGE_SIZE, Image
 from mmapstate.file.locks import StoreLock
@@ -42,9 +42,7 @@ def check(path: str | os.PathLike[str]) -> list[Finding]:
     read is needed. Never raises for what is wrong with the file: one that is not there, or cannot be read, is an error
     that is found.
     """
-    real = system.real_path(os.fspath(path))
-    if not isinstance(real, str):
-        raise TypeError("the path must be text, not bytes")
+    real = system.real_path(path)
     found = _steady(real) + _beside(real)
     return sorted(found, key=lambda each: (each.severity != ERROR, each.offset if each.offset is not None else -1))
 
@@ -150,7 +148,7 @@ def _of_page(file: str, look: _Look, parts: content.Layout | None) -> list[Findi
         what = "its lock file was cut, or written to by another program"
         return [_whole(WARNING, file, what, "stop the programs that use the state, and remove the lock file")]
     page = ControlPage.of_bytes(look.page)
-    if not page.is_usable(system.boot_id()):
+    if not page.is_usable(host.boot_id()):
         return []  # of another start of the machine: made anew by who opens it
     found = []
     if page.unsettled:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mmapstate.care import salvage
 from mmapstate.care.findings import NOTE, Finding
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.file import images, system
+from mmapstate.file import host, images, system
 from mmapstate.file.compaction import new_generation
 from mmapstate.file.format import LAYOUT, UNKNOWN, Position
 from mmapstate.file.locks import Presence, StoreLock
@@ -57,9 +57,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     as a state, or its journal is of an unknown version; `LockTimeout`; OSError, FileNotFoundError among them. The file
     is as it was then.
     """
-    real = system.real_path(os.fspath(path))
-    if not isinstance(real, str):
-        raise TypeError("the path must be text, not bytes")
+    real = system.real_path(path)
     if salvage.mend(_read(real), real) is None:
         return Repair(None, [])
     with contextlib.ExitStack() as undo:
@@ -110,8 +108,8 @@ def _keep(file: str, data: bytes) -> str:
 
 def _swap(file: str, text: bytes, page: ControlPage) -> None:
     """Put `text` in the file's place, as a vacuum does that is killed right after it: who opens the file settles it."""
-    if not page.is_usable(system.boot_id()):
-        page.initialise(system.boot_id())
+    if not page.is_usable(host.boot_id()):
+        page.initialise(host.boot_id())
     generation = new_generation(page.position.generation)
     temporary = images.temporary_path(file, generation)
     page.unsettled = True

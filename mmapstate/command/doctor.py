@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmapstate.command.outcome import FAILED, WELL
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import MappedFile
 
@@ -33,7 +33,7 @@ class _Failed(Exception):
 
 def doctor(options: Any) -> int:
     """Try a folder, and print what was found."""
-    path = str(system.real_path(options.path))
+    path = system.real_path(options.path)
     if system.status(path) is None:  # not of a file that is to come: a folder that is misspelt would be one, too
         raise FileNotFoundError(errno.ENOENT, "there is no such folder, and no such file; name one that is there", path)
     folder = path if system.is_folder(path) else os.path.dirname(path)
@@ -53,20 +53,20 @@ def doctor(options: Any) -> int:
 
 
 def _described(folder: str) -> str:
-    kind = system.filesystem(folder)
+    kind = host.filesystem(folder)
     return f"a folder on {kind}" if kind else "a folder"
 
 
 def _advice(folder: str) -> Iterator[str]:
-    _, foreign = system.foreign_filesystem(folder)
+    _, foreign = host.foreign_filesystem(folder)
     if foreign.startswith("fuse"):
         yield f"{foreign} is a program that shows files; what it does with locks and syncs is its own: prefer a disk"
     elif foreign:
         yield f"{foreign} may be shared with other machines, whose changes would be lost: use a disk of this machine"
-    kind = system.filesystem(folder)
+    kind = host.filesystem(folder)
     if kind in ("tmpfs", "ramfs"):
         yield f"{kind} is memory: what is here is gone when the machine starts anew, whatever is synced"
-    if kind in system.COPY_ON_WRITE:
+    if kind in host.COPY_ON_WRITE:
         yield f"{kind} writes to new places: changes are written by calls, not stored in a map, and take longer"
 
 

@@ -40,7 +40,7 @@ class Followed(View):
         self.number = 0
         self.there = True
         self.refused = ""
-        super().__init__(str(system.real_path(path)), {}, State._declared.read())
+        super().__init__(system.real_path(path), {}, State._declared.read())
 
     def look(self) -> None:
         """Tell what is new."""

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from mmapstate import changes
 from mmapstate.errors import StateFileError
-from mmapstate.file import content, system
+from mmapstate.file import content, host, system
 from mmapstate.file.format import Image, Position, find_marker
 from mmapstate.file.journal import Journal
 from mmapstate.file.locks import Presence, StoreLock, new_thread_lock
@@ -97,7 +97,7 @@ class Picture:
         self.times: tuple[int, int] | None = None  # of the file, when its bytes were found to be those known here
         self.bytes_due = 0.0
         self.missing_since: float | None = None
-        self.boot = system.boot_id()
+        self.boot = host.boot_id()
         self.fresh_page = False
         self.presence = Presence()
         self.left = False  # has let go of the file at its end: only an access takes it up again

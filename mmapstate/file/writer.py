@@ -22,7 +22,7 @@ from zlib import crc32
 from mmapstate import changes
 from mmapstate.changes import SET_STARTS
 from mmapstate.errors import ClosedError, LockTimeout, StateError, UnsupportedValueError
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.file.format import (
     BEFORE,
     DOUBTFUL,
@@ -162,7 +162,7 @@ class Committer(Surprises):
         if monotonic() >= self.due:
             if not self._is_path_unchanged(READ):
                 return False
-            if present and not system.is_immutable(self.mapping.descriptor):  # else a write shall look, and is told
+            if present and not host.is_immutable(self.mapping.descriptor):  # else a write shall look, and is told
                 self.due = monotonic() + LOOK_INTERVAL
         self.seen = stamp(position)
         if self.page_bytes[LET_GO]:
@@ -401,7 +401,7 @@ class Committer(Surprises):
         if monotonic() >= self.due:
             if not self._is_path_unchanged(purpose):
                 return False
-            if purpose == WRITE and system.is_immutable(self.mapping.descriptor):
+            if purpose == WRITE and host.is_immutable(self.mapping.descriptor):
                 raise PermissionError(
                     errno.EPERM,
                     "the file has been made immutable; undo that (chattr -i) to change the state",

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
-from mmapstate.file import registry, system
+from mmapstate.file import host, registry, system
 from mmapstate.file.backend import Store
 from mmapstate.file.blocks import Hold, Transaction
 from mmapstate.file.readonly import View
@@ -82,9 +82,7 @@ class State(StateDict):
             raise TypeError(f"defaults is a {type(defaults).__name__}; it can be a mapping of keys to values")
         if readonly and exclusive:
             raise ValueError("readonly=True and exclusive=True exclude each other")
-        real = system.real_path(os.fspath(path))
-        if not isinstance(real, str):
-            raise TypeError("the path must be text, not bytes")
+        real = system.real_path(path)
         declared = type(self)._declared.read()
         checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
         wrong = declared.mismatch(checked)
@@ -453,7 +451,7 @@ _warned_of: set[int] = set()  # devices
 def _warn_of_filesystem(path: str) -> None:
     """Tell, once, that a state is where other machines may write it, too."""
     with contextlib.suppress(OSError):  # it is the open that tells what is wrong with the path
-        device, kind = system.foreign_filesystem(path)
+        device, kind = host.foreign_filesystem(path)
         if kind and device not in _warned_of:
             _warned_of.add(device)
             log.warning(
