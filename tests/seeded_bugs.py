@@ -487,7 +487,7 @@ def line_is_counted_anew_for_each_finding():
         line = self.data.count(b"\n", 0, offset) + 1
         self.findings.append(findings.Finding(severity, self.file, offset, line, what, what_to_do))
 
-    instead(findings._Told, "add", add)
+    instead(findings.Report, "add", add)
 
 
 @bug("memory", "tests/test_recursion_memory.py", "-k", "stack_ends")

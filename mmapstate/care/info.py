@@ -9,8 +9,6 @@ from mmapstate.file import content, host, system
 from mmapstate.file.format import DAMAGED
 from mmapstate.file.sidecar import sidecar_path
 
-__all__ = ["Info", "Process", "info"]
-
 
 class Process(NamedTuple):
     """A process of this host: its number, and its command line; "" where the system does not tell."""
@@ -53,12 +51,8 @@ def info(path: str | os.PathLike[str]) -> Info:
     as they should be, `check` says. Raises OSError, and `StateFileError` where the journal is of an unknown version.
     """
     real = system.real_path(path)
-    descriptor = system.open_regular(real, write=False)
-    try:
-        data = system.read(descriptor, 0, system.file_size(descriptor))
-        presences = host.flocks(system.status_of(descriptor))
-    finally:
-        system.close(descriptor)
+    data, status = system.read_file(real)
+    presences = host.flocks(status)
     parts = content.layout(data, real)
     start = len(data) if parts.foreign else parts.snapshot_end
     end, generation, records = start if parts.marker is None else len(data), None, 0

@@ -22,8 +22,6 @@ from mmapstate.file.mapped import ControlPage
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
 from mmapstate.live.state import open_state
 
-__all__ = ["Repair", "repair"]
-
 
 class Repair(NamedTuple):
     """What `repair` did.
@@ -58,7 +56,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     is as it was then.
     """
     real = system.real_path(path)
-    if salvage.mend(_read(real), real) is None:
+    if salvage.mend(system.read_file(real)[0], real) is None:
         return Repair(None, [])
     with contextlib.ExitStack() as undo:
         lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real)), real)
@@ -70,7 +68,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
         presence = Presence()
         undo.callback(presence.leave)
         _refuse_in_use(real, presence, lock)
-        data = _read(real)
+        data, _ = system.read_file(real)
         mended = salvage.mend(data, real)
         if mended is None:
             return Repair(None, [])  # somebody else was faster
@@ -79,14 +77,6 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
         open_state(real, timeout=timeout).close()  # takes up the new file, and tells that it can be opened
     return Repair(copy, mended.losses)
-
-
-def _read(file: str) -> bytes:
-    descriptor = system.open_regular(file, write=False)
-    try:
-        return system.read(descriptor, 0, system.file_size(descriptor))
-    finally:
-        system.close(descriptor)
 
 
 def _refuse_in_use(file: str, presence: Presence, lock: StoreLock) -> None:

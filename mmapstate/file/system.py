@@ -332,11 +332,14 @@ def read(descriptor: int, start: int, stop: int) -> bytes:
     return data
 
 
-def read_file(path: str, *, follow: bool = True) -> tuple[bytes, os.stat_result]:
-    """Return the bytes of the regular file at `path`, and what the system says of it then; raise as `open_regular`."""
+def read_file(path: str, *, follow: bool = True, most: int | None = None) -> tuple[bytes, os.stat_result]:
+    """Return the bytes of the regular file at `path`, `most` of them, and what the system says of it then.
+
+    Raises as `open_regular` does.
+    """
     descriptor = open_regular(path, write=False, follow=follow)
     try:
-        return read(descriptor, 0, file_size(descriptor)), os.fstat(descriptor)
+        return read(descriptor, 0, file_size(descriptor) if most is None else most), os.fstat(descriptor)
     finally:
         close(descriptor)
 
