@@ -19,7 +19,7 @@ from spawned import kill_myself
 
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateFileError
-from mmapstate.file import compaction, host, images, registry, system
+from mmapstate.file import compaction, content, host, images, registry, system
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 
 
@@ -956,3 +956,11 @@ def test_warnings_are_seen_where_nobody_has_set_up_logging_and_go_to_the_log_whe
     told = f"{path}, line 1: yes is read as text, not as a boolean; write true or false, or put it in quotes\n"
     assert found == {"0": told, "logging.basicC": "", "logging.getLog": ""}
     assert told in read(path + ".log").decode().replace("\r\n", "\n")
+
+
+def test_of_the_words_that_were_told_no_more_are_remembered_than_a_thousand(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(content, "_warned", set())
+    for number in range(1001):
+        content.read_alone(b"a: yes\n", str(tmp_path / f"{number}.state"))
+    assert len(content._warned) == 1
+    assert len(caplog.records) == 1001

@@ -23,7 +23,7 @@ from mmapstate.file.mapped import ControlPage
 from mmapstate.file.sidecar import fault_of, may_be_page, sidecar_mode, sidecar_path
 
 _PATIENCE = 0.5  # seconds that are waited for the lock
-_LOOKS = 5  # of a file whose lock is not to be had; what two of them agree on is so
+_READINGS = 5  # of a file whose lock is not to be had; what two of them agree on is so
 _PAUSE = 0.01  # seconds between two of them
 
 
@@ -40,12 +40,12 @@ def check(path: str | os.PathLike[str]) -> list[Finding]:
     that is found.
     """
     real = system.real_path(path)
-    found = [*_steady(real), *_beside(real)]
+    found = [*_of_bytes(real), *_beside(real)]
     return sorted(found, key=lambda each: (each.severity != ERROR, each.offset if each.offset is not None else -1))
 
 
-class _Look(NamedTuple):
-    """What one look at a file has read: its bytes, what the system says of it, and the control page."""
+class _Reading(NamedTuple):
+    """What was read of a file at once: its bytes, what the system says of it, and the control page."""
 
     data: bytes
     image: Image
@@ -53,7 +53,7 @@ class _Look(NamedTuple):
     alone: bool
 
 
-def _steady(file: str) -> list[Finding]:
+def _of_bytes(file: str) -> list[Finding]:
     """Return what is odd about a file's bytes, when that is not the moment's: a program may be at work on them."""
     found = _judged(file, None)
     if not found:
@@ -62,7 +62,7 @@ def _steady(file: str) -> list[Finding]:
         lock = _locked(file, undo)
         if lock is not None:
             return _judged(file, lock)
-    for _ in range(_LOOKS):
+    for _ in range(_READINGS):
         time.sleep(_PAUSE)
         before, found = found, _judged(file, None)
         if found == before:
@@ -89,7 +89,7 @@ def _locked(file: str, undo: contextlib.ExitStack) -> StoreLock | None:
 def _judged(file: str, lock: StoreLock | None) -> list[Finding]:
     """Read the file once and return what is odd about it; with a lock, which is taken, release that before judging."""
     try:
-        look = _read(file, lock)
+        reading = _read(file, lock)
     except FileNotFoundError:
         return [_whole(ERROR, file, "is not there", "look for a copy beside it, or a backup; programs create it anew")]
     except OSError as error:
@@ -99,14 +99,14 @@ def _judged(file: str, lock: StoreLock | None) -> list[Finding]:
     finally:
         if lock is not None:
             lock.release()
-    examined = findings.examine(look.data, file)
-    return [*examined.findings, *_of_page(file, look, examined.parts)]
+    examined = findings.examine(reading.data, file)
+    return [*examined.findings, *_of_page(file, reading, examined.parts)]
 
 
-def _read(file: str, lock: StoreLock | None) -> _Look:
+def _read(file: str, lock: StoreLock | None) -> _Reading:
     page = _page_of(file, lock)  # first: what it announces is in the file then
     data, status = system.read_file(file)
-    return _Look(data, system.as_image(status), page, lock is not None)
+    return _Reading(data, system.as_image(status), page, lock is not None)
 
 
 def _page_of(file: str, lock: StoreLock | None) -> bytes:
@@ -126,34 +126,34 @@ def _whole(severity: str, file: str, what: str, what_to_do: str) -> Finding:
 # --- The control page ----------------------------------------------------------------------------------------------
 
 
-def _of_page(file: str, look: _Look, parts: content.Layout | None) -> Iterator[Finding]:
+def _of_page(file: str, reading: _Reading, parts: content.Layout | None) -> Iterator[Finding]:
     """Compare the file with what the programs that use it have agreed on."""
-    if not any(look.page) or parts is None:
+    if not any(reading.page) or parts is None:
         return
-    if not may_be_page(look.page):
+    if not may_be_page(reading.page):
         what = "what stands where its lock file must be is none of this library: programs refuse to open the state"
         yield _whole(ERROR, file, what, f"move {sidecar_path(file)} away, or remove it")
         return
-    if len(look.page) < PAGE_SIZE or look.page[: len(MAGIC)] != MAGIC:
+    if len(reading.page) < PAGE_SIZE or reading.page[: len(MAGIC)] != MAGIC:
         what = "its lock file was cut, or written to by another program"
         yield _whole(WARNING, file, what, "stop the programs that use the state, and remove the lock file")
         return
-    page = ControlPage.of_bytes(look.page)
+    page = ControlPage.of_bytes(reading.page)
     if not page.is_usable(host.boot_id()):
         return  # of another start of the machine: made anew by who opens it
     if page.unsettled:
         what = "a program ended in the middle of a change, or has found the file changed by others"
-        if not look.alone:
+        if not reading.alone:
             what = f"a program is in the middle of a change; or {what.removeprefix('a program ')}"
         yield _whole(NOTE, file, what, BY_ITSELF)
-    if look.page[DOUBTFUL]:
+    if reading.page[DOUBTFUL]:
         what = "syncing the file failed: the disk may not have all of it"
         yield _whole(WARNING, file, what, "look after the disk; the next change writes a new file")
-    yield from _of_position(file, look, page, parts)
+    yield from _of_position(file, reading, page, parts)
 
 
-def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layout) -> Iterator[Finding]:
-    announced, pending, image = page.position, page.pending, look.image
+def _of_position(file: str, reading: _Reading, page: ControlPage, parts: content.Layout) -> Iterator[Finding]:
+    announced, pending, image = page.position, page.pending, reading.image
     if pending.generation:
         what = "a program ended while it compacted the file"
         yield _whole(NOTE, file, what, BY_ITSELF)
@@ -163,10 +163,10 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
         return
     if parts.marker is not None and parts.scan is not None and parts.marker.generation == announced.generation:
         tail = parts.scan.tail
-        line = look.data.count(b"\n", 0, tail) + 1
+        line = reading.data.count(b"\n", 0, tail) + 1
         if tail > announced.tail:
             what = "the last change was not announced to the other programs, as its writer was killed"
-            if not look.alone:
+            if not reading.alone:
                 what += ", or is at it"
             yield Finding(NOTE, file, tail, line, what, BY_ITSELF)
         elif tail < announced.tail:

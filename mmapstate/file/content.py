@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmapstate.live.schema import Schema  # who has no class of states need not wait for it
 
 __all__ = [
-    "MISFITS",
+    "INAPPLICABLE",
     "Content",
     "Layout",
     "check",
@@ -38,7 +38,7 @@ __all__ = [
     "without_last",
 ]
 
-MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+INAPPLICABLE = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What `changes.apply` raises for a change that does not fit the state."""
 
 
@@ -107,7 +107,7 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
     for number, record in enumerate(records, 1):
         try:
             changes.apply(state, record)
-        except MISFITS as error:
+        except INAPPLICABLE as error:
             problem = (
                 f"record {number} of the journal ({_described(record[0])}) does not apply to the edited snapshot "
                 f"({type(error).__name__}: {error})"
@@ -282,11 +282,14 @@ def warning_of(suspect: snapshot.Suspect, file: str) -> str:
 
 
 _warned: set[tuple[str, int, str]] = set()
+_MOST_WARNED = 1000
 
 
 def _warn_of(suspects: list[snapshot.Suspect], file: str) -> None:
     for suspect in suspects:
         if (file, *suspect) not in _warned:
+            if len(_warned) >= _MOST_WARNED:
+                _warned.clear()  # better told twice than remembered for ever
             _warned.add((file, *suspect))
             from mmapstate.logger import log  # seldom needed, and what it imports takes a while
 

@@ -16,8 +16,6 @@ from mmapstate.errors import StateError
 from mmapstate.file import forks, host, system
 from mmapstate.file.format import BOOT, MAGIC, PAGE_SIZE, UNSETTLED
 
-__all__ = ["adjust", "fault_of", "may_be_page", "open_sidecar", "sidecar_mode", "sidecar_path"]
-
 _SUFFIX = "-lock"
 _GROUP = 0o070
 _STORED_FIRST = {UNSETTLED, *range(BOOT.start, BOOT.stop)}

@@ -14,8 +14,6 @@ from typing import Protocol
 from mmapstate.file import system
 from mmapstate.logger import log
 
-__all__ = ["unwatch", "watch"]
-
 _PAUSE = 0.01  # seconds between two looks at the pages: a load that cannot be measured, and a short wait for a vacuum
 
 
