@@ -45,7 +45,7 @@ def check(path: str | os.PathLike[str]) -> list[Finding]:
 
 
 class _Reading(NamedTuple):
-    """What was read of a file at once: its bytes, what the system says of it, and the control page."""
+    """What was read of a file at once: its bytes, what the system says of it, and the header page."""
 
     data: bytes
     image: Image
@@ -110,7 +110,7 @@ def _read(file: str, lock: StoreLock | None) -> _Reading:
 
 
 def _page_of(file: str, lock: StoreLock | None) -> bytes:
-    """Return the bytes of the control page; none where it is not to be had."""
+    """Return the bytes of the header page; none where it is not to be had."""
     if lock is not None:
         return system.read(lock.descriptor, 0, PAGE_SIZE)
     try:
@@ -123,7 +123,7 @@ def _whole(severity: str, file: str, what: str, what_to_do: str) -> Finding:
     return Finding(severity, file, None, None, what, what_to_do)
 
 
-# --- The control page ----------------------------------------------------------------------------------------------
+# --- The header page -----------------------------------------------------------------------------------------------
 
 
 def _of_page(file: str, reading: _Reading, parts: content.Layout | None) -> Iterator[Finding]:

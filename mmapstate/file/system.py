@@ -307,7 +307,7 @@ def keep_owner(descriptor: int, like: os.stat_result) -> None:
 
 
 def keep_group(descriptor: int, like: os.stat_result) -> None:
-    """Give a new file the group of another one; raise PermissionError where the system does not let us."""
+    """Give a new file the group of another one; raise as `keep_owner` does."""
     if not WINDOWS:
         os.fchown(descriptor, -1, like.st_gid)
 
@@ -323,13 +323,11 @@ def set_mode(descriptor: int, mode: int) -> None:
 
 def read(descriptor: int, start: int, stop: int) -> bytes:
     """Return the bytes from `start` to `stop`; fewer where the file ends before."""
-    data = _read_at(descriptor, stop - start, start)
-    while data and start + len(data) < stop:  # a short read: a signal, a file cut meanwhile, or over 2 GiB
-        piece = _read_at(descriptor, stop - start - len(data), start + len(data))
-        if not piece:
-            break
-        data += piece
-    return data
+    pieces = []  # more than one after a short read: a signal, a file cut meanwhile, or over 2 GiB
+    while start < stop and (piece := _read_at(descriptor, stop - start, start)):
+        pieces.append(piece)
+        start += len(piece)
+    return b"".join(pieces)
 
 
 def read_file(path: str, *, follow: bool = True, most: int | None = None) -> tuple[bytes, os.stat_result]:

@@ -24,7 +24,7 @@ def wait_for(tree: Any, check: Callable[[], object], predicate: Callable[[], _T]
 
     Returns what it returned last, as ``threading.Condition.wait_for`` does. `check` raises where waiting is in vain,
     and so does this where all that the predicate looks at was removed from the state.
-    There is no portable way to be woken by a store into a map of another process: this looks at the control page, which
+    There is no portable way to be woken by a store into a map of another process: this looks at the header page, which
     costs no system call.
     """
     if timeout is not None and not isinstance(timeout, int | float):
