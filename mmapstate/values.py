@@ -6,7 +6,6 @@ Plain data is made of ``None``, ``bool``, ``int``, ``float``, ``str``, ``bytes``
 
 from __future__ import annotations
 
-import abc
 import enum
 import math
 import numbers
@@ -43,9 +42,9 @@ class Live:
 
     __slots__ = ()
 
-    @abc.abstractmethod
     def plain(self) -> Plain:
         """Return a plain, deep, consistent copy."""
+        raise NotImplementedError
 
 
 def plain(value: Any) -> Plain:
