@@ -14,18 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = [
-    "BeyondRepair",
-    "ClosedError",
-    "DamagedStateError",
-    "DetachedError",
-    "LockTimeout",
-    "ReadOnlyError",
-    "StateError",
-    "StateFileError",
-    "UnsupportedValueError",
-]
-
 
 class StateError(Exception):
     """Base of all errors of this library."""

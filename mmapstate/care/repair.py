@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mmapstate.care import salvage
 from mmapstate.care.findings import NOTE, Finding
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.file import images, system
+from mmapstate.file import host, images, system
 from mmapstate.file.filelock import FileLock
 from mmapstate.file.page import HeaderPage
 from mmapstate.file.presence import Presence
@@ -22,8 +22,6 @@ from mmapstate.file.relock import locked_page
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
 from mmapstate.file.swap import Swap
 from mmapstate.live.state import open_state
-
-__all__ = ["Repair", "repair"]
 
 
 class Repair(NamedTuple):
@@ -58,10 +56,8 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     as a state, or its journal is of an unknown version; `LockTimeout`; OSError, FileNotFoundError among them. The file
     is as it was then.
     """
-    real = system.real_path(os.fspath(path))
-    if not isinstance(real, str):
-        raise TypeError("the path must be text, not bytes")
-    if salvage.mend(_read(real), real) is None:
+    real = system.real_path(path)
+    if salvage.mend(system.read_file(real)[0], real) is None:
         return Repair(None, [])
     with contextlib.ExitStack() as undo:
         lock = FileLock(sidecar_path(real), open_sidecar(sidecar_path(real)), real)
@@ -72,7 +68,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
         presence = Presence()
         undo.callback(presence.leave)
         _refuse_in_use(real, presence, lock)
-        data = _read(real)
+        data, _ = system.read_file(real)
         mended = salvage.mend(data, real)
         if mended is None:
             return Repair(None, [])  # somebody else was faster
@@ -81,14 +77,6 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
         open_state(real, timeout=timeout).close()  # takes up the new file, and tells that it can be opened
     return Repair(copy, mended.losses)
-
-
-def _read(file: str) -> bytes:
-    descriptor = system.open_regular(file, write=False)
-    try:
-        return system.read(descriptor, 0, system.file_size(descriptor))
-    finally:
-        system.close(descriptor)
 
 
 def _refuse_in_use(file: str, presence: Presence, lock: FileLock) -> None:
@@ -110,8 +98,8 @@ def _keep(file: str, data: bytes) -> str:
 
 def _swap(file: str, text: bytes, page: HeaderPage) -> None:
     """Put `text` in the file's place, as a vacuum does that is killed right after it: who opens the file settles it."""
-    if not page.is_usable(system.boot_id()):
-        page.initialise(system.boot_id())
+    if not page.is_usable(host.boot_id()):
+        page.initialise(host.boot_id())
     with Swap(page, file, images.new_generation(page.position.generation)) as swap:
         page.supersede(page.position)  # whoever stood there, with the lock file gone, has what may be lost here
         descriptor = swap.write(text, system.status(file))

@@ -85,7 +85,7 @@ def increment(options: Any) -> int:
 def _read(options: Any) -> Any:
     segments = parse(options.path) if options.path is not None else ()
     words: list[Suspect] = []
-    file = str(system.real_path(options.file))
+    file = system.real_path(options.file)
     state = reading.read(file, words)
     for word in words:
         print(f"{WARNING}{content.warning_of(word, file)}", file=sys.stderr)
@@ -163,7 +163,7 @@ def opened(options: Any) -> Iterator[PersistedState]:
     from mmapstate.live.state import open_state
     from mmapstate.logger import warnings_shown
 
-    path = str(system.real_path(options.file))
+    path = system.real_path(options.file)
     if not getattr(options, "create", False) and system.status(path) is None:
         hint = " (--create makes it)" if hasattr(options, "create") else ""
         raise FileNotFoundError(errno.ENOENT, f"there is no such file{hint}", options.file)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmapstate.command.outcome import FAILED, WELL
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.file.filelock import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import MappedFile
 
@@ -53,20 +53,20 @@ def doctor(options: Any) -> int:
 
 
 def _described(folder: str) -> str:
-    kind = system.filesystem(folder)
+    kind = host.filesystem(folder)
     return f"a folder on {kind}" if kind else "a folder"
 
 
 def _advice(folder: str) -> Iterator[str]:
-    _, foreign = system.foreign_filesystem(folder)
+    _, foreign = host.foreign_filesystem(folder)
     if foreign.startswith("fuse"):
         yield f"{foreign} is a program that shows files; what it does with locks and syncs is its own: prefer a disk"
     elif foreign:
         yield f"{foreign} may be shared with other machines, whose changes would be lost: use a disk of this machine"
-    kind = system.filesystem(folder)
+    kind = host.filesystem(folder)
     if kind in ("tmpfs", "ramfs"):
         yield f"{kind} is memory: what is here is gone when the machine starts anew, whatever is synced"
-    if kind in system.COPY_ON_WRITE:
+    if kind in host.COPY_ON_WRITE:
         yield f"{kind} writes to new places: changes are written by calls, not stored in a map, and take longer"
 
 

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mmapstate.command import terminal
 from mmapstate.command.access import naming
 from mmapstate.command.key_paths import written
 from mmapstate.command.merging import MISSING, Conflict, merge
@@ -37,7 +38,7 @@ _ADVICE = f"{_MARK} programs changed this, too: keep what is right, remove these
 
 def edit(options: Any) -> int:
     """Have a state edited."""
-    path = str(system.real_path(options.file))
+    path = system.real_path(options.file)
     shown = _Shown.now(path)
     if not os.access(path, os.W_OK):
         raise Failure(f"{options.file}: you may read it, and not write it; nothing to edit")
@@ -96,7 +97,7 @@ class _Draft:
         """Run the editor; return the text when it has ended well."""
         variable = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name, "").strip()), "")
         try:
-            command = system.split_command(os.environ[variable]) if variable else [system.default_editor()]
+            command = terminal.split_command(os.environ[variable]) if variable else [terminal.default_editor()]
         except ValueError as error:
             raise Failure(f"${variable} is no command: {error}; nothing was changed") from None
         told = f"the editor, {command[0]}{f' (of ${variable})' if variable else ''},"

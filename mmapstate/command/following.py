@@ -37,7 +37,7 @@ class Followed:
         on_event: Callable[[str, Sequence[Change]], None],
     ) -> None:
         self.on_record, self.on_event = on_record, on_event
-        self.path = str(system.real_path(path))
+        self.path = system.real_path(path)
         self.number = 0
         self.there = True
         self.is_first = True

@@ -9,8 +9,8 @@ import sys
 from datetime import date
 from typing import Any
 
+from mmapstate.command import terminal
 from mmapstate.command.outcome import Failure
-from mmapstate.file import system
 from mmapstate.text import snapshot
 
 __all__ = ["as_json", "as_scalar", "as_yaml", "flush"]
@@ -19,7 +19,7 @@ __all__ = ["as_json", "as_scalar", "as_yaml", "flush"]
 def flush() -> None:
     """Have what was printed read; raise BrokenPipeError where nobody can any more, even if there is nothing new."""
     sys.stdout.flush()
-    if not system.is_heard(sys.stdout):
+    if not terminal.is_heard(sys.stdout):
         raise BrokenPipeError("nobody reads stdout any more")
 
 

@@ -13,11 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from mmapstate.changes import Change, flow_text
-from mmapstate.command import key_paths, output
+from mmapstate.command import key_paths, output, terminal
 from mmapstate.command.following import Followed
 from mmapstate.command.key_paths import Segment
 from mmapstate.command.outcome import INTERRUPTED, WARNING, Failure
-from mmapstate.file import system
 from mmapstate.logger import warnings_shown
 from mmapstate.values import same
 
@@ -41,7 +40,7 @@ def watch(options: Any) -> int:
 
 def _watch(options: Any) -> int:
     watched = _Watched(options.file, [key_paths.parse(path) for path in options.paths], options.interval)
-    screen: _Screen | _Lines = _Screen(watched) if system.obeys_escapes(sys.stdout) else _Lines(watched)
+    screen: _Screen | _Lines = _Screen(watched) if terminal.obeys_escapes(sys.stdout) else _Lines(watched)
     try:
         with screen:
             while True:

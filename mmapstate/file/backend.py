@@ -289,7 +289,7 @@ class FileBackend:
     def check_schemas(self) -> None:
         """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
         state = self.steady(plain_root, self.memory.root)
-        if any(schema.misfit(state) is not None for schema in self.memory.schemas):
+        if any(schema.mismatch(state) is not None for schema in self.memory.schemas):
             self.write(self._check_schemas)  # looks for the line, too
 
     def _check_schemas(self) -> None:

@@ -18,10 +18,10 @@ from mmapstate.text import json_style, json_text, patch, snapshot
 from mmapstate.values import Plain, same
 
 if TYPE_CHECKING:
-    from mmapstate.live.schema import Declared  # who has no class of states need not wait for it
+    from mmapstate.live.schema import Schema  # who has no class of states need not wait for it
 
 __all__ = [
-    "MISFITS",
+    "INAPPLICABLE",
     "Content",
     "Layout",
     "check",
@@ -38,7 +38,7 @@ __all__ = [
     "without_last",
 ]
 
-MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+INAPPLICABLE = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
 """What `changes.apply` raises for a change that does not fit the state."""
 
 
@@ -107,7 +107,7 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
     for number, record in enumerate(records, 1):
         try:
             changes.apply(state, record)
-        except MISFITS as error:
+        except INAPPLICABLE as error:
             problem = (
                 f"record {number} of the journal ({_described(record[0])}) does not apply to the edited snapshot "
                 f"({type(error).__name__}: {error})"
@@ -251,19 +251,19 @@ def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain, fil
     return json_text.line_of(text, path) if is_json(text, file) else snapshot.line_of(text, path)
 
 
-def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterable[Declared], file: str) -> None:
+def check(data: bytes, parts: Layout, state: dict[Any, Plain], schemas: Iterable[Schema], file: str) -> None:
     """Raise `StateFileError` where `state`, which `data` holds, does not fit what classes of states declare."""
-    for each in declared:
-        misfit = each.misfit(state)
-        if misfit is not None:
+    for schema in schemas:
+        wrong = schema.mismatch(state)
+        if wrong is not None:
             value: Any = state
-            for key in misfit.path:
+            for key in wrong.path:
                 value = value[key]
-            line = line_of(data, parts, misfit.path, value, file)
+            line = line_of(data, parts, wrong.path, value, file)
             where = f", line {line}" if line is not None else ""
             raise StateFileError(
-                f"{file}{where}: {place(misfit.path)}: {each.told(misfit)}; mend the file in an editor, it is left as "
-                "it is"
+                f"{file}{where}: {place(wrong.path)}: {schema.explained(wrong)}; mend the file in an editor, it is "
+                "left as it is"
             )
 
 
@@ -282,11 +282,14 @@ def warning_of(suspect: snapshot.Suspect, file: str) -> str:
 
 
 _warned: set[tuple[str, int, str]] = set()
+_MOST_WARNED = 1000
 
 
 def _warn_of(suspects: list[snapshot.Suspect], file: str) -> None:
     for suspect in suspects:
         if (file, *suspect) not in _warned:
+            if len(_warned) >= _MOST_WARNED:
+                _warned.clear()  # better told twice than remembered for ever
             _warned.add((file, *suspect))
             from mmapstate.logger import log  # seldom needed, and what it imports takes a while
 

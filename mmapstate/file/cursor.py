@@ -15,13 +15,12 @@ from time import monotonic
 from typing import Any
 from zlib import crc32
 
-from mmapstate.file import validation
+from mmapstate.file import system, validation
 from mmapstate.file.filelock import FileLock
 from mmapstate.file.format import UNCOMMITTED
 from mmapstate.file.journal import COMMITTED, Journal
 from mmapstate.file.mapped import MappedFile
 from mmapstate.file.page import DIRTY, HeaderPage
-from mmapstate.file.system import END, seek
 from mmapstate.live.backend import SLOW
 
 UNSEEN = -1
@@ -115,7 +114,7 @@ class Cursor:
                         if (  # as late as can be: another program may cut the file before the stores
                             journal.start >= 0
                             and end < file.size
-                            and seek(file.descriptor, 0, END) == file.size
+                            and system.seek(file.descriptor, 0, system.END) == file.size
                             and stores[journal.end_start : start] == journal.end
                         ):
                             self.applied = UNSEEN

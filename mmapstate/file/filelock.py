@@ -21,7 +21,7 @@ from typing import Any
 from portalocker import portalocker as _portalocker
 
 from mmapstate.errors import LockTimeout, closed
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.file.sidecar import open_sidecar
 from mmapstate.live.forks import inherit
 
@@ -213,19 +213,19 @@ class FileLock:
     def attend(self, *, exclusively: bool = False) -> bool:
         """Have the sidecar say that this process has the state open; return False if that is not to be had now."""
         if not self.attended and self.descriptor >= 0:
-            self.attended = system.say_open(self.descriptor, alone=exclusively)
+            self.attended = host.say_open(self.descriptor, alone=exclusively)
         return self.attended
 
     def is_only(self) -> bool:
         """Return whether no other process says so. Under the file lock."""
-        alone = system.say_open(self.descriptor, alone=True)
-        return system.say_open(self.descriptor) and alone
+        alone = host.say_open(self.descriptor, alone=True)
+        return host.say_open(self.descriptor) and alone
 
     def leave(self) -> None:
         """Have the sidecar say so no longer."""
         self.attended = False
         if self.descriptor >= 0:
-            system.say_closed(self.descriptor)
+            host.say_closed(self.descriptor)
 
     def keep(self) -> None:
         """Keep the file lock from now on, until `close`: `release` frees the thread lock alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
-from mmapstate.file import system
+from mmapstate.file import host
 from mmapstate.file.format import (
     MARK_LENGTH,
     UNCOMMITTED,
@@ -181,6 +181,6 @@ def is_lasting(file: Readable, last: int, tail: int) -> bool:
     It may have been taken back since it was read. Then it lost its commit byte before its mark, so that comes first.
     """
     mark = file.read(tail + 1, tail + 1 + MARK_LENGTH)
-    if mark[:1] == b"!" and mark == unsynced(system.boot_id(), file.inode):
+    if mark[:1] == b"!" and mark == unsynced(host.boot_id(), file.inode):
         return False
     return file.read(last, last + 1) == b"-"

@@ -10,7 +10,7 @@ import mmap
 from typing import Any
 
 from mmapstate.errors import StateError
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.file.format import PAGE_SIZE, Image
 from mmapstate.file.page import SEQUENCE, HeaderPage
 
@@ -73,7 +73,7 @@ class MappedFile:
     def map(self) -> None:
         """Map the whole file, as large as it is now; raise `EditedMeanwhile` if another program has cut it."""
         size = system.file_size(self.descriptor)
-        if system.writes_copies(self.path, self.descriptor):
+        if host.writes_copies(self.path, self.descriptor):
             mapped: Any = _Written(self.descriptor)
         else:
             try:

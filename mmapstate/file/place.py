@@ -7,7 +7,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, Any
 
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.live.backend import Memory, Options, Place
 from mmapstate.logger import log
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 def place_of(path: Any) -> Place:
     """Return the place of the state file at `path`, made absolute now; symbolic links are followed."""
-    real = system.real_path(os.fspath(path))
-    if not isinstance(real, str):
-        raise TypeError("the path must be text, not bytes")
+    real = system.real_path(path)
     return Place(real, os.path.normcase(real), functools.partial(_open, real))
 
 
@@ -40,7 +38,7 @@ _warned_of: set[int] = set()  # devices
 def _warn_of_filesystem(path: str) -> None:
     """Tell, once, that a state is where other machines may write it, too."""
     with contextlib.suppress(OSError):  # it is the open that tells what is wrong with the path
-        device, kind = system.foreign_filesystem(path)
+        device, kind = host.foreign_filesystem(path)
         if kind and device not in _warned_of:
             _warned_of.add(device)
             log.warning(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from mmapstate.errors import StateError
-from mmapstate.file import system, validation
+from mmapstate.file import host, validation
 from mmapstate.file.cursor import UNSEEN
 from mmapstate.file.page import RELEASE, sequence
 from mmapstate.file.recovery import Recovery
@@ -74,7 +74,7 @@ class Refresh:
         if monotonic() >= cursor.next_check:
             if not replica.is_path_unchanged(READ):
                 return False
-            if present and not system.is_immutable(replica.file.descriptor):  # else a write shall look, and is told
+            if present and not host.is_immutable(replica.file.descriptor):  # else a write shall look, and is told
                 cursor.check_later()
         cursor.mark_applied(sequence(position))
         if page.release:

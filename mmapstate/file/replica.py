@@ -13,7 +13,7 @@ from zlib import crc32
 
 from mmapstate import changes
 from mmapstate.errors import StateFileError
-from mmapstate.file import content, system
+from mmapstate.file import content, host, system
 from mmapstate.file.cursor import UNSEEN, Cursor
 from mmapstate.file.format import MARKER_LENGTH, Image, Position, find_marker
 from mmapstate.file.journal import Journal
@@ -43,7 +43,7 @@ class Replica:
         self.is_json = content.is_json(b"", path)
         self.checked = ByteCheck()
         self.missing_since: float | None = None
-        self.boot = system.boot_id()
+        self.boot = host.boot_id()
         self.left = False  # has released the file at its end: only an access reopens it
 
     @property

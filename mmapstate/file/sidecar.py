@@ -13,7 +13,7 @@ import stat
 from typing import NamedTuple
 
 from mmapstate.errors import StateError
-from mmapstate.file import forks, system
+from mmapstate.file import forks, host, system
 from mmapstate.file.format import PAGE_SIZE
 from mmapstate.file.page import BOOT, DIRTY, MAGIC
 
@@ -62,7 +62,7 @@ def _open_or_create(path: str, state: os.stat_result | None) -> int:
             except FileExistsError:
                 continue
             undo.callback(system.close, descriptor)
-            system.write_in_place(path, descriptor)
+            host.write_in_place(path, descriptor)
             _make_like(descriptor, state or system.status_of(descriptor))
             undo.pop_all()
             return descriptor

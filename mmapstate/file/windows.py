@@ -1,6 +1,6 @@
 """Windows: a thread that lets go of files that this process has open, for the sake of another process's vacuum.
 
-Windows replaces no file that anybody has open. So who wants to replace one asks the others, in the control page, to let
+Windows replaces no file that anybody has open. So who wants to replace one asks the others, in the header page, to let
 go of it for a moment. A process that is at work would find that at its next access; one that sleeps finds it here. The
 thread is started with the first state that is opened, and ends with the last. Elsewhere there is none.
 """
@@ -13,8 +13,6 @@ from typing import Protocol
 
 from mmapstate.file import system
 from mmapstate.logger import log
-
-__all__ = ["unwatch", "watch"]
 
 _PAUSE = 0.01  # seconds between two looks at the pages: a load that cannot be measured, and a short wait for a vacuum
 

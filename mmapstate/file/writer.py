@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from mmapstate import changes
 from mmapstate.errors import StateError, UnsupportedValueError
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.file.compaction import Compaction
 from mmapstate.file.cursor import WANTING
 from mmapstate.file.filelock import LONGEST_WAIT
@@ -219,7 +219,7 @@ class Writer:
         if monotonic() >= cursor.next_check:
             if not replica.is_path_unchanged(purpose):
                 return False
-            if purpose == WRITE and system.is_immutable(file.descriptor):
+            if purpose == WRITE and host.is_immutable(file.descriptor):
                 raise PermissionError(
                     errno.EPERM,
                     "the file has been made immutable; undo that (chattr -i) to change the state",

@@ -45,7 +45,7 @@ class _Entry:
         power = any(handle._options.durability == "power" for handle in handles)
         tree.backend.adjust(options, power=power)
         schemas = {id(handle._schema): handle._schema for handle in handles}
-        tree.declare(tuple(schema for schema in schemas.values() if schema.kinds))
+        tree.declare(tuple(schema for schema in schemas.values() if schema.fields))
 
 
 _entries: dict[str, _Entry] = {}
@@ -92,7 +92,7 @@ def _enter(entry: _Entry, place: Place, handle: Handle) -> Tree:
 
 def opened(place: Place, options: Options, schema: Any, defaults: dict[Any, Plain] | None = None) -> Tree:
     """Return a tree of its own for `place`; raise what opening raises."""
-    schemas = (schema,) if schema.kinds else ()
+    schemas = (schema,) if schema.fields else ()
     return Tree(lambda tree: place.open(tree, options), None, schemas, defaults, exclusive=options.exclusive)
 
 

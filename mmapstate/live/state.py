@@ -12,7 +12,7 @@ from mmapstate.live import registry
 from mmapstate.live.backend import MISSING, SET, SLOW, Closed, Options, Place, place_of
 from mmapstate.live.mapping import StateDict
 from mmapstate.live.node import use_tree
-from mmapstate.live.schema import Declared
+from mmapstate.live.schema import Schema
 from mmapstate.live.transaction import Hold, Transaction
 from mmapstate.live.tree import Tree, adopt_root, plain_root
 from mmapstate.live.waiting import wait_for
@@ -48,7 +48,7 @@ class State(StateDict):
     _place: Place
 
     _free: ClassVar[bool] = False  # whether any name is an attribute, declared or not
-    _declared: ClassVar[Declared]
+    _declared: ClassVar[Schema]
     _hidden: ClassVar[frozenset[str]]
     _sure_names: ClassVar[set[str]]  # attributes that are keys, and need no further look at that
 
@@ -69,9 +69,9 @@ class State(StateDict):
         place = place_of(path)
         schema = type(self)._declared.read()
         checked = {**schema.defaults, **_checked_defaults(defaults or {}, place.name)}
-        misfit = schema.misfit(checked)
-        if misfit is not None:
-            raise schema.error(misfit, place.name)
+        wrong = schema.mismatch(checked)
+        if wrong is not None:
+            raise schema.error(wrong, place.name)
         put = object.__setattr__
         put(self, "_options", options)
         put(self, "_place", place)
@@ -80,7 +80,7 @@ class State(StateDict):
             adopt_root(self, tree)
             if not readonly:
                 tree.refresh()  # where this process has it open already, it may not have looked for a while
-                if schema.kinds:
+                if schema.fields:
                     tree.backend.check_schemas()
                 self._commit_defaults(checked)
         except BaseException:
@@ -166,7 +166,7 @@ class State(StateDict):
         self.close()
 
     @property
-    def _schema(self) -> Declared:
+    def _schema(self) -> Schema:
         return type(self)._declared
 
     @property
@@ -178,7 +178,7 @@ class State(StateDict):
         super().__init_subclass__(**options)
         cls._sure_names = set()
         bases = cls.__mro__[1:]
-        cls._declared = declared = Declared(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
+        cls._declared = declared = Schema(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
         cls._hidden = _names_in(cls) - declared.fields
         _hidden_somewhere.update(cls._hidden)
         _sure_where_free.difference_update(cls._hidden)
@@ -358,7 +358,7 @@ def _has_setter(kind: type, name: str) -> bool:
 
 State._hidden = _names_in(State)
 State._sure_names = set()
-State._declared = Declared(State, State.__mro__)
+State._declared = Schema(State, State.__mro__)
 
 _hidden_somewhere = set(State._hidden)
 """What any class of states defines: no class that it may come from learns such a name as a key."""

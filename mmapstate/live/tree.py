@@ -103,8 +103,8 @@ class Tree:
         if node._parent is not None:
             return False
         for schema in self.schemas:
-            kind = schema.kinds.get(key)
-            if kind is not None and (value.__class__ not in kind.scalars or key not in node._items):
+            validator = schema.record.items.get(key)
+            if validator is not None and (value.__class__ not in validator.scalars or key not in node._items):
                 return False
         return True
 

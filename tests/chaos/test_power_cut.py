@@ -19,7 +19,7 @@ from support.runs import SEED, scaled
 
 import mmapstate
 from mmapstate import StateError
-from mmapstate.file import content, reading, system
+from mmapstate.file import content, host, reading
 
 # Each is one record.
 OPERATIONS = {
@@ -114,7 +114,7 @@ def check_for_real(folder, data, allowed, durability, monkeypatch):
         if os.path.exists(path):
             os.utime(path, (1, 1))  # else it waits for an editor that may still be at work
         boot = random.SystemRandom().randbytes(16)
-        monkeypatch.setattr(system, "boot_id", lambda boot=boot: boot)
+        monkeypatch.setattr(host, "boot_id", lambda boot=boot: boot)
         with contextlib.suppress(StateError):  # who cannot mend it is told where it is damaged
             assert data is None or reading.read(path) in allowed
         try:
@@ -138,7 +138,7 @@ def test_after_loss_of_power_there_is_a_state_that_was_and_with_power_the_last(
 ):
     dice = random.Random(SEED)
     boot = bytes(range(16))
-    monkeypatch.setattr(system, "boot_id", lambda: boot)
+    monkeypatch.setattr(host, "boot_id", lambda: boot)
     seen, count, opened = set(), 0, 0
     workloads = [w for length in (1, 2, 3) for w in itertools.product(OPERATIONS, repeat=length)]
     dice.shuffle(workloads)

@@ -17,7 +17,7 @@ from test_command import call  # noqa: F401 - a fixture
 import mmapstate
 from mmapstate.care.info import Process
 from mmapstate.command.key_paths import find, parse, written
-from mmapstate.file import sidecar, system
+from mmapstate.file import host, sidecar, system
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who has a lock")
 
@@ -96,11 +96,11 @@ class TestInfo:
             f"4: FLOCK  ADVISORY  READ 4194003 ff:ff:{inode} 0 EOF\n"
             f"5: FLOCK  ADVISORY  READ {os.getpid()} ff:ff:{inode} 0 EOF\n"
         )
-        monkeypatch.setattr(system, "open", lambda *_, **__: io.StringIO(listed), raising=False)
+        monkeypatch.setattr(host, "open", lambda *_, **__: io.StringIO(listed), raising=False)
         status = os.stat(path)
-        assert system.flocks(status) == [(4194000, True), (0, False)]
+        assert host.flocks(status) == [(4194000, True), (0, False)]
         with open(path):  # of a filesystem that tells another device to `stat`
-            assert system.flocks(status)[2:] == [(os.getpid(), False)]
+            assert host.flocks(status)[2:] == [(os.getpid(), False)]
 
     @pytest.mark.parametrize(
         ("data", "parts"),
@@ -297,5 +297,5 @@ def test_a_lock_seen_by_info_is_the_sidecars(path):
     with mmapstate.open(path, {"a": 1}):
         assert mmapstate.info(path).holder is None
         if sys.platform == "linux":
-            assert system.flocks(os.stat(path)) == [(os.getpid(), False)]
-            assert system.flocks(os.stat(sidecar.sidecar_path(path))) == []
+            assert host.flocks(os.stat(path)) == [(os.getpid(), False)]
+            assert host.flocks(os.stat(sidecar.sidecar_path(path))) == []

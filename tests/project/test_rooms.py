@@ -117,13 +117,10 @@ MOST_ATTRIBUTES = 20
 # What is larger, and why.
 LARGE = {
     "file.format": "the specification of every byte, half of it prose",
-    "file.system": "what differs between operating systems, a short function each",
     "text.snapshot": "to be parted",
     "file.writer": "to be parted",
     "file.recovery": "to be parted",
-    "live.schema": "to be parted",
     "live.state": "to be parted",
-    "care.salvage": "to be parted",
     "file.compaction.Vacuum._vacuum": "to be parted",
     "file.writer.Committer.commit_one": "to be replaced by the cursor",
     "file.replica.Picture": "to be parted",

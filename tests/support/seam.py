@@ -1,15 +1,15 @@
 """Stand between the library and the system: see, fail, record or die at every system call and every store into a map.
 
-All of them go through a few names: ``os`` and ``open`` of `platform` (and its `seek`), ``mmap`` and ``stamp_of`` of
-`mapping`, and ``file_lock`` of `lock`. That nothing goes elsewhere is shown in `test_seam`, by strace.
+All of them go through a few names: ``os`` and `seek` of `system`, ``os`` and ``open`` of `host`, ``mmap`` and
+``sequence_of`` of `mapped`, and ``file_lock`` of `filelock`. That nothing goes elsewhere is shown in `test_seam`, by strace.
 """
 
 import contextlib
 import mmap
 import os
 
-from mmapstate.file import locks, mapped, system
-from mmapstate.file.format import STAMP
+from mmapstate.file import filelock, host, mapped, system
+from mmapstate.file.page import SEQUENCE
 
 __all__ = ["CALLS", "STORES", "between"]
 
@@ -29,7 +29,7 @@ def between(handle):
     """
 
     class Calls:
-        """What `platform` has for ``os``."""
+        """What `system` and `host` have for ``os``."""
 
         def __getattr__(self, name):
             real = getattr(os, name)
@@ -57,16 +57,16 @@ def between(handle):
         def close(self):
             self.map.close()
 
-    class Stamp:
+    class Word:
         def __init__(self, watched):
             self.map = watched
             self.words = memoryview(watched.map).cast("Q")
 
         def __getitem__(self, index):
-            return self.words[STAMP + index]
+            return self.words[SEQUENCE + index]
 
         def __setitem__(self, index, value):
-            handle("word", (self.map, STAMP + index, value), self._store)
+            handle("word", (self.map, SEQUENCE + index, value), self._store)
 
         def _store(self, watched, key, value):
             self.words[key] = value
@@ -75,7 +75,7 @@ def between(handle):
             self.words.release()
 
     class Maps:
-        """What `mapping` has for the module ``mmap``."""
+        """What `mapped` has for the module ``mmap``."""
 
         @staticmethod
         def mmap(descriptor, size):
@@ -83,11 +83,12 @@ def between(handle):
 
     places = [
         (system, "os", Calls()),
-        (system, "open", _through(handle, "open_text", open)),
+        (host, "os", Calls()),
+        (host, "open", _through(handle, "open_text", open)),
         (system, "seek", _through(handle, "lseek", os.lseek)),
         (mapped, "mmap", Maps),
-        (mapped, "stamp_of", Stamp),
-        (locks, "file_lock", _through(handle, "flock", locks.file_lock)),
+        (mapped, "sequence_of", Word),
+        (filelock, "file_lock", _through(handle, "flock", filelock.file_lock)),
     ]
     before = [(place, name, getattr(place, name, open)) for place, name, _ in places]
     for place, name, substitute in places:

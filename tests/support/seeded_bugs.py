@@ -127,8 +127,8 @@ def junk_is_left_in_the_slack():
 
 @bug("editors", "tests/chaos/editors/test_editors.py")
 def inode_is_not_looked_at():
-    real = system._image
-    instead(system, "_image", lambda found: real(found)._replace(inode=1, mtime=0))
+    real = system.as_image
+    instead(system, "as_image", lambda found: real(found)._replace(inode=1, mtime=0))
 
 
 @bug("power-cut", "tests/chaos/test_power_cut.py")
@@ -403,7 +403,7 @@ def comment_counts_as_a_record():
 
 @bug("fuzz", "tests/chaos/test_bytes.py")
 def error_of_a_record_that_does_not_apply_is_let_out():
-    instead(content, "MISFITS", ())
+    instead(content, "INAPPLICABLE", ())
 
 
 @bug("recovery", "tests/unit/care/test_repair.py")
@@ -487,7 +487,7 @@ def line_is_counted_anew_for_each_finding():
         line = self.data.count(b"\n", 0, offset) + 1
         self.findings.append(findings.Finding(severity, self.file, offset, line, what, what_to_do))
 
-    instead(findings._Told, "add", add)
+    instead(findings.Report, "add", add)
 
 
 @bug("memory", "tests/chaos/test_memory.py", "-k", "stack_ends")

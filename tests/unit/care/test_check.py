@@ -18,7 +18,7 @@ import mmapstate
 from mmapstate import PersistedState, command
 from mmapstate.care import findings
 from mmapstate.errors import StateFileError
-from mmapstate.file import content, system
+from mmapstate.file import content, host, system
 from mmapstate.file.format import DOUBTFUL, MARKER_START, POSITION, UNSETTLED, Position, pack_position, record
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 
@@ -381,7 +381,7 @@ class TestLockFile:
 
     def test_empty_or_of_another_start_of_the_machine_is_nothing(self, rested, monkeypatch):
         with monkeypatch.context() as patched:
-            patched.setattr(system, "boot_id", lambda: b"another boot....")
+            patched.setattr(host, "boot_id", lambda: b"another boot....")
             assert mmapstate.check(rested) == []
         put(rested + "-lock", b"")
         assert mmapstate.check(rested) == []

@@ -12,7 +12,7 @@ from support.processes import Child
 
 import mmapstate
 from mmapstate import PersistedState
-from mmapstate.file import system
+from mmapstate.file import host, system
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mounted where")
 
@@ -100,13 +100,13 @@ class TestMounts:
 @pytest.mark.parametrize("path", [r"\\server\share\x.state", r"\\?\UNC\server\share\x.state"])
 def test_a_share_of_windows_is_known_by_its_path(monkeypatch, path):
     monkeypatch.setattr(system, "WINDOWS", True)
-    assert system.foreign_filesystem(path)[1] == "a network share"
+    assert host.foreign_filesystem(path)[1] == "a network share"
 
 
 @pytest.mark.parametrize("path", [r"C:\x.state", r"\\?\C:\a\very\long\path\x.state", r"\\.\C:\x.state"])
 def test_a_disk_of_windows_is_none(monkeypatch, path):
     monkeypatch.setattr(system, "WINDOWS", True)
-    assert system.foreign_filesystem(path)[1] == ""
+    assert host.foreign_filesystem(path)[1] == ""
 
 
 def test_a_path_that_leads_nowhere_is_told_of_by_the_open(tmp_path, caplog):

@@ -12,7 +12,7 @@ from support.runs import on_an_open_file
 
 import mmapstate
 from mmapstate import PersistedState
-from mmapstate.file import system
+from mmapstate.file import host, system
 from mmapstate.file.journal import Journal
 from mmapstate.file.mapped import MappedFile
 
@@ -63,7 +63,7 @@ class TestWhereStoresIntoAMapWouldBeUnsafe:
 
     @pytest.fixture(autouse=True)
     def as_if(self, monkeypatch):
-        monkeypatch.setattr(system, "writes_copies", lambda path, descriptor: True)
+        monkeypatch.setattr(host, "writes_copies", lambda path, descriptor: True)
 
     def test_all_that_a_map_does_is_done(self, path):
         with mmapstate.open(path, {"n": 0, "queue": []}) as state:

@@ -15,7 +15,7 @@ from support.runs import on_an_open_file
 
 import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError
-from mmapstate.file import system
+from mmapstate.file import host, system
 
 
 def hold_open(talk, path):
@@ -147,7 +147,7 @@ class TestOpening:
             data = file.read()
             file.seek(data.rindex(b"\n#") + 40)
             file.write(b"half of a record that was on another page")
-        monkeypatch.setattr(system, "boot_id", lambda: b"another boot....")
+        monkeypatch.setattr(host, "boot_id", lambda: b"another boot....")
         with PersistedState(path) as state:
             assert state.n == 1
         assert len(glob.glob(path + ".damaged-*")) == 1

@@ -23,7 +23,7 @@ from support.spawned import kill_myself
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateError, StateFileError
 from mmapstate.care import check
-from mmapstate.file import format, reading, system
+from mmapstate.file import format, host, reading, system
 from mmapstate.file import journal as journals
 
 NEVER = 1e9  # seconds
@@ -251,7 +251,7 @@ def test_after_loss_of_power_readers_see_a_change_though_its_mark_is_on_the_disk
 ):
     """It was synced with the change; that the mark was blanked was not. Programs that come are told of nothing."""
     boot = bytes(range(16))
-    monkeypatch.setattr(system, "boot_id", lambda: boot)
+    monkeypatch.setattr(host, "boot_id", lambda: boot)
     disks = []
     state = mmapstate.open(path, {"n": 0}, durability="power")
     with between(Syncs(lambda: disks.append(read(path))).handle):
@@ -604,7 +604,7 @@ def test_a_record_is_lasting_only_while_its_commit_byte_stands(path):
         tail, file = probe.tail(state), probe.mapped(state)
         last = read(path).rindex(b"--- ")
         assert journals.is_lasting(file, last, tail)
-        mark = format.unsynced(system.boot_id(), file.inode)
+        mark = format.unsynced(host.boot_id(), file.inode)
         probe.store(state, tail + 1, mark)
         assert not journals.is_lasting(file, last, tail)
         probe.store(state, tail + 1, b" " * 9)

@@ -20,7 +20,7 @@ from support.spawned import kill_myself
 
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateFileError
-from mmapstate.file import images, system
+from mmapstate.file import host, images, system
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 
 
@@ -646,7 +646,7 @@ class TestDamage:
     def test_bad_bytes_of_another_boot_give_the_good_prefix_and_keep_the_file(self, path, monkeypatch, caplog):
         self.damaged(path)
         before = read(path)
-        monkeypatch.setattr(system, "boot_id", lambda: b"another boot....")
+        monkeypatch.setattr(host, "boot_id", lambda: b"another boot....")
         with PersistedState(path) as state:
             assert state == {"a": 1}
         (kept,) = glob.glob(path + ".damaged-*")
@@ -668,7 +668,7 @@ class TestDamage:
             with pytest.raises(DamagedStateError, match="offset 5"):
                 mmapstate.open(broken_path, **options)
         assert read(broken_path) == harmed
-        monkeypatch.setattr(system, "boot_id", lambda: b"another boot....")
+        monkeypatch.setattr(host, "boot_id", lambda: b"another boot....")
         with PersistedState(broken_path) as state:
             assert state == {"n": 1}
         (kept,) = glob.glob(broken_path + ".damaged-*")
@@ -683,7 +683,7 @@ class TestDamage:
             child.kill()
         harmed = read(broken_path).replace(b"n: 1\n", b"n: [\n", 1).replace(b'"set"', b'"sot"', 1)
         put(broken_path, harmed)
-        monkeypatch.setattr(system, "boot_id", lambda: bytes(16))
+        monkeypatch.setattr(host, "boot_id", lambda: bytes(16))
         times = itertools.count()
         monkeypatch.setattr(time, "strftime", lambda form: f"2026010{next(times)}T101010")
         for _ in range(3):
