@@ -362,7 +362,7 @@ class TestMistakes:
             (("delete", "hosts.mil.x"), 1, "hosts has no key mil: did you mean mill?"),
             (("set", "a", "1", "2"), 2, "unrecognized arguments: 2"),
             (("set", "a"), 2, "the following arguments are required: VALUE"),
-            (("set", "a", "1", "--timeout", "-1"), 2, "-1 is no number of seconds"),
+            (("set", "a", "1", "--timeout", "-1"), 2, "-1 is not between 0 and 999999"),
             (("set", "a", "1", "--timeout", "1s"), 2, "argument --timeout: 1s is no number"),
         ],
     )
@@ -606,7 +606,7 @@ class TestStart:
         "mmapstate.file.mapped", "mmapstate.live.schema", "mmapstate.care.check",
         "mmapstate.command.reports", "portalocker",
         "logging", "mmap", "random", "importlib.metadata", "dataclasses", "inspect", "difflib", "shutil", "subprocess",
-        "tempfile", "multiprocessing",
+        "tempfile", "multiprocessing", "rich",
     )  # fmt: skip
 
     @pytest.mark.parametrize("journaled", [False, True])

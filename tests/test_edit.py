@@ -349,10 +349,9 @@ def test_on_a_terminal_it_asks_there(desk):
     step = "text = text.replace('limit: 5', 'limit: [5')"
     editor = desk.editor(step, "text = text.replace('limit: [5', 'limit: 6')")
     with Terminal("edit", desk.path, VISUAL=editor) as terminal:
-        while "[q]uit? " not in terminal.text:
-            assert terminal.read(30)
+        terminal.until(r"\[q\]uit\? ?$")
         os.write(terminal.descriptor, b"e\n")
-        assert terminal.ended()[0] == 0
+        assert terminal.ended() == 0
     assert desk.read() == TEXT.replace("limit: 5", "limit: 6")
 
 

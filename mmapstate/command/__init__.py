@@ -18,8 +18,6 @@ from typing import Any
 from mmapstate.command.outcome import FAILED, INTERRUPTED, Failure
 from mmapstate.errors import StateError
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process); return its exit code.

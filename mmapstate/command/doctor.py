@@ -20,8 +20,6 @@ from mmapstate.file import system
 from mmapstate.file.locks import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import MappedFile
 
-__all__ = ["doctor"]
-
 _SIZE = 4096  # bytes of a file
 _SYNCS = 5  # of which the median is told
 _PATIENCE = 30.0  # seconds for the other process
@@ -75,13 +73,20 @@ def _file(folder: str) -> Iterator[str]:
     """Give the path of a temporary file of `_SIZE` bytes, which is removed."""
     descriptor, path = tempfile.mkstemp(prefix=".mmapstate-doctor-", suffix=".tmp", dir=folder)
     try:
-        try:
-            system.write_all(descriptor, bytes(_SIZE), 0)
-        finally:
-            system.close(descriptor)
+        with open(descriptor, "wb") as file:
+            file.write(bytes(_SIZE))
         yield path
     finally:
         system.remove(path)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = system.open_regular(path, write=True)
+    try:
+        yield descriptor
+    finally:
+        system.close(descriptor)
 
 
 def _try_to_write(folder: str) -> str:
@@ -91,13 +96,10 @@ def _try_to_write(folder: str) -> str:
 
 def _try_locks(folder: str) -> str:
     with _file(folder) as path:
-        descriptor = system.open_regular(path, write=True)
-        try:
+        with _opened(path) as descriptor:
             file_lock(descriptor, EXCLUSIVE)
             if _second(path, "lock") != "refused":
                 raise _Failed("two processes have the same lock at once: changes would be lost")
-        finally:
-            system.close(descriptor)
         if _second(path, "lock") != "taken":
             raise _Failed("a lock is still held when its file is closed: programs would wait for ever")
     return "a lock keeps another process out, and is free again when its holder ends"
@@ -147,8 +149,7 @@ def _try_rename(folder: str) -> str:
 
 def _try_syncs(folder: str) -> str:
     with _file(folder) as path:
-        descriptor = system.open_regular(path, write=True)
-        try:
+        with _opened(path) as descriptor:
             times = []
             for number in range(_SYNCS):
                 system.write_all(descriptor, b"%d" % number, 0)
@@ -156,12 +157,9 @@ def _try_syncs(folder: str) -> str:
                 system.sync_data(descriptor)
                 times.append(time.perf_counter() - begin)
             system.sync_file(descriptor)
-        finally:
-            system.close(descriptor)
         system.sync_folder(path)
-    return (
-        f"file and folder can be synced; a change with durability 'power' takes about {sorted(times)[2] * 1e3:.2g} ms"
-    )
+    median = sorted(times)[_SYNCS // 2] * 1e3
+    return f"file and folder can be synced; a change with durability 'power' takes about {median:.2g} ms"
 
 
 _ATTEMPTS: dict[str, Callable[[str], str]] = {
@@ -189,13 +187,12 @@ def be_second() -> None:
     """Be the other process: do the task that the arguments name, and print what was found."""
     path, task = sys.argv[1:]
     if task == "lock":
-        descriptor = system.open_regular(path, write=True)
-        try:
-            file_lock(descriptor, EXCLUSIVE)
-        except BlockingIOError:
-            sys.stdout.write("refused")
-        else:
-            sys.stdout.write("taken")
+        with _opened(path) as descriptor:
+            try:
+                file_lock(descriptor, EXCLUSIVE)
+                sys.stdout.write("taken")
+            except BlockingIOError:
+                sys.stdout.write("refused")
         return
     file = MappedFile.open(path)
     file.map()

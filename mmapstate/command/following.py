@@ -1,4 +1,4 @@
-"""A state file as it is followed by who only looks: each record, and what else happens to the file."""
+"""A state file followed by reading it again and again: each record, and what else happens to the file."""
 
 from __future__ import annotations
 
@@ -14,33 +14,27 @@ from mmapstate.live import tree
 from mmapstate.live.state import State
 from mmapstate.values import same
 
-__all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
-
 VACUUM = "was compacted"
 EDITED = "was written anew, by hand or by programs that came and went"
 GONE = "is gone; what it held last is shown"
 THERE_AGAIN = "is there again"
 REFUSED = "cannot be read"
 
+OnRecord = Callable[[int, Sequence[Change]], None]
+"""Is called with a record and its number, counted from the last vacuum on."""
+OnEvent = Callable[[str, Sequence[Change]], None]
+"""Is called with one of the words above, or a text that begins with it, and with what is different since."""
+
 
 class Followed(View):
-    """A file that is read again and again, without its lock. See `View`, whose parser and whose errors these are.
+    """A `View` that tells what it reads: each record, and each event that is none."""
 
-    ``on_record(number, changes)`` is called for each record, `number` counted from the last vacuum on; ``on_event(what,
-    changes)`` for everything else: `what` begins with one of the words above, `changes` is what is different since.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        on_record: Callable[[int, Sequence[Change]], None],
-        on_event: Callable[[str, Sequence[Change]], None],
-    ) -> None:
+    def __init__(self, path: str, on_record: OnRecord, on_event: OnEvent) -> None:
         self.on_record, self.on_event = on_record, on_event
         self.number = 0
         self.there = True
         self.refused = ""
-        super().__init__(str(system.real_path(path)), {}, State._declared.read())
+        super().__init__(path, {}, State._declared.read())
 
     def look(self) -> None:
         """Tell what is new."""

@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 
 from mmapstate.command.outcome import MISUSED, Failure
 
-__all__ = ["Segment", "find", "key_in", "parse", "written"]
-
 
 class Segment(NamedTuple):
     """A step of a path: its text, and whether it stood in quotes, and so is no index."""

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 from mmapstate.text.alignment import origins_of_items
 from mmapstate.values import Plain, same
 
-__all__ = ["MISSING", "Conflict", "merge"]
-
 MISSING: Any = object()
 """Stands for the value of a key that is not there."""
 

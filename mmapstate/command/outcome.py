@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["FAILED", "INTERRUPTED", "LOST", "MISUSED", "WARNING", "WELL", "Failure"]
-
 WELL = 0
 FAILED = 1  # it did not go well: no such file, no such key, no lock in time; findings of `check`
 MISUSED = 2  # it was called wrongly, as argparse has it
