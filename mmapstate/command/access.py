@@ -30,7 +30,7 @@ def show(options: Any) -> int:
 
 
 def get(options: Any) -> int:
-    """Print a value so that scripts can use it."""
+    """Print a value for scripts."""
     value = _read(options)
     if options.json or isinstance(value, dict | list):
         return show(options)
@@ -61,7 +61,7 @@ def append(options: Any) -> int:
             container[key] = []
         items: Any = container[key]
         if not isinstance(items, MutableSequence):
-            raise Failure(f"{options.path} is no list: nothing can be appended to it")
+            raise Failure(f"{options.path} is not a list: nothing can be appended to it")
         items.append(value)
     return WELL
 
@@ -73,7 +73,7 @@ def increment(options: Any) -> int:
         if not isinstance(container, MutableSequence):
             total = container.increment(key, by)
         elif type(container[key]) not in _NUMBERS:
-            raise Failure(f"{options.path} is no number: nothing can be added to it")
+            raise Failure(f"{options.path} is not a number: nothing can be added to it")
         else:
             total = container[key] = container[key] + by
     print(output.as_scalar(total))
@@ -106,7 +106,7 @@ def _yaml(text: str) -> Any:
     except StateFileError as error:
         problem = f"VALUE, line {error.line}, column {error.column}: {error.problem}; --string takes it as text"
         raise Failure(problem, MISUSED) from None
-    if value is None and not text.strip().casefold().endswith(("null", "~")):  # a shell's variable that is empty
+    if value is None and not text.strip().casefold().endswith(("null", "~")):  # an empty variable of a shell
         raise Failure("VALUE is empty, or a comment: write null, or --string for text", MISUSED)
     for word in words:
         told = f"{word.text} is text, not a boolean: that would be true or false; --string takes it as text"
@@ -134,7 +134,7 @@ def _create(options: Any) -> bool | None:
 
 @contextmanager
 def _place(options: Any, *, there: bool = False) -> Iterator[tuple[Any, Any]]:
-    """Give, inside a transaction, the live container in which PATH ends, and its last key, be it `there` or not."""
+    """Yield, in a transaction, the live container that PATH leads into, and its key; with `there` it must exist."""
     *way, last = parse(options.path)
     with _opened(options) as state, state.transaction():
         container: Any = state

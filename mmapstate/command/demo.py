@@ -338,7 +338,7 @@ class _Progress:
 
 
 def shortened(text: str) -> str:
-    """Return `text` (YAML in block style) with the middle of each long sequence left out, and of what is too long."""
+    """Return `text` (YAML in block style) cut short: the middle of each long sequence, long lines, many lines."""
     lines: list[str] = []
     for indent, group in itertools.groupby(text.splitlines(), _item_indent):
         found = list(group)
@@ -351,7 +351,7 @@ def shortened(text: str) -> str:
 
 
 def _item_indent(line: str) -> str | None:
-    """Return the spaces before the hyphen of a sequence's item; None if the line is none."""
+    """Return the spaces before the hyphen of a sequence's item; None if the line is something else."""
     spaces, hyphen, _ = line.partition("- ")
     return spaces if hyphen and not spaces.strip() else None
 

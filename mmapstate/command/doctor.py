@@ -1,6 +1,6 @@
-"""The subcommand that tries whether a folder is a good place for a state, with temporary files of its own: doctor.
+"""The subcommand `doctor`: tries, with temporary files, whether a folder is a good place for a state.
 
-What is tried is what the library does, by its own functions; the part of another process is played by one (`_second`).
+It does what the library does, with the library's functions; another process plays its part for real (`_second`).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class _Failed(Exception):
 def doctor(options: Any) -> int:
     """Try a folder, and print what was found."""
     path = str(system.real_path(options.path))
-    if system.status(path) is None:  # not of a file that is to come: a folder that is misspelt would be one, too
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder, and no such file; name one that is there", path)
+    if system.status(path) is None:  # nor is a file yet to come allowed: a misspelt folder would be one
+        raise FileNotFoundError(errno.ENOENT, "no such file or folder", path)
     folder = path if system.is_folder(path) else os.path.dirname(path)
     print(f"{folder}: {_described(folder)}")
     code = WELL
@@ -44,7 +44,7 @@ def doctor(options: Any) -> int:
             told, mark, code = str(error), "FAILED", FAILED
         print(f"{mark:7} {name:7} {told}")
         if attempt is _try_to_write and code is FAILED:
-            break  # nor would the others have their files
+            break  # the others need a file, too
     for advice in _advice(folder):
         print(f"advice  {advice}")
     return code
@@ -70,7 +70,7 @@ def _advice(folder: str) -> Iterator[str]:
 
 @contextmanager
 def _file(folder: str) -> Iterator[str]:
-    """Give the path of a temporary file of `_SIZE` bytes, which is removed."""
+    """Yield the path of a temporary file of `_SIZE` bytes."""
     descriptor, path = tempfile.mkstemp(prefix=".mmapstate-doctor-", suffix=".tmp", dir=folder)
     try:
         with open(descriptor, "wb") as file:
@@ -172,7 +172,7 @@ _ATTEMPTS: dict[str, Callable[[str], str]] = {
 
 
 def _second(path: str, task: str) -> str:
-    """Return what another process says that has been given a task with a file."""
+    """Have another process do a task with a file; return what it says."""
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import be_second; be_second()"
     done = subprocess.run(
         [sys.executable, "-c", program, path, task],
@@ -184,7 +184,7 @@ def _second(path: str, task: str) -> str:
 
 
 def be_second() -> None:
-    """Be the other process: do the task that the arguments name, and print what was found."""
+    """Be the other process: do the task named by the arguments, and print the outcome."""
     path, task = sys.argv[1:]
     if task == "lock":
         with _opened(path) as descriptor:

@@ -15,7 +15,7 @@ from mmapstate.file import system
 
 
 class Draft:
-    """The file that the editor has: nobody else may read it, as states hold tokens, nor copies that editors keep."""
+    """The file that the editor gets, in a private folder: states hold tokens, and editors keep copies beside a file."""
 
     def __init__(self, name: str, text: bytes) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="mmapstate-"))
@@ -25,16 +25,16 @@ class Draft:
         self.offer(text)
 
     def offer(self, text: bytes) -> None:
-        """Have the next editor begin with this text."""
+        """Have the next run of the editor start from this text."""
         self.file.write_bytes(text)
 
     def edited(self) -> bytes:
-        """Run the editor; return the text when it has ended well."""
+        """Run the editor; return the text it leaves. Raises `Failure` unless it exits with 0."""
         variable = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name, "").strip()), "")
         try:
             command = system.split_command(os.environ[variable]) if variable else [system.default_editor()]
         except ValueError as error:
-            raise Failure(f"${variable} is no command: {error}; nothing was changed") from None
+            raise Failure(f"${variable} is not a command: {error}; nothing was changed") from None
         told = f"the editor, {command[0]}{f' (of ${variable})' if variable else ''},"
         before = signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the editor's, which does not inherit this
         try:
@@ -53,8 +53,8 @@ class Draft:
             raise Failure("the editor has removed the file that it was given; nothing was changed") from None
 
     def keep(self) -> None:
-        """Tell where it is kept; without anything that somebody typed it is removed."""
-        left = set(self.folder.iterdir()) if self.folder.is_dir() else set()  # it may be removed under the editor
+        """Keep what somebody typed, and say where; remove the rest."""
+        left = set(self.folder.iterdir()) if self.folder.is_dir() else set()  # removed under the editor
         if self.file in left and self.file.read_bytes() != self.first:
             print(f"mmapstate: what you edited is kept in {self.file}", file=sys.stderr)
         elif left - {self.file}:  # of an editor that was killed: what was typed
@@ -68,9 +68,9 @@ class Draft:
 
 
 def ask_to_edit_again(problem: str) -> None:
-    """Tell what is wrong, and ask whether to edit again; raise `Failure` if not, or if nobody answers.
+    """Say what is wrong, and ask whether to edit again; raise `Failure` if not, or if nobody answers.
 
-    The answer is a line of stdin, which need be no terminal: a script can give it, too.
+    The answer is a line of stdin: a script can give it, too.
     """
     print(f"mmapstate: {problem}", file=sys.stderr)
     while True:

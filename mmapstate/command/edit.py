@@ -1,9 +1,8 @@
 """The subcommand `edit`: a state in somebody's editor, while programs go on changing it.
 
-What is edited is a copy, in a private file. The state is not locked, nor open, meanwhile. When the editor is done the
-copy is compared with what it was, and with what programs have made of the state since (see `merging`): what comes of
-all three is written as one step. The text is the user's own, comments and layout included; what programs changed is put
-into it.
+The user edits a copy; the state is neither locked nor open meanwhile. When the editor is done, three states are merged
+(see `merging`): the one that was shown, what the user made of it, what programs have made of it since. The result is
+written in one step. Comments and layout are the user's; the changes of programs are patched into that text.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def edit(options: Any) -> int:
     path = str(system.real_path(options.file))
     shown = _Shown.now(path)
     if not os.access(path, os.W_OK):
-        raise Failure(f"{options.file}: you may read it, and not write it; nothing to edit")
+        raise Failure(f"{options.file}: you may read it, but not write it; nothing was changed")
     name, kind = os.path.basename(path), ".json" if content.is_json(shown.text, path) else ".yaml"
     draft = Draft(name if name.endswith(kind) else name + kind, shown.text)
     try:
@@ -46,14 +45,14 @@ def edit(options: Any) -> int:
 
 
 class _Shown(NamedTuple):
-    """A state as its user is shown it: the text, and what it holds."""
+    """A state as text, and what that text holds."""
 
     text: bytes
     state: dict[Any, Plain]
 
     @classmethod
     def now(cls, path: str) -> _Shown:
-        """Read the state at `path`, as a vacuum would write it: without a lock, and nothing is written."""
+        """Read the state at `path`, as a vacuum would write it; nothing is locked or written."""
         text, state = opening.read_text(path)
         return cls(_laid_over(text, state, path), state)
 
@@ -71,21 +70,21 @@ def _laid_over(text: bytes, state: dict[Any, Plain], path: str) -> bytes:
 
 
 def _edited(file: str, path: str, base: _Shown, draft: Draft) -> bool:
-    """Run the editor until what it gives can be written, and write it; return False if nothing is changed by it."""
+    """Run the editor until its text can be written, and write it; return False if that changes nothing."""
     decided: set[tuple[Any, ...]] = set()
     marks: set[bytes] = set()
     while True:
         text = _with_line_ends_of(base.text, draft.edited())
         if text == base.text:
             return False
-        if not marks.isdisjoint(line.strip() for line in text.splitlines()):  # first: there is no such line in JSON
+        if not marks.isdisjoint(line.strip() for line in text.splitlines()):  # first, as JSON has no comments
             ask_to_edit_again(f"there are lines left that begin with '{_MARK}': choose a value, and remove them")
             continue
         try:
             mine = _checked(text, file, path, base.text)
         except StateFileError as error:
             where = "".join(f", {name} {at}" for name, at in (("line", error.line), ("column", error.column)) if at)
-            ask_to_edit_again(f"what you edited is no state{where}: {error.problem or error}")
+            ask_to_edit_again(f"what you edited is not a state{where}: {error.problem or error}")
             continue
         if not os.path.exists(path):
             raise Failure(f"{file}: was removed meanwhile; nothing was changed")
@@ -101,7 +100,7 @@ def _edited(file: str, path: str, base: _Shown, draft: Draft) -> bool:
 
 
 def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
-    """Return `text` with the line ends that it had `before`, where an editor has changed all: none was meant."""
+    """Return `text` with the line ends from `before`, where the editor has changed them all: nobody meant that."""
     had, has = (part.count(b"\r\n") == part.count(b"\n") for part in (before, text))
     if has and b"\r" not in before:
         return text.replace(b"\r\n", b"\n")
@@ -111,7 +110,7 @@ def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
 
 
 def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plain]:
-    """Return the state in a text; raise `StateFileError` where it is none, by the rules for an edit by hand."""
+    """Return the state in a text, which follows the rules for an edit by hand; else raise `StateFileError`."""
     if not text.strip():  # as a failing editor leaves it
         error = StateFileError(f"{file}: the text is empty")
         error.problem = "it is empty; to remove all there is, write {}"
@@ -127,7 +126,7 @@ def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plai
 
 
 class _InConflict(Exception):
-    """Both sides have changed something, each to something else; there, `merged` is as the `newest`."""
+    """Both sides have changed the same keys; there `merged` is as the `newest`."""
 
     def __init__(self, newest: _Shown, merged: _Shown, conflicts: list[Conflict]) -> None:
         super().__init__()
@@ -135,21 +134,21 @@ class _InConflict(Exception):
 
 
 class _Unchanged(Exception):
-    """Programs have done meanwhile what somebody wanted, or nothing else than theirs was kept."""
+    """There is nothing to write: programs have made the same change, or the user has kept theirs."""
 
 
 class _Edit:
-    """What somebody made of a state, to be merged with what it is by now."""
+    """What the user made of a state, to be merged with what it is by now."""
 
     def __init__(self, path: str, base: _Shown, mine: _Shown, decided: set[tuple[Any, ...]]) -> None:
         self.path, self.base, self.mine, self.decided = path, base, mine, decided
         self.values_alone = mine.text == _laid_over(base.text, mine.state, path)
 
     def merged(self, text: bytes, state: dict[Any, Plain]) -> _Shown:
-        """Return what comes of it with the text and the state of now; raise `_InConflict` or `_Unchanged`."""
+        """Return it merged with the present text and state; raise `_InConflict` or `_Unchanged`."""
         newest = _Shown(_laid_over(text, state, self.path), state)
         merged, conflicts = merge(self.base.state, state, self.mine.state, self.decided)
-        # Where the user has changed no comments, those that others have changed meanwhile are to stay.
+        # If the user has changed no comments, keep those that others have changed meanwhile.
         result = _Shown(_laid_over(newest.text if self.values_alone else self.mine.text, merged, self.path), merged)
         if conflicts:
             raise _InConflict(newest, result, conflicts)
@@ -159,7 +158,7 @@ class _Edit:
 
 
 def _write(path: str, edited: _Edit) -> bool:
-    """Put an edit into the state, as one step; return False if nothing is changed by it."""
+    """Write an edit in one step; return False if there is nothing to write."""
     try:
         with opening.opened(path, power=True) as state:
             store: Any = state._store
@@ -171,7 +170,7 @@ def _write(path: str, edited: _Edit) -> bool:
 
 
 def _write_values(state: Any, edited: _Edit) -> None:
-    """Write the values alone, as one record: where the system does not let the file be replaced."""
+    """Write only the values, as one record: for a file that the system does not let us replace."""
     with state.transaction():
         before = state.copy()
         merged = edited.merged(edited.base.text, before).state
@@ -188,7 +187,7 @@ def _write_values(state: Any, edited: _Edit) -> None:
 
 
 def _marks(conflict: Conflict) -> list[str]:
-    """Return the comments that tell both values of a conflict."""
+    """Return the comments that show both values of a conflict."""
     *around, key = conflict.path
     place = [f"{_MARK} in {written(around)}"] if around else []
     return [_ADVICE, *place, _told("theirs", key, conflict.theirs), _told("yours", key, conflict.mine)]
@@ -202,9 +201,9 @@ def _told(whose: str, key: Any, value: Any) -> str:
 
 
 def _marked(merged: _Shown, conflicts: list[Conflict], *, as_json: bool) -> bytes:
-    """Return the merged text with comments above each key in conflict, or where that cannot be, above all.
+    """Return the merged text with comments above each key in conflict; at the top where they cannot stand there.
 
-    In JSON there is room above each line, though not for long: they are to be removed.
+    Into JSON they go as well: they are to be removed before it is read.
     """
     text = merged.text.decode("utf-8-sig")
     bom = merged.text[: len(merged.text) - len(text.encode())]
@@ -212,13 +211,13 @@ def _marked(merged: _Shown, conflicts: list[Conflict], *, as_json: bool) -> byte
     root = json_text.compose(text) if as_json else snapshot.compose(text)
     top = ""
     placed = ((_start_of(root, conflict.path), _marks(conflict)) for conflict in conflicts)
-    for at, marks in sorted(placed, reverse=True):  # from below, so that those above stay in place
+    for at, marks in sorted(placed, reverse=True):  # bottom up, so that the positions above stay valid
         start = text.rfind("\n", 0, at) + 1
         indent = " " * (len(text[start:]) - len(text[start:].lstrip(" ")))
         marked = text[:start] + "".join(f"{indent}{mark}{end}" for mark in marks) + text[start:]
         if as_json or _holds(marked, merged.state):
             text = marked
-        else:  # inside of a text of several lines
+        else:  # inside a text of several lines
             top = "".join(mark + end for mark in marks) + top
     return bom + (top + text).encode()
 

@@ -27,7 +27,7 @@ OnEvent = Callable[[str, Sequence[Change]], None]
 
 
 class Followed(View):
-    """A `View` that tells what it reads: each record, and each event that is none."""
+    """A `View` that reports each record it reads, and each other event."""
 
     def __init__(self, path: str, on_record: OnRecord, on_event: OnEvent) -> None:
         self.on_record, self.on_event = on_record, on_event
@@ -37,7 +37,7 @@ class Followed(View):
         super().__init__(path, {}, State._declared.read())
 
     def look(self) -> None:
-        """Tell what is new."""
+        """Report what is new."""
         there = system.is_there(self.path)
         if there != self.there:
             self.there = there
@@ -48,7 +48,7 @@ class Followed(View):
             self.refresh()
             self.refused = ""
         except FileNotFoundError:
-            pass  # a moment ago; the next look tells
+            pass  # removed just now; the next look reports it
         except StateError as error:
             if str(error) != self.refused:
                 self.refused = str(error)
@@ -60,7 +60,7 @@ class Followed(View):
         self._tell(records)
 
     def _follow_vacuum(self, parts: content.Layout) -> bool:  # noqa: ARG002
-        return False  # it is told of, with what is different besides
+        return False  # reported as an event, with what else is different
 
     def _rebuild(self, data: bytes, parts: content.Layout) -> None:
         first, before = not self.open_files, tree.plain_root(self.root)
@@ -88,7 +88,7 @@ def _alone(parts: content.Layout) -> content.Layout:
 
 
 def differences(path: tuple[Any, ...], before: Any, after: Any) -> Iterator[Change]:
-    """Yield changes that make one state the other, but for the order of keys; lists of other lengths as a whole."""
+    """Yield changes that turn one state into the other, but for key order; lists of another length as a whole."""
     for key in {**before, **after} if isinstance(before, dict) else range(len(before)):
         if isinstance(before, dict) and key not in after:
             yield ("delete", [*path], key)

@@ -1,6 +1,6 @@
 """The one place where the command opens a state: to read it once, to change it, to follow it.
 
-Whoever only reads imports nothing that writes: most of the time of a short command is its start.
+To read imports nothing that writes: a short command spends most of its time on its start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def read(path: str) -> dict[Any, Plain]:
-    """Return the state as plain data; print to stderr what it may not be meant to hold."""
+    """Return the state as plain data; warn on stderr of words that were perhaps meant as booleans."""
     words: list[Suspect] = []
     real = _real(path)
     state = reading.read(real, words)
@@ -33,12 +33,12 @@ def read(path: str) -> dict[Any, Plain]:
 
 
 def read_text(path: str) -> tuple[bytes, dict[Any, Plain]]:
-    """Return the text that people edit, and the state, which may be newer than that text."""
+    """Return the text of the last vacuum or edit, and the state, which may be newer."""
     return reading.read_text(_real(path))
 
 
 def size(path: str) -> int:
-    """Return how many bytes the state takes."""
+    """Return the size of the state in bytes."""
     return os.path.getsize(path)
 
 
@@ -46,7 +46,7 @@ def size(path: str) -> int:
 def opened(
     path: str, *, create: bool | None = None, timeout: float = 10.0, power: bool = False
 ) -> Iterator[PersistedState]:
-    """Give the state to be changed; what the library warns of goes to stderr.
+    """Open the state for writing; the library's warnings go to stderr.
 
     Raises FileNotFoundError where there is none, unless `create` is true. See `hint`.
     """
@@ -66,13 +66,13 @@ def opened(
 
 
 def hint(create: bool | None) -> str:
-    """Return what an error of something missing says of the option --create; None: there is none."""
+    """Return what an error about something missing says of --create; None: the command has no such option."""
     return "" if create is None else " (--create makes it)"
 
 
 @contextmanager
 def followed(path: str, on_record: OnRecord, on_event: OnEvent) -> Iterator[Followed]:
-    """Give the state to be looked at again and again, without its lock; see `Followed`."""
+    """Open the state for reading it again and again, without its lock; see `Followed`."""
     from mmapstate.command.following import Followed
     from mmapstate.logger import warnings_shown
 
@@ -90,7 +90,7 @@ def _real(path: str) -> str:
 
 @contextmanager
 def _named(path: str) -> Iterator[None]:
-    """Have an error of the system that names no file, such as that of a full disk, name this one."""
+    """Put the path into an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:

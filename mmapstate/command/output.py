@@ -15,14 +15,14 @@ from mmapstate.text import snapshot
 
 
 def flush() -> None:
-    """Have what was printed read; raise BrokenPipeError where nobody can any more, even if there is nothing new."""
+    """Flush stdout; raise BrokenPipeError if nobody reads it any more, even when there is nothing new."""
     sys.stdout.flush()
     if not system.is_heard(sys.stdout):
         raise BrokenPipeError("nobody reads stdout any more")
 
 
 def printable(text: str) -> str:
-    """Return a text of elsewhere, such as a file's name, so that it moves no cursor."""
+    """Return a text from elsewhere, such as a file name, without control characters."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -37,7 +37,7 @@ def _seconds(*names: str, help: str, default: float, least: float, most: float) 
         try:
             found = float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text} is no number") from None
+            raise argparse.ArgumentTypeError(f"{text} is not a number") from None
         if not least <= found <= most:
             raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
         return found
@@ -54,7 +54,7 @@ A segment is a text key; if there is none, the number, boolean or date that is w
 _VALUES = """\
 VALUE is YAML: 5, 1.5, true, null, text, "5" (text), [1, 2], {port: 80}; with --string it is text as it stands.
 As in the file, yes, no, on, off and 12:30 are text: write true or false.
-Put -- before a VALUE that begins with a hyphen and is no number.
+Put -- before a VALUE that starts with a hyphen and is not a number.
 """
 _CREATING = """\
 Programs may use the state meanwhile: nothing of theirs is lost. The last key of PATH may be new. The file, and

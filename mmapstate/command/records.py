@@ -36,13 +36,13 @@ def _follow(followed: Followed, printed: _Printed) -> NoReturn:
     while True:
         before = printed.lines
         followed.look()
-        output.flush()  # who reads a pipe sees each line at once; and is missed when gone
+        output.flush()  # so that a pipe gets each line at once; ends when nobody reads it
         pause = _PAUSES[0] if printed.lines != before else min(pause * 1.5, _PAUSES[1])
         time.sleep(pause)
 
 
 class _Printed:
-    """Prints what happens to a file; what is no change of a record begins with ``#``."""
+    """Prints what happens to a state; lines about anything but records begin with ``#``."""
 
     def __init__(self, file: str) -> None:
         self.file = file

@@ -1,4 +1,4 @@
-"""The values of `watch` in place on a terminal, drawn by rich: whoever imports this needs the extra `watch`."""
+"""Draws the values of `watch` in place on a terminal, with rich: importing this needs the extra `watch`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _STOP: signal.Signals | None = getattr(signal, "SIGTSTP", None)  # Windows has n
 
 
 class Screen:
-    """All values on a screen of their own; at the end they stay in the usual one."""
+    """All values on the terminal's alternate screen; at the end they stay on the usual one."""
 
     def __init__(self, watched: Watched) -> None:
         self.picture = Picture(watched)
@@ -32,7 +32,7 @@ class Screen:
         self.to_stop = False
 
     def __enter__(self) -> Screen:
-        signal.signal(signal.SIGTERM, _end)  # else the shell would be left on this screen; so with Ctrl-Z
+        signal.signal(signal.SIGTERM, _end)  # else the shell would be left on the alternate screen, as with Ctrl-Z
         if _STOP is not None:
             signal.signal(_STOP, self._ask_to_stop)
         self._switch(on=True)
@@ -48,7 +48,7 @@ class Screen:
         self.console.update_screen(self.picture)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; draw again where the window has another size."""
+        """Let time pass; redraw when the window is resized."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _SLICE))
@@ -65,7 +65,7 @@ class Screen:
         self.to_stop = True  # not in the middle of writing
 
     def _stop(self) -> None:
-        """Do what Ctrl-Z asks for, and go on when that is wanted."""
+        """Stop the process, as Ctrl-Z asks for; redraw when it is continued."""
         self.to_stop = False
         self._switch(on=False)
         assert _STOP is not None
@@ -80,7 +80,7 @@ def _end(number: int, _: object) -> NoReturn:
 
 
 class Picture:
-    """What fits on a terminal: a head, a line for each value, what happened last."""
+    """What fits on the terminal: a head, a line for each value, the last event."""
 
     def __init__(self, watched: Watched) -> None:
         self.watched = watched

@@ -1,4 +1,4 @@
-"""The values that `watch` shows: read from a live state at each look, with their texts and rates."""
+"""What `watch` shows: values of a live state, as text, with their rates of change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MISSING: Any = object()
 
 
 class Row(NamedTuple):
-    """What is shown of one value: `changed` since the last look, `rate` per second of a number, or of a size."""
+    """One value as it is shown: `changed` since the last look; `rate` per second, of a number or a size."""
 
     name: str
     text: str
@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 class Watched:
-    """The values that are watched, each with numbers of the last seconds."""
+    """The watched values, with the numbers of the last seconds for their rates."""
 
     def __init__(self, file: str, paths: Sequence[Sequence[Segment]], interval: float) -> None:
         self.file = file
@@ -50,12 +50,12 @@ class Watched:
         self.records += 1
 
     def tell(self, what: str, _: Sequence[Change]) -> None:
-        """Tell what else happened to the file."""
+        """Take note of another event."""
         self.message = f"{time.strftime('%H:%M:%S')} {what}"
         self.messages.append(f"{self.file} {what}")
 
     def update(self, root: Any) -> None:
-        """Bring `rows` up to date with a live state."""
+        """Bring `rows` up to date with the root of a live state."""
         now = time.monotonic()
         if self.paths:
             values = {_name_of(path): _value_at(root, path) for path in self.paths}
@@ -65,7 +65,7 @@ class Watched:
         self.rows = [self._row(name, value, now) for name, value in values.items()]
         for gone in self._values.keys() - values.keys():
             del self._values[gone]
-            self._numbers.pop(gone, None)  # else the rate of one that comes again would be that of its absence
+            self._numbers.pop(gone, None)  # else its rate when it comes back would span its absence
 
     def _row(self, name: str, value: Any, now: float) -> Row:
         before = self._values.get(name, value)
@@ -89,7 +89,7 @@ class Watched:
 
 
 class _Size(NamedTuple):
-    """A container, of which the size is shown."""
+    """A container, shown by its size."""
 
     size: int
     what: str
