@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mmapstate.command import key_paths, opening, output
 from mmapstate.command.outcome import INTERRUPTED
 from mmapstate.command.watched import MISSING, Watched
+from mmapstate.file import system
 
 if TYPE_CHECKING:
     from mmapstate.command.screen import Screen
@@ -31,15 +31,13 @@ def watch(options: Any) -> int:
 
 
 def _display(watched: Watched) -> _Lines | Screen:
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if system.obeys_escapes(sys.stdout):
         try:
             from mmapstate.command.screen import Screen
+
+            return Screen(watched)
         except ModuleNotFoundError:
             print("mmapstate: to see values in place: pip install 'mmapstate[watch]'", file=sys.stderr)
-        else:
-            screen = Screen(watched)
-            if not screen.console.legacy_windows:  # a console that knows no escape sequences
-                return screen
     return _Lines(watched)
 
 
