@@ -52,14 +52,8 @@ INTERPRETERS = {"3.12": "3.12.1", "3.13": "3.13.1"}
 
 # colorama is named because pip judges `sys_platform == "win32"` by the machine that it runs on.
 WHEELS = (
-    "portalocker>=4.2,<5",
-    "PyYAML",
-    "pytest",
-    "hypothesis",
-    "pytest-timeout",
-    "cloudpickle",
-    "tzdata",
-    "colorama",
+    *("portalocker>=4.2,<5", "PyYAML", "rich>=13.7"),
+    *("pytest", "hypothesis", "pytest-timeout", "cloudpickle", "tzdata", "colorama"),
 )
 
 # Seconds for each step of the preparation, and for Wine's processes to be gone after they were told to end.

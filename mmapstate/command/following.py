@@ -1,4 +1,4 @@
-"""A state file as it is followed by who only looks: each record, and what else happens to the file."""
+"""A state file followed by reading it again and again: each record, and what else happens to the file."""
 
 from __future__ import annotations
 
@@ -13,43 +13,38 @@ from mmapstate.file.readonly import ReadonlyBackend
 from mmapstate.live.tree import Tree
 from mmapstate.values import Plain, same
 
-__all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
-
 VACUUM = "was compacted"
 EDITED = "was written anew, by hand or by programs that came and went"
 GONE = "is gone; what it held last is shown"
 THERE_AGAIN = "is there again"
 REFUSED = "cannot be read"
 
+OnRecord = Callable[[int, Sequence[Change]], None]
+"""Is called with a record and its number, counted from the last vacuum on."""
+OnEvent = Callable[[str, Sequence[Change]], None]
+"""Is called with one of the words above, or a text that begins with it, and with what is different since."""
+
 
 class Followed:
-    """A file that is read again and again, without its lock.
+    """A file that is read again and again, without its lock: each record is reported, and each other event.
 
-    ``on_record(number, changes)`` is called for each record, `number` counted from the last vacuum on; ``on_event(what,
-    changes)`` for everything else: `what` begins with one of the words above, `changes` is what is different since.
     Raises as opening a state readonly does.
     """
 
-    def __init__(
-        self,
-        path: str,
-        on_record: Callable[[int, Sequence[Change]], None],
-        on_event: Callable[[str, Sequence[Change]], None],
-    ) -> None:
+    def __init__(self, path: str, on_record: OnRecord, on_event: OnEvent) -> None:
+        self.path = path
         self.on_record, self.on_event = on_record, on_event
-        self.path = system.real_path(path)
         self.number = 0
-        self.there = True
-        self.is_first = True
+        self.there = self.is_first = True
         self.refused = ""
-        self.tree = Tree(lambda tree: ReadonlyBackend(self.path, tree, self))
+        self.tree = Tree(lambda tree: ReadonlyBackend(path, tree, self))
 
     def close(self) -> None:
         """Close the file."""
         self.tree.backend.close()
 
     def look(self) -> None:
-        """Tell what is new."""
+        """Report what is new."""
         there = system.is_there(self.path)
         if there != self.there:
             self.there = there
@@ -60,7 +55,7 @@ class Followed:
             self.tree.refresh()
             self.refused = ""
         except FileNotFoundError:
-            pass  # a moment ago; the next look tells
+            pass  # removed just now; the next look reports it
         except StateError as error:
             if str(error) != self.refused:
                 self.refused = str(error)
@@ -68,13 +63,13 @@ class Followed:
                 self.on_event(f"{REFUSED}{place}: {getattr(error, 'problem', '') or error}", ())
 
     def replayed(self, records: list[list[Change]]) -> None:
-        """Tell of records (see `readonly.Watcher`)."""
+        """Report records (see `readonly.Watcher`)."""
         for record in records:
             self.number += 1
             self.on_record(self.number, record)
 
     def rebuilt(self, before: dict[Any, Plain], generation: int, data: bytes, parts: content.Layout) -> None:
-        """Tell what else has happened (see `readonly.Watcher`)."""
+        """Report what else has happened (see `readonly.Watcher`)."""
         records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
         continued = generation != 0 and parts.marker is not None and parts.marker.generation == generation
         if not self.is_first and not (continued and len(records) >= self.number):
@@ -93,7 +88,7 @@ def _alone(parts: content.Layout) -> content.Layout:
 
 
 def differences(path: tuple[Any, ...], before: Any, after: Any) -> Iterator[Change]:
-    """Yield changes that make one state the other, but for the order of keys; lists of other lengths as a whole."""
+    """Yield changes that turn one state into the other, but for key order; lists of another length as a whole."""
     for key in {**before, **after} if isinstance(before, dict) else range(len(before)):
         if isinstance(before, dict) and key not in after:
             yield ("delete", [*path], key)

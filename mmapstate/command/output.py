@@ -13,14 +13,17 @@ from mmapstate.command import terminal
 from mmapstate.command.outcome import Failure
 from mmapstate.text import snapshot
 
-__all__ = ["as_json", "as_scalar", "as_yaml", "flush"]
-
 
 def flush() -> None:
-    """Have what was printed read; raise BrokenPipeError where nobody can any more, even if there is nothing new."""
+    """Flush stdout; raise BrokenPipeError if nobody reads it any more, even when there is nothing new."""
     sys.stdout.flush()
     if not terminal.is_heard(sys.stdout):
         raise BrokenPipeError("nobody reads stdout any more")
+
+
+def printable(text: str) -> str:
+    """Return a text from elsewhere, such as a file name, without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def as_yaml(value: Any) -> str:

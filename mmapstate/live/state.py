@@ -448,6 +448,16 @@ def open_state(
     return state
 
 
+def rewrite_document(state: State, edit: Callable[[bytes, dict[Any, Any]], bytes]) -> bool:
+    """Have the document of a state become the text that ``edit(document, state)`` makes of it: one step, synced.
+
+    For `mmapstate edit`. Returns False, with nothing changed, where the system refuses to replace the file. Raises what
+    `edit` raises, with nothing changed, `StateFileError` where the text is no state, and what a write raises.
+    """
+    state._tree.refuse_in_transaction("edit the file")
+    return state._tree.backend.rewrite(edit)
+
+
 def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:
     checked: dict[Any, Any] = {}
     for key, value in defaults.items():

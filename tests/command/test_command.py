@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support import probe
+from support.commands import environment, run
 from support.processes import Child, not_on_windows
 
 import mmapstate
@@ -21,7 +21,6 @@ from mmapstate import command
 from mmapstate.command.parser import COMMANDS
 from mmapstate.file import system
 
-IMPORTED_FROM = str(Path(mmapstate.__file__).resolve().parent.parent)
 STATE = """\
 # what was done last
 last_id: 5
@@ -43,16 +42,6 @@ def state(path):
     """The path of a state file at rest, which no program has opened yet."""
     Path(path).write_text(STATE, encoding="utf-8")
     return path
-
-
-def run(*arguments, **options):
-    """Run the command in a process of its own; return exit code, output and errors."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "mmapstate", *arguments],
-        env=os.environ | {"PYTHONPATH": IMPORTED_FROM} | options.pop("env", {}),
-        capture_output=True, timeout=60, check=False, **options,
-    )  # fmt: skip
-    return done.returncode, done.stdout.decode().replace("\r\n", "\n"), done.stderr.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture
@@ -235,7 +224,7 @@ class TestChanging:
         limited = ["sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "mmapstate"]
         done = subprocess.run(
             [*limited, "set", state, "name", "x" * 5000],
-            env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment(PYTHONDONTWRITEBYTECODE="1"),
             capture_output=True, encoding="utf-8", timeout=60, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (1, "")
@@ -340,10 +329,10 @@ class TestMistakes:
             (
                 ("get", "queue.first"),
                 1,
-                "queue is a list, and 'first' no index: write 0 for its first item, -1 for its last",
+                "queue is a list, and 'first' is not an index: write 0 for its first item, -1 for its last",
             ),
-            (("get", 'queue."0"'), 1, "queue is a list, and '0' no index"),
-            (("get", "last_id.x"), 1, "last_id is no mapping or list: there is no 'x' in it"),
+            (("get", 'queue."0"'), 1, "queue is a list, and '0' is not an index"),
+            (("get", "last_id.x"), 1, "last_id is not a mapping or list: there is no 'x' in it"),
             (("get", "hosts..x"), 2, "the path hosts..x, character 7: there is no key"),
             (("get", 'hosts."x'), 2, "character 7: the quote is not closed"),
             (("get", 'hosts."x"y'), 2, "character 10: a dot is missing behind the quote"),
@@ -352,7 +341,7 @@ class TestMistakes:
             (("set", "hits", "# 1"), 2, "VALUE is empty, or a comment"),
             (("set", "hits", "a: [1"), 2, "--string takes it as text"),
             (("set", "hits", "*alias"), 2, "VALUE, line 1, column 1: aliases (*name) are not supported"),
-            (("append", "hits", "1"), 1, "hits is no list: nothing can be appended to it"),
+            (("append", "hits", "1"), 1, "hits is not a list: nothing can be appended to it"),
             (("increment", "name"), 1, "increment needs an int or a float to add to, not str"),
             (("increment", "hits", "x"), 2, "BY is 'x': it must be a number, such as 5, -1 or 0.5"),
             (("increment", "hits", "true"), 2, "BY is 'true': it must be a number"),
@@ -363,8 +352,8 @@ class TestMistakes:
             (("delete", "hosts.mil.x"), 1, "hosts has no key mil: did you mean mill?"),
             (("set", "a", "1", "2"), 2, "unrecognized arguments: 2"),
             (("set", "a"), 2, "the following arguments are required: VALUE"),
-            (("set", "a", "1", "--timeout", "-1"), 2, "-1 is no number of seconds"),
-            (("set", "a", "1", "--timeout", "1s"), 2, "argument --timeout: 1s is no number"),
+            (("set", "a", "1", "--timeout", "-1"), 2, "-1 is not between 0 and 999999"),
+            (("set", "a", "1", "--timeout", "1s"), 2, "argument --timeout: 1s is not a number"),
         ],
     )
     def test_each_has_its_exit_code_and_a_line_that_says_what_to_do(self, state, call, arguments, code, message):
@@ -397,9 +386,9 @@ class TestMistakes:
 class TestStreams:
     @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-16"])
     def test_output_is_utf8_whatever_the_terminal_is_said_to_be(self, state, encoding):
-        environment = {"LC_ALL": "C", "PYTHONIOENCODING": encoding}
-        assert run("get", state, "name", env=environment) == (0, "Zoë\n", "")
-        code, _, errors = run("get", state, "Zoé€", env=environment | {"PYTHONUTF8": "1"})
+        variables = {"LC_ALL": "C", "PYTHONIOENCODING": encoding}
+        assert run("get", state, "name", **variables) == (0, "Zoë\n", "")
+        code, _, errors = run("get", state, "Zoé€", PYTHONUTF8="1", **variables)
         assert (code, "has no key Zoé€" in errors) == (1, True)
 
     @pytest.mark.parametrize("arguments", [("show",), ("--help",)])
@@ -410,7 +399,7 @@ class TestStreams:
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "mmapstate", *arguments, *[state][: arguments == ("show",)]],
-                env=os.environ | {"PYTHONPATH": IMPORTED_FROM, "PYTHONUNBUFFERED": buffered},
+                env=environment(PYTHONUNBUFFERED=buffered),
                 stdout=writer, stderr=subprocess.PIPE, timeout=60, check=False,
             )  # fmt: skip
         finally:
@@ -433,7 +422,7 @@ class TestStreams:
         name, *rest = arguments
         done = subprocess.run(
             ["sh", "-c", f'exec "$@" {closed}>&-', "sh", sys.executable, "-m", "mmapstate", name, state, *rest],
-            env=os.environ | {"PYTHONPATH": IMPORTED_FROM},
+            env=environment(),
             capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (code, b"")
@@ -449,7 +438,7 @@ class TestStreams:
         name, *rest = arguments
         done = subprocess.run(
             ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", program, name, state, *rest],
-            env=os.environ | {"PYTHONPATH": IMPORTED_FROM},
+            env=environment(),
             capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (130, b"")
@@ -459,7 +448,7 @@ class TestStreams:
         with open("/dev/full", "wb") as full:
             done = subprocess.run(
                 [sys.executable, "-m", "mmapstate", "show", state],
-                env=os.environ | {"PYTHONPATH": IMPORTED_FROM},
+                env=environment(),
                 stdout=full, stderr=subprocess.PIPE, timeout=60, check=False,
             )  # fmt: skip
         assert done.returncode == 1
@@ -598,7 +587,7 @@ class TestHelp:
         assert call("--version") == (0, f"mmapstate {mmapstate.__version__}\n", "")
 
     def test_nothing_is_coloured_in_a_pipe(self):
-        assert "\x1b" not in "".join(run("--help", env={"NO_COLOR": "1"})[1:])
+        assert "\x1b" not in "".join(run("--help", NO_COLOR="1")[1:])
 
 
 class TestStart:
@@ -607,7 +596,7 @@ class TestStart:
         "mmapstate.file.mapped", "mmapstate.live.schema", "mmapstate.care.check",
         "mmapstate.command.reports", "portalocker",
         "logging", "mmap", "random", "importlib.metadata", "dataclasses", "inspect", "difflib", "shutil", "subprocess",
-        "tempfile", "multiprocessing",
+        "tempfile", "multiprocessing", "rich",
     )  # fmt: skip
 
     @pytest.mark.parametrize("journaled", [False, True])
@@ -624,7 +613,7 @@ class TestStart:
         )
         done = subprocess.run(
             [sys.executable, "-c", program],
-            env=os.environ | {"PYTHONPATH": IMPORTED_FROM},
+            env=environment(),
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert (done.stdout, done.stderr) == ("5\n[]\n", "")
@@ -639,7 +628,7 @@ class TestStart:
             "assert all(globals()[name] is getattr(mmapstate, name) for name in mmapstate.__all__)\n"
         )
         subprocess.run([sys.executable, "-W", "error", "-c", program],
-                       env=os.environ | {"PYTHONPATH": IMPORTED_FROM}, timeout=60, check=True)  # fmt: skip
+                       env=environment(), timeout=60, check=True)  # fmt: skip
 
     def test_at_exit_the_file_is_put_to_rest_after_what_was_registered_since_the_import(self, path):
         program = (
@@ -648,5 +637,5 @@ class TestStart:
             f"STATE = mmapstate.open({path!r}, dict(a=1))\n"
         )
         subprocess.run([sys.executable, "-c", program],
-                       env=os.environ | {"PYTHONPATH": IMPORTED_FROM}, timeout=60, check=True)  # fmt: skip
+                       env=environment(), timeout=60, check=True)  # fmt: skip
         assert Path(path).read_text() == "a: 1\nlast: words\n"

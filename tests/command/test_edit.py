@@ -194,7 +194,7 @@ def test_invalid_text_is_told_with_line_and_column_and_edited_again(desk):
         "text = text.replace('limit: 5', 'limit: [5')", "text = text.replace('limit: [5', 'limit: 9')", answers="e\n"
     )
     assert (code, output) == (0, f"{desk.path}: changed\n")
-    assert "is no state, line 5, column 1: while parsing a flow sequence that begins in line 4, column 8" in errors
+    assert "is not a state, line 5, column 1: while parsing a flow sequence that begins in line 4, column 8" in errors
     assert "[e]dit again, or [q]uit?" in errors
     assert desk.seen(1) == TEXT.replace("limit: 5", "limit: [5")
     assert desk.read() == TEXT.replace("limit: 5", "limit: 9")
@@ -350,10 +350,9 @@ def test_on_a_terminal_it_asks_there(desk):
     step = "text = text.replace('limit: 5', 'limit: [5')"
     editor = desk.editor(step, "text = text.replace('limit: [5', 'limit: 6')")
     with Terminal("edit", desk.path, VISUAL=editor) as terminal:
-        while "[q]uit? " not in terminal.text:
-            assert terminal.read(30)
+        terminal.until(r"\[q\]uit\? ?$")
         os.write(terminal.descriptor, b"e\n")
-        assert terminal.ended()[0] == 0
+        assert terminal.ended() == 0
     assert desk.read() == TEXT.replace("limit: 5", "limit: 6")
 
 
@@ -485,7 +484,7 @@ def test_editor_that_is_not_there_is_named(desk):
 @not_on_windows("there all is a command")
 def test_variable_that_is_no_command_is_named(desk):
     code, _, errors = desk.edit(VISUAL="'vi")
-    assert (code, errors) == (1, "mmapstate: $VISUAL is no command: No closing quotation; nothing was changed\n")
+    assert (code, errors) == (1, "mmapstate: $VISUAL is not a command: No closing quotation; nothing was changed\n")
     assert os.listdir(desk.temporary) == []
 
 

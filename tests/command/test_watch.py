@@ -1,18 +1,22 @@
 """``mmapstate watch``: values as programs change them, and how fast; in place on a terminal, line by line in a pipe."""
 
+import io
 import os
 import re
 import signal
 import subprocess
+import sys
 
 import pytest
-from support import probe
+from rich.cells import cell_len
+from rich.console import Console
 from support.commands import Running, call, deserted, environment, run_here, two_writers
 from support.processes import not_on_windows
-from support.terminals import Terminal
+from support.terminals import Terminal, plain
 
 import mmapstate
-from mmapstate.command import main
+from mmapstate.command import main, screen
+from mmapstate.command.watched import MISSING, Row, Watched
 from mmapstate.file.sidecar import sidecar_path
 
 on_a_terminal = not_on_windows("there is no pty, nor such a signal for one process")
@@ -26,6 +30,8 @@ jobs: []
 hosts: {mill: {port: 80}, "db.local": 1}
 """
 
+OTHER_SCREEN, USUAL_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
+
 
 @pytest.fixture
 def file(path):
@@ -36,104 +42,150 @@ def file(path):
     return path
 
 
-def row(picture, name):
-    """Return what stands behind the name of a value."""
-    return next((line.removeprefix(name).strip() for line in picture if line.startswith(f"{name} ")), None)
-
-
-def number(picture, name):
-    return int((row(picture, name) or "0").split()[0].lstrip("("))
-
-
 @on_a_terminal
-def test_values_of_two_programs_are_shown_with_their_rates(file, interrupts):
+def test_values_of_two_programs_are_shown_in_place_with_their_rates(file, interrupts):
     with Terminal("watch", file, "-n", "0.1") as terminal:
-        picture = terminal.until(lambda picture: number(picture, "ada") == 0)
-        assert [line.split() for line in picture[2:]] == [
-            ["ada", "0"],
-            ["bob", "0"],
-            ["name", '"Müller', '日本"'],
-            ["ratio", "0.5"],
-            ["jobs", "(0", "items)"],
-            ["hosts", "(2", "keys)"],
-        ]
+        while "hosts" not in plain(terminal.text):
+            assert terminal.read(30)
+        assert terminal.text.startswith(f"{OTHER_SCREEN}\x1b[H\x1b[?25l")
+        terminal.until(
+            r" 0 changes/s\n\nada +0\nbob +0\nname +"
+            r'"Müller 日本"\nratio +0\.5\njobs +\(0 items\)\nhosts +\(2 keys\)'
+        )
         with two_writers(file) as numbers:
-            shown = terminal.until(lambda picture: re.search(r" \+[0-9,]+/s$", row(picture, "ada")))
-            assert number(shown, "ada") > 0
-            assert int(re.search(r"([0-9,]+) changes/s", shown[0])[1].replace(",", "")) > 0
-            terminal.until(lambda picture: "/s" in row(picture, "jobs") and number(picture, "jobs") > 0)
-        last = terminal.until(lambda picture: all(number(picture, name) == numbers[name] for name in numbers))
+            terminal.until(r" [1-9][0-9,]* changes/s\n\nada +[1-9]\d* +\+[0-9,]+/s$")
+            terminal.until(r"^jobs +\([1-9]\d* items?\) +\+[0-9.]+/s$")
+        last = r"^ada +{ada}( .*)?\nbob +{bob}( .*)?$".format(**numbers)
+        terminal.until(last)
         terminal.signal(signal.SIGINT)
-        code, left = terminal.ended()
-    assert code == 130
+        assert terminal.ended() == 130
     assert "interrupted" not in terminal.text
-    assert terminal.text.startswith("\x1b[?1049h\x1b[?25l")
-    assert "\x1b[?25h" in terminal.text
-    assert re.sub(r"\x1b\[[0-9;]*m", "", left).split("\r\n")[2].split()[:2] == ["ada", row(last, "ada").split()[0]]
+    _, _, left = terminal.text.rpartition(USUAL_SCREEN)
+    assert left.startswith("\x1b[?25h")
+    assert re.search(last, plain(left), re.MULTILINE)
 
 
 @on_a_terminal
 def test_what_happens_to_the_file_is_told(file, interrupts):
     with Terminal("watch", file, "ada", "hosts.mill.port", "-n", "0.05") as terminal, mmapstate.open(file) as state:
         state["ada"] = 1
-        terminal.until(lambda picture: row(picture, "ada") == "1" or (row(picture, "ada") or "").startswith("1 "))
+        terminal.until(r"^ada +1\b")
         state.vacuum()
-        terminal.until(lambda picture: picture[-1].endswith(" was compacted"))
+        terminal.until(r" was compacted$")
         state["hosts"].pop("mill")
-        terminal.until(lambda picture: row(picture, "hosts.mill.port") == "(missing)")
+        terminal.until(r"^hosts.mill.port +\(missing\)$")
         os.unlink(file)
-        picture = terminal.until(lambda picture: "is gone" in picture[-1])
-        assert row(picture, "ada").startswith("1")
+        terminal.until(r"^ada +1\n(.*\n)+.* is gone; ")
         with open(file, "w") as new:
             new.write("ada: five\nhosts:\n  mill: {port: 81}\n")
-        terminal.until(lambda picture: row(picture, "ada") == '"five"' and row(picture, "hosts.mill.port") == "81")
+        terminal.until(r'^ada +"five"\nhosts.mill.port +81\b')
         with open(file, "w") as new:
             new.write("ada: [\n")
-        terminal.until(lambda picture: "cannot be read, line 2: " in picture[-1])
+        terminal.until(r" cannot be read, line 2: ")
         with open(file, "w") as new:
             new.write("ada: {a: 1}\n")
-        terminal.until(lambda picture: row(picture, "ada") == "(1 key)")
+        terminal.until(r"^ada +\(1 key\)$")
         terminal.signal(signal.SIGINT)
-        assert terminal.ended()[0] == 130
+        assert terminal.ended() == 130
 
 
 @on_a_terminal
-def test_picture_fits_on_the_terminal_whose_size_may_change(file):
-    with Terminal("watch", file, "-n", "3600", columns=80, lines=24) as terminal:
-        terminal.until(lambda picture: len(picture) == 8)
-        for columns, lines in ((30, 5), (12, 24), (200, 50), (1, 1), (7, 3)):
-            terminal.resize(columns, lines)  # it looks at the size more often than at the file
-            room = max(lines, 3)
-            picture = terminal.until(
-                lambda picture, room=room, columns=columns: (
-                    len(picture) == min(8, room) and max(map(probe.width, picture)) <= columns
-                )
-            )
-            if lines < 8:
-                assert picture[-1].startswith("... and"[: max(columns - 1, 0)])
+def test_it_is_drawn_again_when_the_window_has_another_size(file):
+    sizes = {"COLUMNS": "80", "LINES": "24"}  # as readline leaves them in the environment
+    with Terminal("watch", file, "-n", "3600", columns=80, lines=24, **sizes) as terminal:
+        terminal.until(r"^hosts ")
+        terminal.resize(30, 5)  # it looks at the size more often than at the file
+        terminal.until(r"^bob .*\n\.\.\. and 4 more$")
+        terminal.resize(200, 50)
+        terminal.until(r"^hosts ")
         terminal.signal(signal.SIGTERM)
-        assert terminal.ended()[0] == 128 + signal.SIGTERM
-    assert "\x1b[?25h\x1b[?1049l" in terminal.text
+        assert terminal.ended() == 128 + signal.SIGTERM
+    assert f"{USUAL_SCREEN}\x1b[?25h" in terminal.text
 
 
 @on_a_terminal
 def test_ctrl_z_gives_the_usual_screen_back_until_it_goes_on(file):
     with Terminal("watch", file, "-n", "3600") as terminal:
-        terminal.until(lambda picture: len(picture) == 8)
-        terminal.text = ""
+        terminal.until(r"^hosts ")
+        while terminal.text:  # the rest of the picture
+            terminal.text = ""
+            terminal.read(0.2)
         terminal.signal(signal.SIGTSTP)  # nobody could wake it here: it is told to go on at once
-        terminal.until(lambda picture: len(picture) == 8)
-        assert terminal.text.startswith("\x1b[?25h\x1b[?1049l\x1b[?1049h\x1b[?25l\x1b[H")
+        while "hosts" not in terminal.text:
+            assert terminal.read(30)
+        assert terminal.text.startswith(f"{USUAL_SCREEN}\x1b[?25h{OTHER_SCREEN}\x1b[H\x1b[?25l\x1b[1;1H")
 
 
 @on_a_terminal
-@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colors_only_where_they_are_wanted(file, variables):
-    with Terminal("watch", file, "nothing", "ada", "-n", "0.05", **variables) as terminal:
-        while not ("nothing" in terminal.text and "ada" in terminal.text and "\n" in terminal.text):
+@pytest.mark.parametrize(
+    ("variables", "styles", "in_place"),
+    [({}, r"\x1b\[1;32m", True), ({"NO_COLOR": "1"}, r"\x1b\[1m", True), ({"TERM": "dumb"}, None, False)],
+)
+def test_colors_and_the_terminal_only_where_they_are_wanted(file, variables, styles, in_place):
+    with Terminal("watch", file, "ada", "-n", "0.05", **variables) as terminal, mmapstate.open(file) as state:
+        while not re.search(styles or " = [1-9]", terminal.text):
+            state["ada"] += 1
             assert terminal.read(30)
-        assert bool(re.search(r"\x1b\[[0-9;]+m", terminal.text)) == (variables == {})
-        assert ("\x1b" in terminal.text) == ("TERM" not in variables)
+        assert ("\x1b" in terminal.text) == in_place
+        assert not re.search(r"\x1b\[([0-9]+;)*[34][0-7]m", terminal.text) or not variables
+
+
+@on_a_terminal
+def test_without_rich_a_terminal_gets_lines_and_is_told_once_how_to_have_more(file):
+    program = "import sys; sys.modules['rich'] = None; from mmapstate.command import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "watch", file, "ada", "-n", "0.02"]
+    with Terminal(command=command) as terminal, mmapstate.open(file) as state:
+        shown = terminal.until(r"^mmapstate: .*pip install 'mmapstate\[watch\]'\n\d\d:\d\d:\d\d ada = 0$")
+        assert shown.start() == 0
+        state["ada"] = 1
+        terminal.until(r" ada = 1  \+")
+        assert "pip" not in terminal.text
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as piped:
+        assert b" ada = " in piped.stdout.readline()
+        piped.terminate()
+        assert b"pip" not in piped.stderr.read()
+
+
+def picture(columns, lines, *rows, file="example.state", message=""):
+    """Return the lines that are drawn of values on a terminal of that size."""
+    watched = Watched(file, [], 1.0)
+    watched.rows, watched.message = [*rows], message
+    console = Console(file=io.StringIO(), width=columns, height=lines, color_system=None)
+    console.print(screen.Picture(watched))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+ROWS = (
+    Row("ada", "12", "+3/s", True),
+    Row("name", '"Müller 日本"', "", False),
+    Row("long", '"' + "日本" * 500 + '"', "", False),
+    Row("n" * 100, "1", "-100/s", False),
+    Row("no", MISSING, "", False),
+)
+
+
+def test_values_stand_below_each_other_and_are_cut_where_there_is_no_room():
+    shown = [re.split(" {2,}", line) for line in picture(40, 24, *ROWS)[2:]]
+    long, name = shown[2].pop(), shown[3].pop(0)
+    assert shown == [["ada", "12", "+3/s"], ["name", '"Müller 日本"'], ["long"], ["1", "-100/s"], ["no", "(missing)"]]
+    assert re.fullmatch('"日(本|日)+ ?…', long)
+    assert re.fullmatch("n{9,}…", name)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (30, 5), (12, 24), (200, 50), (1, 1), (7, 3)])
+@pytest.mark.parametrize("message", ["", "12:00:00 was compacted"])
+def test_picture_fits_on_any_terminal(columns, lines, message):
+    shown = picture(columns, lines, *ROWS, message=message)
+    room = max(lines, 3 + bool(message))
+    assert len(shown) == min(2 + len(ROWS) + bool(message), room)
+    assert max(map(cell_len, shown)) <= columns
+    if lines < 7:
+        told = shown[-2 if message else -1]
+        assert told.startswith("... and"[: max(columns - 1, 0)])
+
+
+def test_name_of_a_file_moves_no_cursor():
+    assert picture(80, 24, file="a\x1b[2J\nb")[0].startswith("a [2J b ")
 
 
 def test_in_a_pipe_each_change_is_a_line(file):
@@ -228,7 +280,6 @@ def test_file_that_is_not_there(path):
 @pytest.mark.parametrize(
     ("rate", "text"),
     [
-        (None, ""),
         (0.0, ""),
         (12345.6, "+12,346/s"),
         (-99.7, "-100/s"),
@@ -239,25 +290,6 @@ def test_file_that_is_not_there(path):
 )
 def test_rate_has_two_digits_or_is_whole(rate, text):
     assert probe.rate_text(rate) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "columns", "fitted"),
-    [
-        ("abc", 3, "abc"),
-        ("abcd", 3, "ab…"),
-        ("日本語", 6, "日本語"),
-        ("日本語", 5, "日本…"),
-        ("日本語", 4, "日…"),
-        ("e\u0301e\u0301e", 3, "e\u0301e\u0301e"),
-        ("a\x1b[2Jb", 80, "a?[2Jb"),
-        ("abc", 1, "…"),
-        ("abc", 0, ""),
-    ],
-)
-def test_text_is_cut_to_the_columns_it_takes(text, columns, fitted):
-    assert probe.fitted(text, columns) == fitted
-    assert probe.width(probe.padded(text, columns)) == max(columns, probe.width(fitted))
 
 
 @pytest.mark.parametrize("value", ["x" * 5_000_000, b"x" * 5_000_000], ids=["text", "bytes"])

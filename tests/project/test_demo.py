@@ -166,7 +166,7 @@ def test_reader_of_the_output_leaves(tmp_path):
         (["--wrong"], "mmapstate: unrecognized arguments: --wrong;"),
         (["demo", "--wrong"], "mmapstate demo: unrecognized arguments: --wrong; mmapstate demo --help tells more"),
         (["dance"], "'dance'"),
-        (["demo", "--seconds", "never"], "never is no number"),
+        (["demo", "--seconds", "never"], "never is not a number"),
         (["demo", "--seconds", "0"], "0 is not between"),
         (["demo", "--fil", "x"], "--fil"),
     ],

@@ -23,6 +23,7 @@ OWNERS = {
     "logging": {"logger"},
     "mmap": {"file.mapped"},
     "portalocker": {"file.locks"},
+    "rich": {"command.screen"},
     "yaml": {"text.snapshot"},
 }
 

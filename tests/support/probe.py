@@ -277,7 +277,11 @@ def hold_back_for_a_copy(state):
 def never_rebuild(state, set):
     """Have an error come of it when memory is made anew from the whole file."""
     its = state._tree.backend
-    set(its.writer.recovery if hasattr(its, "writer") else its, "rebuild" if hasattr(its, "writer") else "_rebuild", None)
+    set(
+        its.writer.recovery if hasattr(its, "writer") else its,
+        "rebuild" if hasattr(its, "writer") else "_rebuild",
+        None,
+    )
 
 
 def on_each_long_write(state, call):
@@ -350,7 +354,9 @@ def rest_all():
 def abandon(state):
     """End a state as a kill does: nothing is compacted, nothing is said."""
     its = state._tree.backend
-    windows.unwatch(its.refresher)  # else its thread says all the time, on Windows, that it cannot look at what is closed
+    windows.unwatch(
+        its.refresher
+    )  # else its thread says all the time, on Windows, that it cannot look at what is closed
     its.replica.close()
     its.locks.lock.close()
     its.locks.close()

@@ -1,4 +1,4 @@
-"""A terminal for a program that a test runs: a pty, and the pictures that the program has drawn on it."""
+"""A terminal for a program that a test runs: a pty, and the text that the program has drawn on it."""
 
 import os
 import re
@@ -16,21 +16,19 @@ except ImportError:  # Windows has none
 
 from support.commands import call, environment
 
-__all__ = ["Terminal"]
-
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
-_END_OF_PICTURE = "\x1b[J"
+__all__ = ["Terminal", "plain"]
 
 
 class Terminal:
     """A subcommand in a terminal of so many columns and lines."""
 
-    def __init__(self, *arguments, columns=80, lines=24, **variables):
+    def __init__(self, *arguments, command=None, columns=80, lines=24, **variables):
         self.text = ""
+        command = command or call(*arguments)
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
             try:
-                os.execve(call()[0], call(*arguments), environment(TERM="xterm") | variables)
+                os.execve(command[0], command, environment(TERM="xterm") | variables)
             finally:
                 os._exit(127)
         self.status = None
@@ -41,20 +39,17 @@ class Terminal:
         self.text = ""
         fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
-    def until(self, found, timeout=30):
-        """Read until ``found(picture)`` is true of one that was drawn, and return that: its lines, without colors."""
+    def until(self, pattern, timeout=30):
+        """Read until `pattern` is found in what was drawn, as lines without styles; forget that, return the match."""
         deadline = time.monotonic() + timeout
-        seen = 0
         while True:
-            pictures = self.text.split("\x1b[H")[1:]
-            for text in pictures[seen:-1] + [text for text in pictures[-1:] if text.endswith(_END_OF_PICTURE)]:
-                picture = _STYLE.sub("", text.partition(_END_OF_PICTURE)[0]).replace("\x1b[K", "").split("\r\n")
-                if found(picture):
-                    return picture
-            seen = max(len(pictures) - 1, 0)
+            match = re.search(pattern, plain(self.text), re.MULTILINE)
+            if match:
+                self.text = ""
+                return match
             left = deadline - time.monotonic()
             assert left > 0, self.text[-2000:]
-            self.read(left)
+            assert self.read(left), self.text[-2000:]
 
     def read(self, seconds):
         """Read what comes within so many seconds; return False at the end."""
@@ -64,7 +59,7 @@ class Terminal:
             data = os.read(self.descriptor, 65536)
         except OSError:  # so Linux tells the end
             return False
-        self.text += data.decode()
+        self.text += data.decode(errors="ignore")  # a read may end within a character
         return data != b""
 
     def signal(self, number):
@@ -72,12 +67,12 @@ class Terminal:
         os.kill(self.pid, number)
 
     def ended(self):
-        """Wait for its end; return exit code, and what it has drawn outside of its own screen last."""
+        """Wait for its end; return its exit code."""
         while self.read(30):
             pass
         _, status = os.waitpid(self.pid, 0)
         self.status = os.waitstatus_to_exitcode(status)
-        return self.status, self.text.rpartition("\x1b[?1049l")[2]
+        return self.status
 
     def __enter__(self):
         return self
@@ -87,3 +82,9 @@ class Terminal:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self.descriptor)
+
+
+def plain(text):
+    """Return what was drawn as lines, each without the blanks at its end, styles or other escapes."""
+    lines = re.sub(r"\r\n|\x1b\[\d+;1H", "\n", text).split("\n")
+    return "\n".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip() for line in lines)

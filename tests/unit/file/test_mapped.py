@@ -12,7 +12,7 @@ from support.runs import on_an_open_file
 
 import mmapstate
 from mmapstate import PersistedState
-from mmapstate.file import host, system
+from mmapstate.file import host
 from mmapstate.file.journal import Journal
 from mmapstate.file.mapped import MappedFile
 
