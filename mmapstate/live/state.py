@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from mmapstate.errors import ClosedError, ReadOnlyError, UnsupportedValueError, closed
 from mmapstate.live import registry
@@ -455,7 +455,7 @@ def rewrite_document(state: State, edit: Callable[[bytes, dict[Any, Any]], bytes
     `edit` raises, with nothing changed, `StateFileError` where the text is no state, and what a write raises.
     """
     state._tree.refuse_in_transaction("edit the file")
-    return state._tree.backend.rewrite(edit)
+    return cast("bool", state._tree.backend.rewrite(edit))
 
 
 def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:

@@ -169,7 +169,7 @@ def crash(path):
     """Leave a journal behind, and junk of a killed writer in its slack."""
     state = mmapstate.open(path, {"n": 0})
     state.n = 5
-    probe.header(state).unsettled = True
+    probe.header(state).dirty = True
     probe.store(state, probe.tail(state) + 1, b"-- [junk of a writer] #0000\n ")
     probe.abandon(state)
 

@@ -22,7 +22,7 @@ from support.seam import between
 
 import mmapstate
 from mmapstate import ClosedError, StateError
-from mmapstate.file.locks import UNLOCK
+from mmapstate.file.filelock import UNLOCK
 
 pytestmark = [
     pytest.mark.family("two-processes"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support import probe
 from support.commands import environment, run
 from support.processes import Child, not_on_windows
 

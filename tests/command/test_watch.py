@@ -10,6 +10,7 @@ import sys
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from support import probe
 from support.commands import Running, call, deserted, environment, run_here, two_writers
 from support.processes import not_on_windows
 from support.terminals import Terminal, plain

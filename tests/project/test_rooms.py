@@ -75,7 +75,7 @@ def test_the_notes_show_the_house_as_it_is():
         ("values", "from . import errors"),
         ("values", "import mmapstate.errors as e"),
         ("live.tree", "from . import mapping\nfrom .. import changes"),
-        ("file.replica", "from mmapstate.live import tree\nfrom mmapstate.file.locks import StoreLock"),
+        ("file.replica", "from mmapstate.live import tree\nfrom mmapstate.file.filelock import FileLock"),
         ("text.snapshot", "import yaml\nfrom yaml.nodes import Node"),
         ("command.parser", "import argparse\nfrom mmapstate import __version__\nfrom . import outcome"),
         ("errors", "import mmapstate_plugin, jsonschema"),

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from mmapstate.file.locks import UNLOCK
+from mmapstate.file.filelock import UNLOCK
 from support.seam import between
 
 try:

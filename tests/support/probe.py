@@ -477,14 +477,11 @@ ALONE = {
     "DEMO_LOOP": "mmapstate.command.demo._LOOP",
     "DemoProgress": "mmapstate.command.demo._Progress",
     "demo_loop": "mmapstate.command.demo._loop",
-    "fitted": "mmapstate.command.watch._fitted",
     "named": "mmapstate.command.reports._named",
     "origins": "mmapstate.live.merge._origins",
-    "padded": "mmapstate.command.watch._padded",
-    "rate_text": "mmapstate.command.watch._rate_text",
+    "rate_text": "mmapstate.command.watched._rate_text",
     "set_items": "mmapstate.live.node._set_items",
-    "short_text": "mmapstate.command.watch._text",
-    "width": "mmapstate.command.watch._width",
+    "short_text": "mmapstate.command.watched._text",
 }
 
 
@@ -502,7 +499,7 @@ def compare(workers, found):
 
 def accept(followed, file, data):
     """Have the command's `journal` take what it has read of a whole file."""
-    followed._accept(file, data)
+    followed.tree.backend._accept(file, data)
 
 
 # Of `mmapstate.text.snapshot`, which tests load a second time, without libyaml.

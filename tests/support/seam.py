@@ -1,7 +1,8 @@
 """Stand between the library and the system: see, fail, record or die at every system call and every store into a map.
 
 All of them go through a few names: ``os`` and `seek` of `system`, ``os`` and ``open`` of `host`, ``mmap`` and
-``sequence_of`` of `mapped`, and ``file_lock`` of `filelock`. That nothing goes elsewhere is shown in `test_seam`, by strace.
+``sequence_of`` of `mapped`, and ``file_lock`` of `filelock`. That nothing goes elsewhere
+is shown in `test_seam`, by strace.
 """
 
 import contextlib

@@ -29,7 +29,6 @@ from mmapstate.file import (
     replica,
     sidecar,
     system,
-    transactions,
     writer,
 )
 from mmapstate.live import tree

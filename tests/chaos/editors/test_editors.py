@@ -632,7 +632,7 @@ def test_a_file_cut_after_the_look_at_it_ends_no_process_and_the_step_is_made_on
             other.result()
             moment = probe.DECODE_EACH
         else:
-            moment = probe.WRITER_CRC if step is add else probe.ENCODE
+            moment = probe.FAST_CRC if step is add else probe.ENCODE
         with cut_by(path, moment):
             step(state)
         return state.n

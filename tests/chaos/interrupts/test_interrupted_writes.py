@@ -20,7 +20,7 @@ from support.processes import not_on_windows
 import mmapstate
 from mmapstate import PersistedState
 from mmapstate.file import system
-from mmapstate.file.locks import file_lock
+from mmapstate.file.filelock import file_lock
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
 

@@ -19,8 +19,8 @@ from mmapstate import PersistedState, command
 from mmapstate.care import findings
 from mmapstate.errors import StateFileError
 from mmapstate.file import content, host, system
-from mmapstate.file.format import DOUBTFUL, MARKER_START, POSITION, UNSETTLED, Position, pack_position, record
-from mmapstate.file.locks import EXCLUSIVE, file_lock
+from mmapstate.file.filelock import EXCLUSIVE, file_lock
+from mmapstate.file.format import DIRTY, MARKER_START, POSITION, SYNC_FAILED, Position, pack_position, record
 
 DATA = TESTS / "data"
 JOURNAL = (
@@ -199,7 +199,7 @@ class TestFiles:
         before, content_before, page = picture(tmp_path), read(path), bytes(probe.header_bytes(state)[:])
         assert mmapstate.check(path) == []
         assert (picture(tmp_path), read(path), bytes(probe.header_bytes(state)[:])) == (before, content_before, page)
-        probe.header_bytes(state)[UNSETTLED] = 1  # now it takes the lock, too
+        probe.header_bytes(state)[DIRTY] = 1  # now it takes the lock, too
         assert severities(path) == ["note"]
         assert (picture(tmp_path), read(path)) == (before, content_before)
 
@@ -450,7 +450,7 @@ class TestPage:
 
     def test_a_program_that_died_in_a_change(self, path):
         state = PersistedState(path, a=1)
-        probe.header_bytes(state)[UNSETTLED] = 1
+        probe.header_bytes(state)[DIRTY] = 1
         assert "a program ended in the middle of a change" in only(path).what
         assert state.a == 1
 
@@ -464,7 +464,7 @@ class TestPage:
 
     def test_a_sync_that_failed(self, path):
         state = PersistedState(path, a=1)
-        probe.header_bytes(state)[DOUBTFUL] = 1
+        probe.header_bytes(state)[SYNC_FAILED] = 1
         found = only(path)
         assert (found.severity, "syncing the file failed" in found.what) == ("warning", True)
 
@@ -491,7 +491,7 @@ class TestInUse:
 
     def test_one_whose_lock_is_held_is_not_waited_for_for_ever(self, path):
         state = PersistedState(path, a=1)
-        probe.header_bytes(state)[UNSETTLED] = 1
+        probe.header_bytes(state)[DIRTY] = 1
         with held_by_a_thread(held(path + "-lock")):
             began = time.monotonic()
             found = mmapstate.check(path)

@@ -23,9 +23,9 @@ import mmapstate
 from mmapstate import PersistedState, StateError, StateFileError, command
 from mmapstate.care import findings, salvage
 from mmapstate.file import content, images, system
+from mmapstate.file.filelock import EXCLUSIVE, file_lock
 from mmapstate.file.format import MARKER_START, record
-from mmapstate.file.locks import EXCLUSIVE, file_lock
-from mmapstate.file.mapped import ControlPage
+from mmapstate.file.page import HeaderPage
 from mmapstate.file.sidecar import open_sidecar
 
 PREDECESSORS = TESTS / "data" / "persistedstate"
@@ -518,7 +518,7 @@ class TestFile:
 
         def replace(source, target, real=system.replace):
             if target == path:
-                page = ControlPage.of_bytes(read(path + "-lock")) if not system.WINDOWS else None
+                page = HeaderPage.of_bytes(read(path + "-lock")) if not system.WINDOWS else None
                 pages.append((page, system.path_image(source).inode, source))
             real(source, target)
 
@@ -530,7 +530,7 @@ class TestFile:
         mmapstate.repair(path)
         ((page, inode, source),) = pages
         if page is not None:  # who has the lock is the only one to read the page there
-            assert page.unsettled
+            assert page.dirty
             assert page.pending.tail == inode
             assert source == images.temporary_path(path, page.pending.generation)
 
@@ -545,7 +545,7 @@ class TestFile:
         with PersistedState(path) as state:
             page = probe.header(state)
             assert page.position.generation not in (0, before.generation)
-            assert not page.unsettled
+            assert not page.dirty
             assert page.pending == (0, 0)
 
 

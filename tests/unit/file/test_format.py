@@ -727,9 +727,9 @@ class TestSpecification:
         told = {int(offset): int(size) for offset, size, _ in rows}
         places = {
             0: len(format.MAGIC),
-            format.UNSETTLED: 1,
-            format.LET_GO: 1,
-            format.DOUBTFUL: 1,
+            format.DIRTY: 1,
+            format.RELEASE: 1,
+            format.SYNC_FAILED: 1,
             format.LAYOUT: 1,
             format.WAITED_FOR: 1,
             format.MOVED_ON: 1,
@@ -742,7 +742,7 @@ class TestSpecification:
         assert format.POSITION.start + 8 == 8 * format.STAMP == format.POSITION.stop - 8
 
 
-class TestControlPage:
+class TestHeaderPage:
     @given(generation=st.integers(0, 2**64 - 1), tail=st.integers(0, 2**64 - 1))
     @settings(deadline=None, max_examples=scaled(50))
     def test_a_position_has_16_bytes_of_which_the_last_8_are_the_tail(self, generation, tail):

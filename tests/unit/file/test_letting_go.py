@@ -19,7 +19,7 @@ from support.runs import scaled
 import mmapstate
 from mmapstate import PersistedState, StateError
 from mmapstate.file import images, system
-from mmapstate.file.format import LET_GO, UNSETTLED
+from mmapstate.file.page import DIRTY, RELEASE
 
 pytestmark = pytest.mark.skipif(
     sys.platform not in ("win32", "linux"), reason="it takes Windows, or /proc to do as Windows does"
@@ -163,7 +163,7 @@ class TestVacuum:
             assert child.result() == state.count
 
     def test_a_process_that_is_stopped_only_puts_it_off(self, path, monkeypatch):
-        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.05)
+        monkeypatch.setattr(probe.LONGEST_RELEASE, 0.05)
         monkeypatch.setattr(probe.GROWING_REGION, 0)
         PersistedState(path, count=0, jobs=[{}]).close()
         with Child(sleep, path) as child:
@@ -174,7 +174,7 @@ class TestVacuum:
                 state.count = 1
                 with pytest.raises(StateError, match="refused to replace"):
                     state.vacuum()
-                assert probe.header_bytes(state)[LET_GO] == 0
+                assert probe.header_bytes(state)[RELEASE] == 0
                 for number in range(3):
                     state.text = str(number) * 20_000  # more than the region holds: it grows where it is
                 grown = os.path.getsize(path)
@@ -196,8 +196,8 @@ class TestVacuum:
             state = PersistedState(path)
             state.count = 1
             with state._thread_lock:
-                probe.header_bytes(state)[UNSETTLED] = 1
-                probe.header_bytes(state)[LET_GO] = 1
+                probe.header_bytes(state)[DIRTY] = 1
+                probe.header_bytes(state)[RELEASE] = 1
                 talk.send("asked")
                 talk.receive(1000)
 
@@ -207,7 +207,7 @@ class TestVacuum:
                 assert child.receive() == "asked"
                 child.kill()
             state = PersistedState(path)
-            assert probe.header_bytes(state)[LET_GO] == 0
+            assert probe.header_bytes(state)[RELEASE] == 0
             state.count += 1
             sleeper.send("wake up")
             assert sleeper.result() == ({"count": 2, "jobs": [{}]}, True)

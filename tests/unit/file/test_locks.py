@@ -10,7 +10,7 @@ from support.processes import Child
 import mmapstate
 from mmapstate import LockTimeout, PersistedState
 from mmapstate.file import system
-from mmapstate.file.locks import EXCLUSIVE, UNLOCK, file_lock
+from mmapstate.file.filelock import EXCLUSIVE, UNLOCK, file_lock
 from mmapstate.file.sidecar import open_sidecar
 
 
@@ -116,6 +116,6 @@ def test_who_waits_gets_it_soon_after_it_is_free(path):
 
 @pytest.mark.skipif(not system.WINDOWS, reason="it is about the locks of Windows")
 def test_what_is_not_locked_cannot_be_unlocked(sidecar):
-    """`StoreLock.release` reckons with that, after an interrupt."""
+    """`FileLock.release` reckons with that, after an interrupt."""
     with pytest.raises(OSError):
         file_lock(sidecar[0], UNLOCK)

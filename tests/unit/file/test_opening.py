@@ -206,7 +206,7 @@ class TestSyncs:
         with pytest.raises(OSError, match="Input/output"):
             state.n = 1
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
+        monkeypatch.setattr(probe.LONGEST_RELEASE, 0.01)
         with pytest.raises(StateError, match="a sync failed"):
             state.n = 2
         assert state.n == 0
@@ -256,7 +256,7 @@ class TestSwaps:
             raise OSError(errno.EBUSY, "Device or resource busy")
 
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
+        monkeypatch.setattr(probe.LONGEST_RELEASE, 0.01)
         probe.check_next(state)
         with pytest.raises(StateFileError, match="remove the lines"):
             state.n = 1

@@ -399,7 +399,7 @@ def edited_in_place(path, before, after):
 @pytest.mark.family("editors")
 @pytest.mark.parametrize("journaled", [False, True])
 def test_an_edit_of_the_same_size_in_the_same_tick_of_the_clock_is_noticed(path, reader, journaled, monkeypatch):
-    for place in (probe.READER_INTERVAL, probe.READER_SHARE):  # whatever else the machine does
+    for place in (probe.CHECK_INTERVAL, probe.CHECK_SHARE):  # whatever else the machine does
         monkeypatch.setattr(place, 0)
     PersistedState(path, n=0, word="aaaa").close()
     with PersistedState(path) as state:
@@ -445,7 +445,7 @@ class Counted:
 
 @not_on_windows("there is no pread, and the file is opened for each look")
 def test_a_look_reads_what_is_new_and_not_the_file(path, reader, monkeypatch):
-    monkeypatch.setattr(probe.READER_INTERVAL, NEVER)
+    monkeypatch.setattr(probe.CHECK_INTERVAL, NEVER)
     with PersistedState(path, n=0, filler=["x" * 60] * 5000) as state:
         state.n = 1
         view = reader()
@@ -477,7 +477,7 @@ def test_the_snapshot_is_checked_for_a_hundredth_of_the_time_and_not_at_all_when
     path, reader, monkeypatch
 ):
     now, checks = [1000.0], []
-    monkeypatch.setattr(probe.READER_CLOCK, lambda: now[0])
+    monkeypatch.setattr(probe.CHECK_CLOCK, lambda: now[0])
 
     real = probe.get(probe.READER_CRC)
 

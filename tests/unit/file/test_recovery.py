@@ -21,7 +21,7 @@ from support.spawned import kill_myself
 import mmapstate
 from mmapstate import DamagedStateError, PersistedState, StateFileError
 from mmapstate.file import host, images, system
-from mmapstate.file.locks import EXCLUSIVE, file_lock
+from mmapstate.file.filelock import EXCLUSIVE, file_lock
 
 
 def read(path):
@@ -848,7 +848,7 @@ class TestRefusal:
             raise OSError(number, os.strerror(number), source, None, target)
 
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
+        monkeypatch.setattr(probe.LONGEST_RELEASE, 0.01)
         for item in range(2000):
             state.queue.append(item)
         assert on_disk(path) == {"queue": list(range(2000))}
@@ -881,7 +881,7 @@ class TestRefusal:
                 talk.send((step, state.n))
 
         monkeypatch.setattr(system, "replace", refuse)
-        monkeypatch.setattr(probe.LONGEST_LET_GO, 0.01)
+        monkeypatch.setattr(probe.LONGEST_RELEASE, 0.01)
         with Child.share(count) as child:
             for step in range(5):
                 state.text = "x" * 20_000 * (step + 1)

@@ -17,8 +17,8 @@ from support.runs import on_an_open_file
 
 import mmapstate
 from mmapstate import DetachedError, LockTimeout, PersistedState, State
-from mmapstate.file.format import UNSETTLED, WAITED_FOR
 from mmapstate.file.journal import COMMITTED
+from mmapstate.file.page import DIRTY, WAITED_FOR
 
 RECORD_OF_TEXT = '--- ["set", [], "text", ""] #00000000\n'
 
@@ -445,7 +445,7 @@ class TestInTheWay:
 
         def commit(talk):
             with state._thread_lock:
-                probe.header_bytes(state)[UNSETTLED] = unsettled
+                probe.header_bytes(state)[DIRTY] = unsettled
                 text, _ = probe.journal(state).encode(b'["set", [], "m", 5]')
                 probe.store(state, probe.tail(state) + 1, text)
                 probe.store(state, probe.tail(state), bytes([COMMITTED]))
@@ -465,7 +465,7 @@ class TestInTheWay:
 
         def begin(talk):
             with state._thread_lock:
-                probe.header_bytes(state)[UNSETTLED] = 1
+                probe.header_bytes(state)[DIRTY] = 1
                 junk = probe.journal(state).encode(b'["set", [], "junk", "%b"]' % (b"x" * 200))[0]
                 probe.store(state, probe.tail(state) + 1, junk)
                 talk.send("begun")

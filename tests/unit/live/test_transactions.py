@@ -552,7 +552,7 @@ class TestRefusals:
             with pytest.raises(OSError, match="no space"), state.transaction():
                 state["c"][3].append(1)
         assert picture(state) == before
-        assert not probe.header(state).unsettled
+        assert not probe.header(state).dirty
         with state.transaction():
             state["c"][3].append(1)
         assert on_disk(path) == state.plain()
