@@ -34,7 +34,7 @@ TESTS = (
     "unit/care",
     *(f"unit/text/test_{name}.py" for name in ("snapshot", "patch")),
     *(f"unit/file/test_{name}.py" for name in ("format", "stream")),
-    "chaos/test_bytes.py",
+    *(f"chaos/test_{name}.py" for name in ("every_byte", "dirty_tail", "fuzz")),
 )
 LEFT_OUT = (  # slow, and of speed, recursion and kills
     "unit/file/test_format.py::TestTime",

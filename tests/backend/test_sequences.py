@@ -5,15 +5,15 @@ Where a node differs on purpose, the test is overridden here, and the docstring 
 """
 
 import collections
+import contextlib
 import sys
-import tempfile
 from functools import cmp_to_key
-from pathlib import Path
 
 import pytest
-from support.memory_tree import MemoryTree, records
+from support.backends import WRITABLE
+from support.memory_tree import records
 
-from mmapstate import PersistedState, StateError, StateList, UnsupportedValueError
+from mmapstate import StateError, StateList, UnsupportedValueError
 
 try:
     from test import list_tests, seq_tests
@@ -33,6 +33,9 @@ class Fresh:
         name = f"sequence {len(Fresh.root)}"
         Fresh.root[name] = list(*args, **kwargs)
         return Fresh.root[name]
+
+
+PLAIN = [3, 1, 2, 1, [5], {"a": 6}]
 
 
 class Exc(Exception):
@@ -211,49 +214,37 @@ class ListProtocol:
         self.assertRaises(StopIteration, next, walk)
 
 
+OVER = {}
+
 if list_tests is not None:
+    for name, backend in WRITABLE.items():
 
-    class TestInMemory(ListProtocol, list_tests.CommonTest):
-        def setUp(self):
-            self.tree = MemoryTree()
-            self.tree.follow()
-            Fresh.root = self.tree.root
+        class OverABackend(ListProtocol, list_tests.CommonTest):
+            backend = staticmethod(backend)
 
-        def tearDown(self):
-            self.tree.check()
-            Fresh.root = None
+            def setUp(self):
+                stack = contextlib.ExitStack()
+                self.addCleanup(stack.close)
+                Fresh.root = stack.enter_context(self.backend({})).root
 
-    class TestInAFile(ListProtocol, list_tests.CommonTest):
-        def setUp(self):
-            folder = tempfile.TemporaryDirectory()
-            self.addCleanup(folder.cleanup)
-            self.path = Path(folder.name) / "example.state"
-            Fresh.root = PersistedState(self.path)
+            def tearDown(self):
+                Fresh.root = None
 
-        def tearDown(self):
-            contents = Fresh.root.copy()
-            Fresh.root.close()
-            with PersistedState(self.path) as again:
-                self.assertEqual(again.copy(), contents)
-            Fresh.root = None
+        OVER[name] = globals()[f"TestOver{name.capitalize()}"] = type(name, (OverABackend,), {})
+    del OverABackend
 
 
 @needs_cpython_tests
-def test_cpythons_tests_are_there():
+@pytest.mark.parametrize("name", WRITABLE)
+def test_cpythons_tests_are_there(name):
     """The classes above have what they are for, those of `seq_tests` too."""
-    assert len([name for name in dir(TestInMemory) if name.startswith("test_")]) > 35
-    assert issubclass(TestInMemory, seq_tests.CommonTest)
-
-
-PLAIN = [3, 1, 2, 1, [5], {"a": 6}]
+    assert len([test for test in dir(OVER[name]) if test.startswith("test_")]) > 35
+    assert issubclass(OVER[name], seq_tests.CommonTest)
 
 
 @pytest.fixture
-def tree():
-    made = MemoryTree({"l": PLAIN})
-    made.follow()
-    yield made
-    made.check()
+def tree(make):
+    return make({"l": PLAIN})
 
 
 @pytest.fixture
@@ -285,150 +276,150 @@ def outcome(expression, sequence):
     return result, list(sequence)
 
 
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "l[6]",
-        "l[-7]",
-        "l[-1]['a']",
-        "l['x']",
-        "l[None]",
-        "l[1.0]",
-        "l[10**30]",
-        "l[True]",
-        "l[Three()]",
-        "l[::0]",
-        "l['x':]",
-        "l.__setitem__(6, 1)",
-        "l.__setitem__(-7, 1)",
-        "l.__setitem__(-1, 1)",
-        "l.__setitem__('x', 1)",
-        "l.__setitem__(1.0, 1)",
-        "l.__setitem__(10**30, 1) if False else None",
-        "l.__setitem__(Three(), 1)",
-        "l.__setitem__(slice(0, 2), 5)",
-        "l.__setitem__(slice(0, 2), None)",
-        "l.__setitem__(slice(0, 4, 2), 5)",
-        "l.__setitem__(slice(0, 4, 2), [1])",
-        "l.__setitem__(slice(0, 4, 2), [])",
-        "l.__setitem__(slice(4, 0, 2), [])",
-        "l.__setitem__(slice(0, 4, 0), [1])",
-        "l.__setitem__(slice(4, 1), 'xy')",
-        "l.__setitem__(slice(0, 2), {'k': 1})",
-        "l.__setitem__(slice(0, 2), (i for i in range(3)))",
-        "l.__setitem__(slice('x', None), [1])",
-        "l.__delitem__(6)",
-        "l.__delitem__(-7)",
-        "l.__delitem__(-1)",
-        "l.__delitem__('x')",
-        "l.__delitem__(slice(None, None, 0))",
-        "l.append(4)",
-        "l.append([4, (5,)][0])",
-        "l.extend('xy')",
-        "l.extend({'k': 1})",
-        "l.extend(i for i in l[:2])",
-        "l.extend(5)",
-        "l.extend([])",
-        "l.insert(0, 9)",
-        "l.insert(-1, 9)",
-        "l.insert(-9, 9)",
-        "l.insert(9, 9)",
-        "l.insert('x', 9)",
-        "l.insert(1.0, 9)",
-        "l.insert(Three(), 9)",
-        "l.pop()",
-        "l.pop(0)",
-        "l.pop(-6)",
-        "l.pop(6)",
-        "l.pop(-7)",
-        "l.pop('x')",
-        "l.pop(1.0)",
-        "(l.clear(), l.pop())",
-        "(l.clear(), l.pop(0))",
-        "l.remove(1)",
-        "l.remove([5])",
-        "l.remove({'a': 6})",
-        "l.remove(True)",
-        "l.remove(9)",
-        "l.index(1)",
-        "l.index(1, 2)",
-        "l.index(1, -3, -1)",
-        "l.index(9)",
-        "l.index([5])",
-        "l.index(3, 1)",
-        "l.index(1, 'x')",
-        "l.count(1)",
-        "l.count([5])",
-        "l.reverse()",
-        "l[:4].sort()",
-        "l.sort(key=str)",
-        "l.sort(key=str, reverse=True)",
-        "l.sort(key=len)",
-        "l.sort(key=5)",
-        "l.sort(reverse='x')",
-        "l.clear()",
-        "l.__iadd__('xy')",
-        "l.__iadd__(i for i in (1, 2))",
-        "l.__iadd__(5)",
-        "l.__imul__(2)",
-        "l.__imul__(0)",
-        "l.__imul__(-1)",
-        "l.__imul__(1)",
-        "l.__imul__(Three())",
-        "l.__imul__(10**30)",
-        "l * 2",
-        "2 * l",
-        "l * Three()",
-        "l * Times()",
-        "l * -1",
-        "l * 10**30",
-        "l + [1]",
-        "[1] + l",
-        "l + l",
-        "l + []",
-        "sum([[1], l], [])",
-        "l == PLAIN",
-        "PLAIN == l",
-        "l != PLAIN",
-        "l == tuple(PLAIN)",
-        "l == [1]",
-        "l == 5",
-        "l < [4]",
-        "[4] > l",
-        "l < PLAIN",
-        "l <= PLAIN",
-        "PLAIN >= l",
-        "l > l",
-        "l >= l",
-        "l < ['x']",
-        "l < 5",
-        "l < (1,)",
-        "1 in l",
-        "[5] in l",
-        "{'a': 6} in l",
-        "{'a': 7} in l",
-        "9 in l",
-        "list(reversed(l))",
-        "[*l]",
-        "len(l)",
-        "bool(l)",
-        "hash(l)",
-        "{l}",
-        "max(l[:4])",
-        "list(enumerate(l))",
-        "list(zip(l, l))",
-        "','.join(map(str, l))",
-        "str(l)",
-        "'%s' % l",
-        "collections.deque(l, 2)",
-        "collections.Counter(l[:4])",
-        "tuple(l)",
-        "set(l[:4])",
-        "dict(enumerate(l))",
-        "sorted(l[:4])",
-        "(lambda a, *b: b)(*l)",
-    ],
-)
+EXPRESSIONS = [
+    "l[6]",
+    "l[-7]",
+    "l[-1]['a']",
+    "l['x']",
+    "l[None]",
+    "l[1.0]",
+    "l[10**30]",
+    "l[True]",
+    "l[Three()]",
+    "l[::0]",
+    "l['x':]",
+    "l.__setitem__(6, 1)",
+    "l.__setitem__(-7, 1)",
+    "l.__setitem__(-1, 1)",
+    "l.__setitem__('x', 1)",
+    "l.__setitem__(1.0, 1)",
+    "l.__setitem__(10**30, 1) if False else None",
+    "l.__setitem__(Three(), 1)",
+    "l.__setitem__(slice(0, 2), 5)",
+    "l.__setitem__(slice(0, 2), None)",
+    "l.__setitem__(slice(0, 4, 2), 5)",
+    "l.__setitem__(slice(0, 4, 2), [1])",
+    "l.__setitem__(slice(0, 4, 2), [])",
+    "l.__setitem__(slice(4, 0, 2), [])",
+    "l.__setitem__(slice(0, 4, 0), [1])",
+    "l.__setitem__(slice(4, 1), 'xy')",
+    "l.__setitem__(slice(0, 2), {'k': 1})",
+    "l.__setitem__(slice(0, 2), (i for i in range(3)))",
+    "l.__setitem__(slice('x', None), [1])",
+    "l.__delitem__(6)",
+    "l.__delitem__(-7)",
+    "l.__delitem__(-1)",
+    "l.__delitem__('x')",
+    "l.__delitem__(slice(None, None, 0))",
+    "l.append(4)",
+    "l.append([4, (5,)][0])",
+    "l.extend('xy')",
+    "l.extend({'k': 1})",
+    "l.extend(i for i in l[:2])",
+    "l.extend(5)",
+    "l.extend([])",
+    "l.insert(0, 9)",
+    "l.insert(-1, 9)",
+    "l.insert(-9, 9)",
+    "l.insert(9, 9)",
+    "l.insert('x', 9)",
+    "l.insert(1.0, 9)",
+    "l.insert(Three(), 9)",
+    "l.pop()",
+    "l.pop(0)",
+    "l.pop(-6)",
+    "l.pop(6)",
+    "l.pop(-7)",
+    "l.pop('x')",
+    "l.pop(1.0)",
+    "(l.clear(), l.pop())",
+    "(l.clear(), l.pop(0))",
+    "l.remove(1)",
+    "l.remove([5])",
+    "l.remove({'a': 6})",
+    "l.remove(True)",
+    "l.remove(9)",
+    "l.index(1)",
+    "l.index(1, 2)",
+    "l.index(1, -3, -1)",
+    "l.index(9)",
+    "l.index([5])",
+    "l.index(3, 1)",
+    "l.index(1, 'x')",
+    "l.count(1)",
+    "l.count([5])",
+    "l.reverse()",
+    "l[:4].sort()",
+    "l.sort(key=str)",
+    "l.sort(key=str, reverse=True)",
+    "l.sort(key=len)",
+    "l.sort(key=5)",
+    "l.sort(reverse='x')",
+    "l.clear()",
+    "l.__iadd__('xy')",
+    "l.__iadd__(i for i in (1, 2))",
+    "l.__iadd__(5)",
+    "l.__imul__(2)",
+    "l.__imul__(0)",
+    "l.__imul__(-1)",
+    "l.__imul__(1)",
+    "l.__imul__(Three())",
+    "l.__imul__(10**30)",
+    "l * 2",
+    "2 * l",
+    "l * Three()",
+    "l * Times()",
+    "l * -1",
+    "l * 10**30",
+    "l + [1]",
+    "[1] + l",
+    "l + l",
+    "l + []",
+    "sum([[1], l], [])",
+    "l == PLAIN",
+    "PLAIN == l",
+    "l != PLAIN",
+    "l == tuple(PLAIN)",
+    "l == [1]",
+    "l == 5",
+    "l < [4]",
+    "[4] > l",
+    "l < PLAIN",
+    "l <= PLAIN",
+    "PLAIN >= l",
+    "l > l",
+    "l >= l",
+    "l < ['x']",
+    "l < 5",
+    "l < (1,)",
+    "1 in l",
+    "[5] in l",
+    "{'a': 6} in l",
+    "{'a': 7} in l",
+    "9 in l",
+    "list(reversed(l))",
+    "[*l]",
+    "len(l)",
+    "bool(l)",
+    "hash(l)",
+    "{l}",
+    "max(l[:4])",
+    "list(enumerate(l))",
+    "list(zip(l, l))",
+    "','.join(map(str, l))",
+    "str(l)",
+    "'%s' % l",
+    "collections.deque(l, 2)",
+    "collections.Counter(l[:4])",
+    "tuple(l)",
+    "set(l[:4])",
+    "dict(enumerate(l))",
+    "sorted(l[:4])",
+    "(lambda a, *b: b)(*l)",
+]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_as_list_does(expression, node):
     """What list returns and raises, and what it is afterwards, the same of a node: types, messages, order."""
     result, contents = outcome(expression, node)

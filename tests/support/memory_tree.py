@@ -110,3 +110,17 @@ def records(tree, count):
     yield
     assert len(tree.records) - before == count, tree.records[before:]
     tree.check()
+
+
+class records_of:  # noqa: N801 - reads as the function beside it
+    """Assert that what is done inside commits one record, with these changes."""
+
+    def __init__(self, tree, changes):
+        self.tree, self.changes = tree, changes
+
+    def __enter__(self):
+        self.before = len(self.tree.records)
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            assert self.tree.records[self.before :] == [self.changes]

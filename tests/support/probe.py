@@ -296,6 +296,11 @@ def on_each_long_write(state, call):
     its.write = count
 
 
+def write(state, decide):
+    """Write as the nodes do: with what `decide` says under the locks."""
+    return state._store.write(decide)
+
+
 def set_item(state, key, value):
     """Set it in a state that may be closed a moment before."""
     state._tree.change(state, SET, key, value)

@@ -69,7 +69,7 @@ def with_lines(place, name, *replaced):
     instead(place, name, made[name])
 
 
-@bug("every-byte", "tests/chaos/test_bytes.py")
+@bug("every-byte", "tests/chaos/test_every_byte.py")
 def crcs_are_not_checked():
     def record_at(data, start, crc):
         end = data.find(b"\n", start)
@@ -385,7 +385,7 @@ def header_goes_with_the_first_key():
     instead(spans, "_ONLY_MARKS", spans.re.compile("(?!)"))
 
 
-@bug("dirty-tail", "tests/unit/file/test_format.py", "tests/chaos/test_bytes.py")
+@bug("dirty-tail", "tests/unit/file/test_format.py", "tests/chaos/test_dirty_tail.py")
 def comment_counts_as_a_record():
     real = format.scan
 
@@ -400,7 +400,7 @@ def comment_counts_as_a_record():
         instead(place, "scan", scan)
 
 
-@bug("fuzz", "tests/chaos/test_bytes.py")
+@bug("fuzz", "tests/chaos/test_fuzz.py")
 def error_of_a_record_that_does_not_apply_is_let_out():
     instead(content, "INAPPLICABLE", ())
 
