@@ -19,7 +19,7 @@ from support.seam import between
 
 import mmapstate
 from mmapstate import StateError
-from mmapstate.file import locks
+from mmapstate.file import filelock
 
 SHORT = "short"  # no error: a write that writes less than it was asked to
 
@@ -75,7 +75,7 @@ class Fault:
         return self.handle_now(name, arguments, do)
 
     def fail(self, name, arguments, do):
-        if name not in FAILURES or (name == "flock" and arguments[1] == locks.UNLOCK):
+        if name not in FAILURES or (name == "flock" and arguments[1] == filelock.UNLOCK):
             return do(*arguments)
         self.names.append(name)
         if len(self.names) == self.at:

@@ -1,93 +1,159 @@
-"""A tree of live nodes without any file: what `mmapstate.live.node.Tree` asks for, and the checks that tests need.
+"""A state without any file: a whole backend in memory (see `mmapstate.live.backend.Backend`), and checks for tests.
 
 Each record makes the way through its text, as in a file, to two followers: a plain tree, changed by `changes.apply`,
-and a second live one, changed by `nodes.replay`. `check` asserts that all three are the same.
+and a second live one, changed by `merge.replay`. `MemoryTree.check` asserts that all three are the same.
 """
 
 import threading
+import time
 from contextlib import contextmanager
 
 from mmapstate import changes
 from mmapstate.errors import StateError
-from mmapstate.live import tree as nodes
-from mmapstate.live.node import NODES, SET
+from mmapstate.live.backend import SLOW, Still
+from mmapstate.live.merge import replay
+from mmapstate.live.node import NODES
+from mmapstate.live.tree import Tree, plain_root
 from mmapstate.values import normalise, same
 from support import probe
 
 
-class MemoryTree:
-    file = "memory.state"
-    stamp, seen = (0,), 0  # nothing new, for ever
-    due = float("inf")
+class MemoryBackend:
+    """Keeps what is committed in memory; no other process sees it."""
 
-    def __init__(self, contents=None):
+    name = "memory.state"
+
+    def __init__(self, memory):
+        self.memory = memory
+        self.cursor = Still()
         self.lock = threading.RLock()
-        self.guard = threading.RLock()
-        self.busy = False
-        self.applying = 0
+        self.holders = []
+        self.ahead = self.busy = self.closed = False
         self.records = []
         self.plain = {}
         self.follower = None
-        self.root = nodes.new_root(self)
-        if contents:
-            self.root.update(contents)
-            self.records.clear()
 
     def refresh(self):
         pass
 
-    def glance(self):
-        pass
+    glance = check_schemas = sync = vacuum = rest = prepare = accept_edit = refresh
 
     def steady(self, read, *args):
-        with self.guard:
+        with self.lock:
             return read(*args)
+
+    def wait(self, timeout):
+        time.sleep(timeout)
 
     def write(self, decide, *args):
         with self.lock:
-            if self.busy:
-                raise StateError(f"{self.file}: a change is under way")
-            self.busy = True
-            try:
-                return decide(*args)
-            finally:
-                self.busy = False
+            return self.run_held(decide, *args)
 
-    def commit_one(self, node, key, value, how=SET):
-        return self.write(getattr(node, how), key, value)
+    def run_held(self, decide, *args):
+        if self.busy:
+            raise StateError(f"{self.name}: a change is under way")
+        self.busy = True
+        try:
+            return decide(*args)
+        finally:
+            self.busy = False
 
-    def commit(self, node, record, publish, *args):
-        assert self.busy, "commit is for inside of write"
+    def change(self, node, operation, key, value):
+        return SLOW
+
+    def check(self, record):
+        pass
+
+    def append(self, record, publish, *args):
+        assert self.busy, "append is for inside of write"
         assert record, "a record holds changes"
         again = changes.decode(changes.encode(record))
         assert same(normalise(again), normalise(list(record))), "the record reads back as something else"
         self.records.append(again)
-        with self.changing():
-            publish(*args)
+        publish(*args)
         changes.apply(self.plain, changes.decode(changes.encode(record)))
         if self.follower is not None:
-            nodes.replay(self.follower.root, again)
+            replay(self.follower.root, again)
 
-    @contextmanager
-    def changing(self):
-        with self.guard:
-            self.applying += 1
-            yield
-            self.applying += 1
+    def hold(self, holder):
+        self.lock.acquire()
+        self.holders.append(holder)
+
+    def owned(self):
+        return self.lock._is_owned()
+
+    def held(self, holder):
+        return self.holders.count(holder) if self.owned() else 0
+
+    def last_holder(self):
+        return self.holders[-1] if self.owned() and self.holders else None
+
+    def unhold(self, holder):
+        if not self.held(holder):
+            return False
+        self.holders.remove(holder)
+        self.lock.release()
+        return True
+
+    def begin_change(self):
+        self.busy = True
+
+    def end_change(self):
+        self.busy = False
+
+    def go_ahead(self):
+        self.ahead = True
+
+    def is_ahead(self):
+        return self.ahead
+
+    def append_held(self, record, publish):
+        self.append(record, publish)
+        self.ahead = False
+        return True
+
+    def fall_back(self, undo):
+        undo()
+        self.ahead = False
+
+    def adjust(self, options, *, power):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+class MemoryTree(Tree):
+    """A tree over it."""
+
+    def __init__(self, contents=None):
+        super().__init__(MemoryBackend)
+        if contents:
+            self.root.update(contents)
+            self.records.clear()
+
+    @property
+    def file(self):
+        return self.name
+
+    @property
+    def records(self):
+        return self.backend.records
 
     def follow(self):
         """Begin a second live tree that replays from now on what is committed here."""
-        self.follower = MemoryTree(nodes.plain_root(self.root))
-        return self.follower
+        self.backend.follower = MemoryTree(plain_root(self.root))
+        return self.backend.follower
 
     def check(self):
         """Assert all that must be true between two writes."""
-        assert self.applying % 2 == 0
-        assert same(nodes.plain_root(self.root), self.plain), "the records, applied, give something else"
+        assert not self.backend.ahead
+        plain, follower = self.backend.plain, self.backend.follower
+        assert same(plain_root(self.root), plain), "the records, applied, give something else"
         check_node(self.root, [])
-        if self.follower is not None:
-            assert same(nodes.plain_root(self.follower.root), self.plain), "the records, replayed, give something else"
-            check_node(self.follower.root, [])
+        if follower is not None:
+            assert same(plain_root(follower.root), plain), "the records, replayed, give something else"
+            check_node(follower.root, [])
 
 
 def check_node(node, path):

@@ -15,7 +15,7 @@ from time import monotonic
 
 from mmapstate.file import backend as backends
 from mmapstate.file import cursor as cursors
-from mmapstate.file import filelock, recovery, validation, windows
+from mmapstate.file import filelock, page, recovery, validation, windows
 from mmapstate.file import mapped as mapped_files
 from mmapstate.live import forks, registry
 from mmapstate.live import tree as trees
@@ -129,6 +129,14 @@ def header(state):
 def header_bytes(state):
     """The header page as it is mapped, for the offsets in `mmapstate.file.page`."""
     return replica(state).cursor.header
+
+
+ANNOUNCED = page._ANNOUNCED  # the bytes of the header page that announce a position
+
+
+def announce(state, position):
+    """Have the header page announce a position, and nothing that belongs to it."""
+    header_bytes(state)[ANNOUNCED] = page._POSITION.pack(*position)
 
 
 def rewrite(state, edit):
@@ -298,7 +306,7 @@ def on_each_long_write(state, call):
 
 def write(state, decide):
     """Write as the nodes do: with what `decide` says under the locks."""
-    return state._store.write(decide)
+    return state._tree.write(decide)
 
 
 def set_item(state, key, value):

@@ -20,7 +20,8 @@ from mmapstate.care import findings
 from mmapstate.errors import StateFileError
 from mmapstate.file import content, host, system
 from mmapstate.file.filelock import EXCLUSIVE, file_lock
-from mmapstate.file.format import DIRTY, MARKER_START, POSITION, SYNC_FAILED, Position, pack_position, record
+from mmapstate.file.format import MARKER_START, Position, record
+from mmapstate.file.page import DIRTY, SYNC_FAILED
 
 DATA = TESTS / "data"
 JOURNAL = (
@@ -414,9 +415,9 @@ class TestPage:
 
     def test_a_change_that_its_writer_did_not_live_to_announce(self, path):
         state = PersistedState(path, a=1)
-        before = probe.header_bytes(state)[POSITION]
+        before = probe.header_bytes(state)[probe.ANNOUNCED]
         state.a = 2
-        probe.header_bytes(state)[POSITION] = before
+        probe.header_bytes(state)[probe.ANNOUNCED] = before
         found = only(path)
         assert (found.severity, found.offset) == ("note", probe.tail(state))
         assert "was not announced" in found.what
@@ -459,7 +460,7 @@ class TestPage:
         probe.header(state).pending = Position(5, 0)
         assert "ended while it compacted the file" in only(path).what
         probe.header(state).pending = Position(5, probe.mapped(state).inode)
-        probe.header_bytes(state)[POSITION] = pack_position(Position(7, 7))
+        probe.announce(state, Position(7, 7))
         assert "ended while it compacted the file" in only(path).what
 
     def test_a_sync_that_failed(self, path):

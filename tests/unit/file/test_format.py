@@ -1,12 +1,10 @@
 """The bytes of the state file and of the control page. The names of the tests are the facts about the format."""
 
-import re
-import sys
 import time
 from zlib import crc32
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.independent_reader import check, read_state
 from support.runs import scaled
@@ -17,7 +15,6 @@ from mmapstate.errors import StateFileError, UnsupportedValueError
 from mmapstate.file import content, format
 from mmapstate.file.format import (
     MARKER_START,
-    Image,
     Position,
     find_marker,
     is_blank,
@@ -721,77 +718,3 @@ class TestSpecification:
         assert scan(data, found.end, seed(0xAA)) == ([payload], len(data) - 1, crc, -1, True)
         assert judge(data) == read_state(data) == {"last_id": 2}
         check(data)
-
-    def test_the_table_of_the_control_page_names_the_places_of_the_constants(self):
-        rows = re.findall(r"^(\d+) +(\d+) +(\S.*)$", format.__doc__, re.MULTILINE)
-        told = {int(offset): int(size) for offset, size, _ in rows}
-        places = {
-            0: len(format.MAGIC),
-            format.DIRTY: 1,
-            format.RELEASE: 1,
-            format.SYNC_FAILED: 1,
-            format.LAYOUT: 1,
-            format.WAITED_FOR: 1,
-            format.MOVED_ON: 1,
-        }
-        slices = [value for name, value in vars(format).items() if isinstance(value, slice)]
-        places.update((place.start, place.stop - place.start) for place in slices)
-        assert told == places
-        assert max(offset + size for offset, size in told.items()) <= format.PAGE_SIZE
-        assert sum(told.values()) == len(set().union(*(range(offset, offset + size) for offset, size in told.items())))
-        assert format.POSITION.start + 8 == 8 * format.STAMP == format.POSITION.stop - 8
-
-
-class TestHeaderPage:
-    @given(generation=st.integers(0, 2**64 - 1), tail=st.integers(0, 2**64 - 1))
-    @settings(deadline=None, max_examples=scaled(50))
-    def test_a_position_has_16_bytes_of_which_the_last_8_are_the_tail(self, generation, tail):
-        position = Position(generation, tail)
-        packed = format.pack_position(position)
-        assert len(packed) == len(format.NO_POSITION) == 16
-        assert format.unpack_position(packed) == position
-        assert packed == generation.to_bytes(8, sys.byteorder) + tail.to_bytes(8, sys.byteorder)
-
-    @given(generation=st.integers(0, 2**64 - 1), tail=st.integers(0, 2**48 - 1))
-    @settings(deadline=None, max_examples=scaled(50))
-    def test_what_is_announced_is_a_generation_and_the_stamp_of_both(self, generation, tail):
-        position = Position(generation, tail)
-        packed = format.pack_announced(position)
-        assert format.unpack_announced(packed) == position
-        stamp = format.stamp(position)
-        assert packed == generation.to_bytes(8, sys.byteorder) + stamp.to_bytes(8, sys.byteorder)
-        assert stamp == format.stamp(Position(generation, 0)) + tail
-
-    @given(
-        generation=st.integers(0, 2**64 - 1),
-        bits=st.lists(st.integers(0, 2**48 - 1) | st.just(0), min_size=1, max_size=50),
-        tail=st.integers(0, 2**48 - 1),
-    )
-    @settings(deadline=None, max_examples=scaled(50))
-    @example(generation=2**64 - 1, bits=[0, 0], tail=5)
-    @example(generation=2**16 - 1, bits=[0, 0], tail=5)
-    def test_generations_in_a_row_have_stamps_of_their_own_at_one_tail(self, generation, bits, tail):
-        generations = [generation]
-        for some in bits:
-            generations.append(format.successor(generations[-1], some))
-            assert 0 < generations[-1] < 2**64
-        assert len({format.stamp(Position(each, tail)) for each in generations}) == len(generations)
-
-    def test_successors_are_told_apart_by_all_their_bits(self):
-        assert len({format.successor(7, 1 << bit) for bit in range(48)} | {format.successor(7, 0)}) == 49
-
-    def test_no_position_is_generation_0(self):
-        assert format.unpack_position(format.NO_POSITION) == Position(0, 0)
-
-    @given(inode=st.integers(0, 2**64 - 1), size=st.integers(0, 2**64 - 1), mtime=st.integers(-(2**63), 2**63 - 1))
-    @settings(deadline=None, max_examples=scaled(50))
-    def test_an_image_has_24_bytes_and_may_be_older_than_1970(self, inode, size, mtime):
-        image = Image(inode, size, mtime)
-        packed = format.pack_image(image)
-        assert len(packed) == 24
-        assert format.unpack_image(packed) == image
-
-    @pytest.mark.parametrize("offset", [-1, 0, 2**63 - 1])
-    def test_an_offset_has_8_bytes_and_may_be_none(self, offset):
-        assert len(format.pack_offset(offset)) == 8
-        assert format.unpack_offset(format.pack_offset(offset)) == offset
