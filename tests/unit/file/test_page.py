@@ -43,7 +43,7 @@ def table():
     return {text: (int(offset), int(size)) for offset, size, text in rows}
 
 
-@pytest.mark.parametrize(("told", "name"), zip(FIELDS, NAMES, strict=True))
+@pytest.mark.parametrize(("told", "name"), list(zip(FIELDS, NAMES, strict=True)))
 def test_each_field_is_in_the_bytes_that_the_table_gives_it(told, name):
     ((offset, size),) = (place for text, place in table().items() if text.startswith(told))
     written = blank()

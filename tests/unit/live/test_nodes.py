@@ -19,6 +19,7 @@ from support.runs import scaled
 
 import mmapstate
 from mmapstate import DetachedError, PersistedState, StateDict, StateError, StateList
+from mmapstate.live import merge
 from mmapstate.live import tree as nodes
 from mmapstate.live.node import NODES, copy_of
 from mmapstate.values import normalise, same
@@ -312,7 +313,7 @@ class Model(RuleBasedStateMachine):
         data = dict(entries)
         for tree in (self.tree, self.tree.follower):
             with tree.changing():
-                nodes.reconcile(tree.root, data)
+                merge.reconcile(tree.root, data)
         self.tree.plain = copy.deepcopy(data)
         reconcile_plain(self.plain, data)
 
@@ -342,7 +343,7 @@ def is_part(container, whole):
 
 
 def reconcile_plain(plain, data):
-    """Do to plain containers what `nodes.reconcile` promises: what is still there stays the same object."""
+    """Do to plain containers what `merge.reconcile` promises: what is still there stays the same object."""
     merged = {key: become_plain(plain.get(key), value) for key, value in data.items()}
     plain.clear()
     plain.update(merged)
@@ -429,10 +430,10 @@ class TestDetached:
         "replaced": lambda root: root.__setitem__("c", {"l": [{"x": 1}]}),
         "replaced by an equal copy": lambda root: root.__setitem__("c", root["c"].copy()),
         "updated": lambda root: root.update(c=5),
-        "replayed": lambda root: nodes.replay(root, [("set", [], "c", {"l": [{"x": 1}]})]),
-        "deleted elsewhere": lambda root: nodes.replay(root, [("delete", [], "c")]),
-        "reconciled away": lambda root: nodes.reconcile(root, {"a": 1}),
-        "reconciled to a list": lambda root: nodes.reconcile(root, {"c": []}),
+        "replayed": lambda root: merge.replay(root, [("set", [], "c", {"l": [{"x": 1}]})]),
+        "deleted elsewhere": lambda root: merge.replay(root, [("delete", [], "c")]),
+        "reconciled away": lambda root: merge.reconcile(root, {"a": 1}),
+        "reconciled to a list": lambda root: merge.reconcile(root, {"c": []}),
     }
 
     @pytest.mark.parametrize("removal", REMOVALS)
@@ -598,7 +599,7 @@ class TestReconcile:
             "hosts": [{"port": 7}, {"port": 8}],
             "deep": {"new": {}, "er": {"b": 1, "est": [1, [2]], "a": 2}},
         }
-        nodes.reconcile(root, copy.deepcopy(data))
+        merge.reconcile(root, copy.deepcopy(data))
         assert json.dumps(nodes.plain_root(root)) == json.dumps(data)
         assert root["deep"] is deep
         assert deep["er"] is er
@@ -609,7 +610,7 @@ class TestReconcile:
         with pytest.raises(DetachedError):
             host["port"] = 1
         tree.plain = copy.deepcopy(data)
-        nodes.reconcile(tree.follower.root, copy.deepcopy(data))
+        merge.reconcile(tree.follower.root, copy.deepcopy(data))
         with records(tree, 1):
             est.append("written")
 
@@ -646,7 +647,7 @@ class TestReconcile:
         tree = MemoryTree({"list": old})
         items = tree.root["list"]
         held = list(items)
-        nodes.reconcile(tree.root, {"list": copy.deepcopy(new)})
+        merge.reconcile(tree.root, {"list": copy.deepcopy(new)})
         assert tree.root["list"] is items
         assert items == new
         check_node(tree.root, [])
@@ -662,7 +663,7 @@ class TestReconcile:
         tree = MemoryTree({"list": [{"name": "a", "inner": [{"n": 1}, [2, {"x": 3}]]}, {"name": "b"}]})
         inner, deepest = tree.root["list"][0]["inner"], tree.root["list"][0]["inner"][1][1]
         data = {"list": [{"name": "new"}, {"name": "a", "more": 1, "inner": [0, {"n": 1}, [2, {"x": 4}]]}]}
-        nodes.reconcile(tree.root, copy.deepcopy(data))
+        merge.reconcile(tree.root, copy.deepcopy(data))
         tree.plain = data
         assert (inner, deepest) == ([0, {"n": 1}, [2, {"x": 4}]], {"x": 4})
         with records_of(tree, [("set", ["list", 1, "inner", 2, 1], "x", 5)]):
@@ -675,7 +676,7 @@ class TestReconcile:
         new = [{"id": number, "seen": number, "kind": "host"} for number in range(1, count + 1)]
         tree = MemoryTree({"list": old})
         held = list(tree.root["list"])
-        nodes.reconcile(tree.root, {"list": new})
+        merge.reconcile(tree.root, {"list": new})
         assert [item["id"] for item in held] == list(range(count))
         assert all(one is other for one, other in zip(held[1:], tree.root["list"], strict=False))
         with pytest.raises(DetachedError):
@@ -696,7 +697,7 @@ class TestReconcile:
         began = time.process_time()
         MemoryTree({"list": old})
         made = time.process_time()
-        nodes.reconcile(tree.root, {"list": new})
+        merge.reconcile(tree.root, {"list": new})
         assert time.process_time() - made < 3 * (made - began) + 0.05
         if change == "nothing":
             assert all(one is other for one, other in zip(items, tree.root["list"], strict=True))
@@ -706,7 +707,7 @@ class TestReconcile:
         tree = MemoryTree({"table": [[number + row for number in range(1000)] for row in range(0, 200_000, 2000)]})
         rows = list(tree.root["table"])
         began = time.process_time()
-        nodes.reconcile(tree.root, {"table": [[-number - row for number in range(1000)] for row in range(1, 101)]})
+        merge.reconcile(tree.root, {"table": [[-number - row for number in range(1000)] for row in range(1, 101)]})
         assert time.process_time() - began < 3
         assert all(one is other for one, other in zip(rows, tree.root["table"], strict=True))
 
@@ -714,7 +715,7 @@ class TestReconcile:
         """And the old one is detached."""
         deep, hosts = tree.root["deep"], tree.root["hosts"]
         data = {"deep": [], "hosts": {}}
-        nodes.reconcile(tree.root, data)
+        merge.reconcile(tree.root, data)
         tree.plain, tree.follower = copy.deepcopy(data), None
         for node in (deep["er"], deep, hosts, hosts[0]):
             with pytest.raises(DetachedError):
@@ -727,7 +728,7 @@ class TestReconcile:
         items, inner = probe.items(tree.root), probe.items(deep)
         items["rest"] = items.pop("hosts")
         inner["er"] = probe.items(inner["er"])["est"]
-        nodes.reconcile(tree.root, data)
+        merge.reconcile(tree.root, data)
         assert same(nodes.plain_root(tree.root), data)
         assert tree.root["deep"] is deep
         check_node(tree.root, [])
@@ -756,7 +757,7 @@ class TestReplay:
     def test_a_change_that_does_not_fit_raises(self, change, tree):
         """What the store takes for a reason to read the file anew."""
         with pytest.raises((LookupError, TypeError, AttributeError)):
-            nodes.replay(tree.follower.root, [change])
+            merge.replay(tree.follower.root, [change])
 
 
 class TestObjects:
