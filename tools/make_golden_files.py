@@ -27,7 +27,7 @@ from unittest import mock
 import yaml
 
 import mmapstate
-from mmapstate.file import compaction, images, mapped, recovery, writer
+from mmapstate.file import images, mapped, recovery, writer
 from mmapstate.file.format import MARKER_START
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data" / "format1"
@@ -67,8 +67,7 @@ class Program:
                 pathlib.Path(self.path).write_bytes(self.before)
                 os.utime(self.path, (1, 1))  # not just edited
             names = itertools.count(1)
-            for module in (compaction, recovery):
-                undo.enter_context(mock.patch.object(module, "new_generation", side_effect=names))
+            undo.enter_context(mock.patch.object(images, "new_generation", side_effect=names))
             undo.enter_context(mock.patch.object(images, "region_size", self._region_size))
             self.state: Any = mmapstate.open(self.path, self.defaults)
             undo.callback(self.state.close)

@@ -137,6 +137,29 @@ class MemoryTree(Tree):
         return self.name
 
     @property
+    def follower(self):
+        return self.backend.follower
+
+    @follower.setter
+    def follower(self, follower):
+        self.backend.follower = follower
+
+    @contextmanager
+    def changing(self):
+        """Change memory inside, with nobody reading."""
+        with self.backend.lock:
+            yield
+
+    @property
+    def plain(self):
+        """What the records make of plain data."""
+        return self.backend.plain
+
+    @plain.setter
+    def plain(self, plain):
+        self.backend.plain = plain
+
+    @property
     def records(self):
         return self.backend.records
 

@@ -18,6 +18,7 @@ from mmapstate.file import cursor as cursors
 from mmapstate.file import filelock, page, recovery, validation, windows
 from mmapstate.file import mapped as mapped_files
 from mmapstate.live import forks, registry
+from mmapstate.live import state as states
 from mmapstate.live import tree as trees
 from mmapstate.live.backend import SET, Closed
 
@@ -65,6 +66,16 @@ def backend(state):
     return state._tree.backend
 
 
+def tree(state):
+    """The live tree, to be handed to the library."""
+    return state._tree
+
+
+def cursor(state):
+    """The `Cursor`."""
+    return state._tree.cursor
+
+
 def replica(state):
     return state._tree.backend.replica
 
@@ -108,7 +119,8 @@ def room(state):
 
 def mapped(state):
     """The `MappedFile` that the process reads and writes."""
-    return replica(state).file
+    its = state._tree.backend
+    return its.replica.file if hasattr(its, "replica") else its.file
 
 
 def stores_by_writing(state):
@@ -141,7 +153,7 @@ def announce(state, position):
 
 def rewrite(state, edit):
     """Have the file become the text that ``edit(snapshot, state)`` makes, as `mmapstate edit` does."""
-    return state._tree.backend.rewrite(edit)
+    return states.rewrite_document(state, edit)
 
 
 def accept_all(state):
@@ -165,7 +177,8 @@ def lock(state):
 
 def guard(state):
     """The lock of threads under which memory changes."""
-    return state._tree.backend.locks.guard
+    its = state._tree.backend
+    return its.locks.guard if hasattr(its, "locks") else its.guard
 
 
 def is_free(state):

@@ -24,6 +24,7 @@ from support.seam import between
 import mmapstate
 from mmapstate import ClosedError, PersistedState
 from mmapstate.file import forks, system
+from mmapstate.live.forks import inherit
 
 pytestmark = [pytest.mark.family("fork"), needs_fork]
 
@@ -390,7 +391,7 @@ def test_what_a_child_cannot_forget_keeps_it_from_nothing_else(path, caplog):
     heirs = [Awkward(), Awkward()]
     state = PersistedState(path, n=0)
     for heir in heirs:
-        forks.inherit(heir)
+        inherit(heir)
 
     def count(talk):
         state.n += 1

@@ -206,7 +206,7 @@ class TestInterrupts:
                     raise KeyboardInterrupt
 
             with state._thread_lock:
-                with pytest.raises(KeyboardInterrupt), Interrupted(probe.backend(state)):
+                with pytest.raises(KeyboardInterrupt), Interrupted(probe.tree(state)):
                     pass
                 gc.collect()
                 assert probe.holders(state) == 1  # that of the outer one
