@@ -1,8 +1,7 @@
 """Put the best state that a broken file's bytes allow in its place, and keep the broken file: `repair`.
 
-What is kept of it is decided in `salvage`. Here is how the file is replaced: as by a vacuum, with its steps in the same
-order, so that a kill at any of them leaves the broken file, or the mended one, and what is beside it is cleared up by
-the next program that opens the state.
+What is kept of it is decided in `salvage`. Here it is replaced, in the same steps as by a vacuum: a kill at any of
+them leaves the broken file or the mended one, and the next program that opens the state clears up what is beside it.
 """
 
 from __future__ import annotations
@@ -75,7 +74,7 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
         copy = _keep(real, data)
         _swap(real, mended.text, page)
     with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
-        open_state(real, timeout=timeout).close()  # takes up the new file, and tells that it can be opened
+        open_state(real, timeout=timeout).close()  # accepts the new file, and proves that it can be opened
     return Repair(copy, mended.losses)
 
 
@@ -97,7 +96,7 @@ def _keep(file: str, data: bytes) -> str:
 
 
 def _swap(file: str, text: bytes, page: HeaderPage) -> None:
-    """Put `text` in the file's place, as a vacuum does that is killed right after it: who opens the file settles it."""
+    """Put `text` in the file's place, as a vacuum killed right after it would: the next open recovers."""
     if not page.is_usable(host.boot_id()):
         page.initialise(host.boot_id())
     with Swap(page, file, images.new_generation(page.position.generation)) as swap:

@@ -283,7 +283,7 @@ class _Salvage:
             tell = self._lose if each.loses else self._note
             tell(self.report.line_start(first + each.line - 1), each.what)
 
-    # --- The predecessor --------------------------------------------------------------------------------------------
+    # --- persistedstate ---------------------------------------------------------------------------------------------
 
     def _of_persistedstate(self) -> tuple[bytes, dict[Any, Plain]]:
         """Return the state that the longest readable run of persistedstate's documents gives."""

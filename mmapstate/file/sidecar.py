@@ -1,7 +1,7 @@
-"""The sidecar as a file: where it stands, whose it is, and what standing there is none of ours.
+"""The sidecar as a file: where it is, whose it is, and what in its place is none of ours.
 
-Who can read a file can hold a lock on it for ever, and who can write it can have others believe what they should not.
-So it is for those alone who may write the state, and is used only where one of them made it.
+Anybody who can read a file can hold a lock on it for ever, and anybody who can write it can mislead the others. So only
+those who may write the state can open the sidecar, and it is used only if one of them made it.
 """
 
 from __future__ import annotations

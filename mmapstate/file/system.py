@@ -323,11 +323,11 @@ def set_mode(descriptor: int, mode: int) -> None:
 
 def read(descriptor: int, start: int, stop: int) -> bytes:
     """Return the bytes from `start` to `stop`; fewer where the file ends before."""
-    pieces = []  # more than one after a short read: a signal, a file cut meanwhile, or over 2 GiB
-    while start < stop and (piece := _read_at(descriptor, stop - start, start)):
-        pieces.append(piece)
-        start += len(piece)
-    return b"".join(pieces)
+    data = piece = _read_at(descriptor, stop - start, start)
+    while piece and start + len(data) < stop:  # a short read: a signal, a file cut meanwhile, or over 2 GiB
+        piece = _read_at(descriptor, stop - start - len(data), start + len(data))
+        data += piece
+    return data
 
 
 def read_file(path: str, *, follow: bool = True, most: int | None = None) -> tuple[bytes, os.stat_result]:
