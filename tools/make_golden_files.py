@@ -104,7 +104,7 @@ class Program:
 
         with mock.patch.object(mapped.MappedFile, "check_size", check_size), contextlib.suppress(Killed):
             change()
-        file = self.state._store.mapping
+        file = self.state._tree.backend.replica.file
         if isinstance(file.bytes, Dying):
             file.bytes = file.bytes.real
         return self.content
@@ -364,7 +364,7 @@ def journal_from_nothing() -> tuple[bytes, Any]:
     with Program(b"a: 1\n") as program, mock.patch.object(recovery, "PATIENCE", 0):
         program.state["b"] = 2
         os.unlink(program.path)
-        program.state._store.due = 0.0
+        program.state._tree.cursor.check_now()
         program.state["c"] = 3
         return program.now()
 

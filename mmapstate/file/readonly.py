@@ -244,7 +244,7 @@ class ReadonlyBackend(Unwritable):
 
     def _is_intact(self, found: Image) -> bool:
         """Return whether no editor has changed the open file in place, and left its size."""
-        began = validation.monotonic()
+        began = self.checked.now()
         journal = self.journal
         intact = crc32(self.file.read(0, journal.snapshot_end)) == journal.snapshot_crc and journal.is_in_file()
         self.checked.passed(found, began, at_least=validation.CHECK_INTERVAL)

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from mmapstate import changes
 from mmapstate.errors import StateFileError
-from mmapstate.file import content, host, system, validation
+from mmapstate.file import content, host, system
 from mmapstate.file.cursor import UNSEEN, Cursor
 from mmapstate.file.format import MARKER_LENGTH, Image, Position, find_marker
 from mmapstate.file.journal import Journal
@@ -245,7 +245,7 @@ class Replica:
 
     def _are_bytes_unchanged(self, found: Image) -> bool:
         """Look whether the snapshot is still the one known, and the last record in its place."""
-        began = validation.monotonic()
+        began = self.checked.now()
         if not self.is_snapshot_intact() or not self.journal.is_in_file():
             return False
         self.checked.passed(found, began)

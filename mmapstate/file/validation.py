@@ -22,6 +22,10 @@ class ByteCheck:
         self._times: tuple[int, int] | None = None
         self._due = 0.0
 
+    def now(self) -> float:
+        """Return the time by the clock that this goes by."""
+        return monotonic()
+
     def is_needed(self, found: Image, *, often: bool) -> bool:
         """Return whether to compare a file that looks like `found`; one that is not changing `often` each time."""
         return found.times != self._times and (not often or monotonic() >= self._due)

@@ -55,12 +55,11 @@ class TestRead:
         cursor.end_change()
 
     @needs_fork
-    def test_so_is_one_when_anything_is_new(self, state, path):
+    def test_so_is_one_when_anything_is_new(self, state):
         def write(talk):
-            with PersistedState(path) as other:
-                other.n = 2
+            state.n = 2
 
-        with Child(write) as child:
+        with Child.share(write) as child:
             child.result()
         assert probe.cursor(state).read({"k": 5}, "k", None) is SLOW
         assert state.n == 2
