@@ -24,6 +24,16 @@ if "MMAPSTATE_SEEDED_BUG" in os.environ:
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run all, or whole families, in two processes where nothing else is said: with files, or -n, -s, --pdb."""
+    options = config.option
+    everything = config.args_source is config.ArgsSource.TESTPATHS
+    plain = options.capture != "no" and not options.usepdb and not options.collectonly
+    if everything and plain and getattr(options, "numprocesses", 0) is None and not hasattr(config, "workerinput"):
+        options.numprocesses = 2
+
+
 def pytest_report_header():
     return f"MMAPSTATE_TEST_SEED={SEED}"
 

@@ -96,7 +96,7 @@ def run(arguments: list[str], seed: int, variables: dict[str, str]) -> int:
     """Run pytest once; return its exit code."""
     print(f"seed {seed}", flush=True)
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-o", "timeout=0", f"--hypothesis-seed={seed}", *arguments]
-    environment = os.environ | variables | {"MMAPSTATE_TEST_SEED": str(seed)}
+    environment = {"MMAPSTATE_TEST_COUNTS": "full"} | os.environ | variables | {"MMAPSTATE_TEST_SEED": str(seed)}
     return subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
 
 

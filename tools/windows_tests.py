@@ -383,7 +383,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.folder == CHECKOUT or CHECKOUT in options.folder.parents:
         parser.error("the folder must not be inside the checkout")
     options.command = options.command or [*WHOLE_SUITE]
-    os.environ.setdefault("MMAPSTATE_TEST_COUNTS", "tenth")
     return options
 
 

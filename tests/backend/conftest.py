@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from support.backends import READABLE, WRITABLE
+from support.backends import WRITABLE
 
 
 @pytest.fixture
@@ -17,9 +17,3 @@ def opened():
 def make(request, opened):
     """A function that makes, of contents, a tree behind each backend that can be written."""
     return lambda contents: opened(WRITABLE[request.param](contents))
-
-
-@pytest.fixture(params=READABLE)
-def make_readable(request, opened):
-    """The same for each that can be read."""
-    return lambda contents: opened(READABLE[request.param](contents))

@@ -108,3 +108,9 @@ def test_what_is_not_private_is_let_pass(source):
 )
 def test_what_is_private_is_seen(source, told):
     assert [name for _, name in reaches(source)] == [told]
+
+
+def test_no_two_modules_have_the_same_name():
+    """Each is imported by its own name alone, whatever folder it is in."""
+    names = [path.stem for path in TESTS.rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

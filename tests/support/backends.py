@@ -9,6 +9,7 @@ kept agree.
 import contextlib
 import os
 import tempfile
+from types import SimpleNamespace
 
 import mmapstate
 from mmapstate import changes
@@ -87,12 +88,6 @@ def in_a_file(contents, **options):
             assert again.copy() == left
 
 
-class ReadOnly:
-    def __init__(self, path):
-        self.file = os.path.realpath(path)
-        self.root = probe.root(mmapstate.open(path, readonly=True))
-
-
 @contextlib.contextmanager
 def readonly(contents):
     """A state that another handle has written, and goes on with."""
@@ -100,7 +95,8 @@ def readonly(contents):
         path = os.path.join(folder, "example.state")
         with mmapstate.open(path) as state:
             state.update(contents)
-            yield ReadOnly(path)
+            with mmapstate.open(path, readonly=True) as view:
+                yield SimpleNamespace(root=probe.root(view), file=os.path.realpath(path))
             assert state == contents
 
 

@@ -1,8 +1,8 @@
 """The families of tests that show what the library promises: choose one, count its cases, tell at the end of a run.
 
 A test belongs to a family by ``@pytest.mark.family("kill9")``, and tells by the fixture `cases` how many it has run;
-without that it is one. ``pytest --family kill9`` runs that one alone, ``pytest --family all -n 2`` all of them on two
-cores; `tools/torture.py` runs one for longer.
+without that it is one. ``pytest --family kill9`` runs that one alone, ``pytest --family all`` all of them;
+`tools/torture.py` runs one for longer.
 """
 
 import collections

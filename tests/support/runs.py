@@ -20,8 +20,8 @@ SHARES = {"full": 1, "tenth": 0.1}
 
 
 def scaled(count):
-    """Return how many cases to run: all on one CPython, a tenth on others, more under `tools/torture.py`."""
-    share = os.environ.get("MMAPSTATE_TEST_COUNTS", "full")
+    """Return how many cases to run: a tenth, all with MMAPSTATE_TEST_COUNTS=full, more under `tools/torture.py`."""
+    share = os.environ.get("MMAPSTATE_TEST_COUNTS", "tenth")
     return max(1, int(count * (SHARES[share] if share in SHARES else float(share))))
 
 

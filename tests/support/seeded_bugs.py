@@ -216,7 +216,7 @@ def reader_keeps_memory_over_a_vacuum_made_from_another_position():
 
 @bug("editors", "tests/unit/file/test_readonly.py")
 def reader_trusts_the_mtime():
-    with_lines(readonly.View, "_is_intact", ("found.times if platform.is_settled(found) else None", "(found.mtime, 0)"))
+    with_lines(readonly.View, "_is_intact", ("found.times if system.is_settled(found) else None", "(found.mtime, 0)"))
     with_lines(readonly.View, "_catch_up", ("found.times != self.times", "(found.mtime, 0) != self.times"))
 
 

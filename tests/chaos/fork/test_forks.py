@@ -26,6 +26,8 @@ from mmapstate import ClosedError, PersistedState
 from mmapstate.file import forks, system
 from mmapstate.live.forks import inherit
 
+AT_FILE = os.path.join(LIBRARY, "file")
+
 pytestmark = [pytest.mark.family("fork"), needs_fork]
 
 
@@ -96,16 +98,18 @@ def stopped_at(step, work):
 def stopped_at_bytecode(step, work):
     """The same, before the `step`-th bytecode of the library.
 
-    Gives how many of those were left at the end, 0 where it was stopped, and the event that lets it go on.
+    Gives the steps that it came to in what has to do with the file, and the event that lets it go on.
     """
     stopped, go_on = threading.Event(), threading.Event()
-    left = step
+    left, at_file = step, []
 
     def trace(frame, event, _):
         nonlocal left
         frame.f_trace_opcodes = True
         if event == "opcode" and frame.f_code.co_filename.startswith(LIBRARY):
             left -= 1
+            if frame.f_code.co_filename.startswith(AT_FILE):
+                at_file.append(step - left)
             if left == 0:
                 sys.settrace(None)
                 stopped.set()
@@ -120,7 +124,7 @@ def stopped_at_bytecode(step, work):
             sys.settrace(None)
 
     with in_a_thread(traced, stopped, go_on):
-        yield left, go_on
+        yield at_file, go_on
 
 
 def each_step(try_one, cases):
@@ -273,6 +277,7 @@ def read_and_write(state):
     return 0
 
 
+NEVER = 1_000_000  # bytecodes: more than there are
 USED = {"n": 2, "m": 2, "l": [0, 1], "d": {"k0": {"x": 0}, "k1": {"x": 1}}}
 
 
@@ -300,9 +305,9 @@ def test_a_child_forked_at_any_bytecode_reads_and_writes_by_itself(path, cases):
 
     def own(talk, step):
         state = PersistedState(path, n=0, m=0, l=[], d={})
-        with stopped_at_bytecode(step, lambda: use(state)) as (left, go_on):
-            status = one_more(state, go_on) if left == 0 else 0
-        return left, status
+        with stopped_at_bytecode(step, lambda: use(state)) as (at_file, go_on):
+            status = one_more(state, go_on) if step != NEVER else 0
+        return at_file, status
 
     def try_one(step):
         if os.path.exists(path):
@@ -310,15 +315,15 @@ def test_a_child_forked_at_any_bytecode_reads_and_writes_by_itself(path, cases):
         with Child(own, step) as owner:
             return owner.result()
 
-    last = 1_000_000
-    last -= try_one(last)[0]  # so many there are
+    at_file, _ = try_one(NEVER)
     draw = random.Random(SEED)
-    for _ in range(scaled(100)):
-        step = draw.randrange(last)
-        left, status = try_one(step)
+    count = max(150, scaled(300))
+    for number in range(count):  # each second one where a child may have half of a change
+        step = draw.choice(at_file) if number % 2 else draw.randrange(1, at_file[-1] + 1)
+        _, status = try_one(step)
         assert status in (0, 2), step
-        assert on_disk(path) == USED | ({"mine": 1} if left == 0 and status == 0 else {}), step
-    cases(scaled(100))
+        assert on_disk(path) == USED | ({"mine": 1} if status == 0 else {}), step
+    cases(count)
 
 
 def test_a_signal_handler_forks_at_any_step_of_its_own_thread(path, cases):
