@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from mmapstate import changes
 from mmapstate.errors import LockTimeout, StateError
 from mmapstate.file import content, sidecar, system, windows
+from mmapstate.file.child import Child
+from mmapstate.file.closing import Closing
 from mmapstate.file.compaction import Compaction
 from mmapstate.file.filelock import FileLock
 from mmapstate.file.joining import Joining
@@ -19,15 +21,12 @@ from mmapstate.file.locks import Locks
 from mmapstate.file.mapped import EditedMeanwhile
 from mmapstate.file.recovery import Recovery
 from mmapstate.file.refresh import Refresh
-from mmapstate.file.replica import CLOSE, READ, WRITE, Replica
+from mmapstate.file.replica import READ, WRITE, Replica
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
 from mmapstate.file.writer import Writer
 from mmapstate.live.backend import ADD, APPEND, SLOW, Memory, Options
-from mmapstate.live.forks import inherit
 from mmapstate.live.node import KINDS, live
 from mmapstate.live.tree import plain_root
-from mmapstate.live.undo import UndoLog
-from mmapstate.logger import log
 from mmapstate.text import json_text
 from mmapstate.values import Plain
 
@@ -48,7 +47,6 @@ class FileBackend:
     def __init__(self, path: str, memory: Memory, options: Options) -> None:
         self.name = path
         self.memory = memory
-        self.user = system.user()
         self.locks = Locks(_open_lock(path), exclusive=options.exclusive)
         self.replica = Replica(path, memory, self.locks)
         self.cursor = self.replica.cursor
@@ -56,23 +54,22 @@ class FileBackend:
         keeper = Keeper(self.replica)
         recovery = Recovery(self.replica, self.compaction, keeper)
         self.refresher = Refresh(self.replica, recovery)
+        self.closing = Closing(self.replica, self.compaction)
         self.writer = Writer(
             self.replica, self.compaction, recovery, self.refresher,
-            timeout=options.timeout, close_files=self.close_files,
+            timeout=options.timeout, close_files=self.closing.close_files,
         )  # fmt: skip
         self.joining = Joining(self.replica, recovery, keeper, self.writer)
-        self.opened = self.forked = False
-        self.undo_of_parent: UndoLog | None = None
+        self.child = Child(self.replica, self.joining, self.writer)
         self.last_need = 0  # bytes that the record of the last transaction took
-        inherit(self)
         try:
             windows.watch(self.refresher)  # before it waits for who has the lock, and may wait for this one to release
             self.joining.join(options.timeout)
             sidecar.adjust(self.locks.lock.descriptor, system.status_of(self.replica.file.descriptor))
-            self.opened = True
+            self.child.opened()
         except BaseException:
             windows.unwatch(self.refresher)
-            self.close_files(None)
+            self.closing.close_files(None)
             raise
 
     @property
@@ -106,7 +103,7 @@ class FileBackend:
 
     def glance(self) -> None:
         """Bring memory up to date if that raises nothing, needs no lock and waits for nobody: for `repr`."""
-        if not (self.closed or self.forked or self.writer.is_inside()):
+        if not (self.closed or self.child.asleep or self.writer.is_inside()):
             self.refresher.unless_guarded(self.refresher.follow)
 
     def wait(self, timeout: float) -> None:
@@ -116,8 +113,8 @@ class FileBackend:
     def _refresh(self) -> None:
         if self.writer.is_inside():
             return  # a signal handler or finaliser inside this thread's own change: as it is
-        if self.forked:
-            self._wake()
+        if self.child.asleep:
+            self.child.wake()
         if self.refresher.is_going_on():
             return
         with self.locks.guard:
@@ -134,9 +131,9 @@ class FileBackend:
 
     def write(self, decide: Callable[..., _T], *args: Any) -> _T:
         """Return ``decide(*args)``, run under the locks with memory up to date; it may call `append`."""
-        if self.forked:
+        if self.child.asleep:
             self.locks.refuse_closed()
-            self._wake()
+            self.child.wake()
         return self.writer.locked(WRITE, decide, args)
 
     def change(self, node: Any, operation: str, key: Any, value: Any) -> Any:
@@ -178,8 +175,8 @@ class FileBackend:
         """Take both locks and keep them for `holder` until `unhold`; nests."""
         locks = self.locks
         locks.refuse_closed()
-        if self.forked:
-            self._wake()
+        if self.child.asleep:
+            self.child.wake()
         self.writer.refuse_inside()
         if locks.lock.owned():
             locks.holders.append(holder)
@@ -211,7 +208,7 @@ class FileBackend:
         """Release what `hold` took for `holder`; return whether this thread had taken it, and not released it yet."""
         unheld = self.locks.unhold(holder)
         if unheld and self.closed and not self.locks.lock.owned():
-            self.close_files(0)
+            self.closing.close_files(0)
         return unheld
 
     def prepare(self) -> None:
@@ -324,125 +321,15 @@ class FileBackend:
             windows.unwatch(self.refresher)
         self.locks.close()
         timeout = self.writer.timeout
-        self.close_files(None if timeout is None else max(timeout, _LONGEST_CHANGE))
-
-    def close_files(self, timeout: float | None) -> None:
-        """Close all files, once no thread is in the middle of a change.
-
-        One that is there for longer than `timeout` seconds does it itself, at its end. Each that comes later finds
-        `closed` set.
-        """
-        lock = self.locks.lock
-        if (lock.closed and lock.descriptor < 0) or not lock.thread.acquire(True, -1 if timeout is None else timeout):
-            return
-        try:
-            self._close_now()
-        except BaseException:  # an interrupt: nobody else would do it
-            self._close_now()
-            raise
-        finally:
-            lock.thread.release()
-
-    def _close_now(self) -> None:
-        with self.locks.guard:
-            self.replica.close()
-            self.locks.lock.close()
+        self.closing.close_files(None if timeout is None else max(timeout, _LONGEST_CHANGE))
 
     def rest(self) -> None:
-        """Compact the file if no other process has it open, and be no longer one that has.
-
-        What goes wrong is logged: nothing is lost by it. A later access, as of another handler at exit, still works.
-        """
-        if self.forked or self.closed:
+        """Compact the file if no other process has it open, and be no longer one that has."""
+        if self.child.asleep or self.closed:
             return  # a forked child that never touched the state leaves it to its parent
         if self.memory.undo is not None and self.locks.lock.owned():
             return  # at exit, in a generator that was never ended: what it has not committed, nobody has seen
-        self.cursor.check_now()  # who leaves a deleted lock file does so before it closes: others wait for that
-        try:
-            self.writer.locked(CLOSE, self._rest_if_last)
-        except (StateError, OSError) as error:
-            log.warning("left without compacting it: %s", error)
-
-    def _rest_if_last(self) -> None:
-        with self.locks.guard:
-            try:
-                self._compact_if_last()
-            finally:  # under the lock: of two that end at the same time the second must not see the first, too
-                self.cursor.look_again()
-                self.locks.presence.leave()
-                self.locks.lock.leave()
-                if system.REPLACE_NEEDS_UNMAPPED:
-                    self.replica.leave()
-
-    def _compact_if_last(self) -> None:
-        found = system.path_image(self.name)
-        if found is None or found[:2] != (self.replica.file.inode, self.replica.file.size):
-            # Not ours to write: only a commit writes it anew. Or an editor is half-way.
-            log.warning("%s: was %s while in use; left so", self.name, "deleted" if found is None else "changed")
-            return
-        if self.replica.journal.start >= 0 and self.joining.is_last():
-            self.compaction.to_rest()
-
-    # --- Forks --------------------------------------------------------------------------------------------------------
-
-    def forget(self) -> None:
-        """In a forked child: close what must not be shared; the rest happens at the first access."""
-        cursor, locks = self.cursor, self.locks
-        locks.renew_guard()
-        if self.closed or not self.opened:  # another thread was at it, and is no more
-            locks.presence.forget()
-            self.replica.close()
-            return
-        undo = self.memory.forget()
-        if self.forked:  # twice: it is the grandparent's
-            undo = self.undo_of_parent
-        half_way = cursor.unsure or locks.lock.busy or (undo.torn if undo is not None else cursor.epoch & 1)
-        self.undo_of_parent = None if half_way else undo
-        self.forked = True
-        cursor.forget()
-        if half_way:
-            cursor.distrust()
-        else:
-            cursor.trust()
-        locks.lock.settle()
-        locks.forget_holders()
-
-    def _wake(self) -> None:
-        """Take part again, as a process of its own, after a fork."""
-        locks, cursor = self.locks, self.cursor
-        if locks.exclusive:
-            raise StateError(f"{self.name}: is open exclusively in the parent process; open it in one of the two alone")
-        with locks.guard:  # of the child's threads one wakes it; all the others come here first, and find it done
-            if not self.forked:
-                return
-            if self.undo_of_parent is not None:  # the parent's transaction is none of this process
-                cursor.begin_change()
-                self.undo_of_parent.roll_back()
-                cursor.end_change()
-                self.undo_of_parent = None
-            cursor.check_now()
-            self._open_lock_again()
-            # It was replaced meanwhile: the parent may still use the old one. Or the parent was itself a child, in the
-            # middle of this.
-            if locks.lock.inode != self.replica.page.inode:
-                cursor.wait_for_guard()
-                self.joining.join(self.writer.timeout)
-            self.forked = False
-
-    def _open_lock_again(self) -> None:
-        lock = self.locks.lock
-        try:
-            lock.open_again()
-        except PermissionError as error:
-            if system.user() == self.user:
-                raise
-            raise PermissionError(
-                error.errno,
-                f"this process has become user {system.user()} since user {self.user} opened the state (as gunicorn "
-                f"does with --preload and --user), and may not open the lock file {os.path.basename(lock.path)}; "
-                "open the state afterwards, in each worker, or give the state file and its lock file to the new user",
-                self.name,
-            ) from error
+        self.closing.rest(self.writer, self.joining)
 
 
 def _open_lock(path: str) -> FileLock:

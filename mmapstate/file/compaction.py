@@ -200,7 +200,7 @@ class Compaction:
                 else:
                     swap.ready(file.inode)
                     self._check_still(expected)
-                    if self._replace(swap.temporary, file):
+                    if self._rename(swap.temporary, file):
                         self.locks.move_presence(presence)
                         return file
                 if file is not None:
@@ -253,10 +253,10 @@ class Compaction:
         if not unchanged:
             raise EditedMeanwhile
 
-    def _replace(self, temporary: str, file: MappedFile) -> bool:
+    def _rename(self, temporary: str, file: MappedFile) -> bool:
         try:
             if system.REPLACE_NEEDS_UNMAPPED:
-                self._replace_when_free(temporary, file)
+                self._rename_when_free(temporary, file)
             else:
                 system.replace(temporary, self.path)
         except OSError as error:
@@ -270,7 +270,7 @@ class Compaction:
             raise EditedMeanwhile  # on Windows: the same, or put another file in its place
         return True
 
-    def _replace_when_free(self, temporary: str, file: MappedFile) -> None:
+    def _rename_when_free(self, temporary: str, file: MappedFile) -> None:
         """On Windows: have all processes release the file, this one too, and replace it as soon as they have.
 
         A process that is stopped does not release it, nor does another program: then it is given up after a while.

@@ -46,26 +46,26 @@ def open_sidecar(path: str, state: os.stat_result | None = None) -> int:
 
 def _open_or_create(path: str, state: os.stat_result | None) -> int:
     while True:
-        with contextlib.ExitStack() as undo:
-            try:
-                descriptor = system.open_regular(path, write=True, follow=False)
-            except FileNotFoundError:
-                pass
-            else:
-                undo.callback(system.close, descriptor)
-                _refuse_another(descriptor, path, state)
-                undo.pop_all()
-                return descriptor
+        made = False
+        try:
+            descriptor = system.open_regular(path, write=True, follow=False)
+        except FileNotFoundError:
             try:
                 # Who may write a new state, the umask tells: the system applies it here. Nobody else can read this yet.
                 descriptor = system.create(path, 0o600 if state is not None else 0o622)
             except FileExistsError:
                 continue
-            undo.callback(system.close, descriptor)
-            host.write_in_place(path, descriptor)
-            _make_like(descriptor, state or system.status_of(descriptor))
-            undo.pop_all()
-            return descriptor
+            made = True
+        try:
+            if made:
+                host.write_in_place(path, descriptor)
+                _make_like(descriptor, state or system.status_of(descriptor))
+            else:
+                _refuse_another(descriptor, path, state)
+        except BaseException:  # no ExitStack, which needs memory to close it
+            system.close(descriptor)
+            raise
+        return descriptor
 
 
 # --- Whose it is ------------------------------------------------------------------------------------------------------

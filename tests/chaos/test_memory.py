@@ -291,7 +291,7 @@ class TestEach:
         assert not judged(path, kind, FramesOfC, cases, in_a_thread)
 
     @pytest.mark.skipif(
-        sys.version_info < (3, 13), reason="before, CPython needs memory for some calls, of a release, too"
+        sys.version_info < (3, 12), reason="before, CPython needs memory for some calls, of a close, too"
     )
     @pytest.mark.skipif(not can_fail_allocations, reason="this Python has no _testcapi")
     def test_allocation_that_fails_costs_nothing(self, path, kind, cases):

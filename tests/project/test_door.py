@@ -84,7 +84,7 @@ def test_what_is_private_is_reached_for_through_the_door(path):
         "state._remark = 1",
         "from mmapstate.file import system\nsystem.sync_file = id\npatch.setattr(system, 'replace', id)",
         "assert probe.backend(one) is probe.backend(other)",
-        "self._store = 1",
+        "self._tree = 1",
     ],
 )
 def test_what_is_not_private_is_let_pass(source):
@@ -94,9 +94,9 @@ def test_what_is_not_private_is_let_pass(source):
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("state._store.due = 0", "_store"),
+        ("state._tree.due = 0", "_tree"),
         ("def test():\n    from mmapstate.live.node import _set_items", "mmapstate.live.node._set_items"),
-        ("getattr(state, '_store')", "_store"),
+        ("getattr(state, '_tree')", "_tree"),
         ("patch.setattr(state, '_tree', 1)", "_tree"),
         (
             "from mmapstate.file import writer\npatch.setattr(writer, 'sleep', id)",

@@ -22,7 +22,7 @@ OWNERS = {
     "json": {"changes", "text.json_style", "text.json_text", "command.output"},
     "logging": {"logger"},
     "mmap": {"file.mapped"},
-    "portalocker": {"file.locks"},
+    "portalocker": {"file.filelock"},
     "rich": {"command.screen"},
     "yaml": {"text.snapshot"},
 }
@@ -117,14 +117,8 @@ MOST_ATTRIBUTES = 20
 
 # What is larger, and why.
 LARGE = {
-    "file.format": "the specification of every byte, half of it prose",
-    "text.snapshot": "to be parted",
-    "file.writer": "to be parted",
-    "file.recovery": "to be parted",
     "live.state": "to be parted",
-    "file.compaction.Vacuum._vacuum": "to be parted",
-    "file.writer.Committer.commit_one": "to be replaced by the cursor",
-    "file.replica.Picture": "to be parted",
+    "text.snapshot": "to be parted",
 }
 
 

@@ -100,7 +100,7 @@ def file_path(state):
 
 def forked(state):
     """Whether the state is a forked child's that has not touched it yet."""
-    return state._tree.backend.forked
+    return state._tree.backend.child.asleep
 
 
 def journal(state):
