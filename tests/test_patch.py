@@ -20,8 +20,8 @@ from independent_reader import read_file, read_state
 import mmapstate
 from mmapstate import PersistedState, StateFileError, command
 from mmapstate.file import content
-from mmapstate.text import snapshot
-from mmapstate.text.patch import patch
+from mmapstate.text import reader, snapshot
+from mmapstate.text.snapshot import patch
 from mmapstate.values import same
 
 
@@ -197,7 +197,7 @@ class TestVacuums:
     def test_a_file_that_is_what_a_dump_gives_is_dumped_without_a_look_at_its_text(self, path, monkeypatch):
         with PersistedState(path, n=1, queue=["a"]) as state:
             state.vacuum()
-            monkeypatch.setattr(mmapstate.file.compaction.patch, "patch", lambda *_: 1 / 0)
+            monkeypatch.setattr(snapshot, "patched", lambda *_: 1 / 0)
             state.n = 2
             state.vacuum()
             state.n = 3
@@ -206,7 +206,7 @@ class TestVacuums:
     def test_a_text_that_cannot_be_changed_in_part_is_written_anew_with_a_message(self, path, monkeypatch, caplog):
         caplog.set_level(logging.DEBUG, "mmapstate")
         put(path, self.TEXT)
-        monkeypatch.setattr(snapshot, "compose", lambda _: None)  # as if it were blank: what comes of it is wrong
+        monkeypatch.setattr(reader, "compose", lambda _: None)  # as if it were blank: what comes of it is wrong
         with PersistedState(path) as state:
             state.n = 1
         assert read(path) == b"'n': 1\nqueue:\n- a\n- b\n"

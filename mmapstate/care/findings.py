@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.file import content
 from mmapstate.file.format import DAMAGED, is_blank
-from mmapstate.text import snapshot
+from mmapstate.text.reader import Suspect
 
 __all__ = [
     "BY_ITSELF",
@@ -75,7 +75,7 @@ def examine(data: bytes, file: str) -> Examined:
     try:
         parts = content.layout(data, file)
     except StateFileError as error:  # a version to come
-        found = finding_of(error, data, file, "open it with the mmapstate that wrote it; an older one cannot judge it")
+        found = finding_of(error, file, "open it with the mmapstate that wrote it; an older one cannot judge it")
         return Examined([found], None, None)
     told = _Told(data, file)
     state = _of_state(told, parts)
@@ -88,12 +88,9 @@ def examine(data: bytes, file: str) -> Examined:
     return Examined(sorted(told.findings, key=lambda found: found.offset or 0), parts, state)
 
 
-def finding_of(error: StateFileError, data: bytes, file: str, what_to_do: str, severity: str = ERROR) -> Finding:
+def finding_of(error: StateFileError, file: str, what_to_do: str, severity: str = ERROR) -> Finding:
     """Return an error of the parser as a finding."""
-    offset = error.offset
-    if offset is not None and data.startswith(b"\xef\xbb\xbf") and error.column is not None:
-        offset += 3  # the parser counts from behind it
-    return Finding(severity, file, offset, error.line, error.problem or str(error), what_to_do)
+    return Finding(severity, file, error.offset, error.line, error.problem or str(error), what_to_do)
 
 
 def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
@@ -103,7 +100,7 @@ def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
     """
     if not isinstance(error, BeyondRepair) or has_records(text):
         return False
-    first, *lines = text.removeprefix(b"\xef\xbb\xbf")[error.offset or 0 :].split(b"\n")
+    first, *lines = text[error.offset or 0 :].split(b"\n")
     is_empty = _SEPARATOR.match(first) and not any(line.strip() and line.lstrip()[:1] != b"#" for line in lines)
     return not is_empty
 
@@ -135,14 +132,14 @@ class _Told:
 
 def _of_state(told: _Told, parts: content.Layout) -> content.Content | None:
     """Tell of the snapshot, and of records that do not fit it."""
-    suspects: list[snapshot.Suspect] = []
+    suspects: list[Suspect] = []
     try:
         return content.read(told.data, parts, told.file, suspects)
     except StateFileError as error:
         mend = "mend the line in an editor" if error.line is not None else "mend the file in an editor"
         if not is_beyond_repair(error, told.data):
             mend += f", or {_REPAIR}"
-        told.findings.append(finding_of(error, told.data, told.file, mend))
+        told.findings.append(finding_of(error, told.file, mend))
         return None
     finally:
         for suspect in suspects:

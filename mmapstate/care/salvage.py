@@ -18,7 +18,9 @@ from mmapstate.care.findings import NOTE, WARNING, Finding, examine, has_records
 from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.file import content, persistedstate
 from mmapstate.file.format import DAMAGED, MARKER_START, Scan, find_marker, scan, seed
-from mmapstate.text import json_text, patch, snapshot
+from mmapstate.text import patch, snapshot
+from mmapstate.text.lenient import parse_leniently
+from mmapstate.text.source import Leniency, line_end_of, split_bom
 from mmapstate.values import Plain, same
 
 __all__ = ["Mended", "mend"]
@@ -38,7 +40,6 @@ _KEY_ALONE = re.compile(rb"[^\n]*:[ \t]*(?:#[^\n]*)?\r?\n")
 _COMMENTS = re.compile(rb"(?:(?:\A|(?<=\n))[ \t]*(?:#[^\n]*)?(?:\n|\Z))*\Z")
 _SEPARATOR = re.compile(rb"(?:---|\.\.\.|%[^\n]*)[ \t]*(?:#[^\n]*)?\r?\n")
 _BOUNDARY = re.compile(rb"\r?\n---\r?\n")  # between the documents of persistedstate
-_BOM = b"\xef\xbb\xbf"
 
 
 class Mended(NamedTuple):
@@ -101,9 +102,9 @@ class _Salvage:
                 self._lose(start, f"the journal is dropped{self._lines_from(start)}")
         text = _text(before, state, self.file)
         if text is None:
-            as_json = content.is_json(before, self.file)
-            text = content.dump(state, self.file, as_json=as_json, line_end=snapshot.line_end_of(before))
-            if content.is_json(b"", self.file):
+            as_json = snapshot.is_json(before, self.file)
+            text = snapshot.dump(state, self.file, as_json=as_json, line_end=line_end_of(before))
+            if snapshot.is_json(b"", self.file):
                 self._lose(0, "the text is written as JSON, as the file's name says that it is", _NOTHING, NOTE)
             if b"#" in before:
                 what = "the document is laid out anew: comments in it are in the copy alone"
@@ -195,7 +196,7 @@ class _Salvage:
                     state.update(trial)
                 else:
                     changes.apply(state, record)
-            except (*content.MISFITS, StateFileError):
+            except (*changes.APPLY_ERRORS, StateFileError):
                 misfits.append(number)
         first_line = bisect_right(self.line_starts, journal.end)
         for first, last in _runs(misfits):
@@ -211,18 +212,18 @@ class _Salvage:
         whole = text.rstrip(b"\0")
         if len(whole) < len(text):
             self._lose(len(whole), f"{len(text) - len(whole)} zeros are dropped: what stood there is lost")
-        for read in (_strictly, _leniently):
-            told: list[snapshot.Leniency] = []
+        for read in (_parse_strictly, snapshot.parse_leniently):
+            told: list[Leniency] = []
             try:
-                state = read(whole, self.file, told)
+                state = read(whole, told, self.file)
             except StateFileError as error:
                 if is_beyond_repair(error, whole):
                     raise
                 continue
             self._tell_of_leniencies(told, 0)
             return whole, state
-        body = whole.removeprefix(_BOM)
-        kept, state = self._entries(body, len(whole) - len(body), drops_items=not has_records)
+        bom, body = split_bom(whole)
+        kept, state = self._entries(body, len(bom), drops_items=not has_records)
         if not state and not has_records and body.strip():
             raise StateFileError(
                 f"{self.file}: nothing in it can be read as a state; it is left as it is. If it should be one, look "
@@ -265,16 +266,16 @@ class _Salvage:
 
     def _take(self, state: dict[Any, Plain], piece: bytes, start: int) -> None:
         """Add what `piece`, which begins at `start` in the file, holds to `state`."""
-        told: list[snapshot.Leniency] = []
-        for key, value in snapshot.parse_leniently(piece, told).items():
+        told: list[Leniency] = []
+        for key, value in parse_leniently(piece, told).items():
             if key in state:
                 what = f"the key {key!r} stands twice in one mapping, the last of them counts"
-                told.append(snapshot.Leniency(1, what))
+                told.append(Leniency(1, what))
                 del state[key]
             state[key] = value
         self._tell_of_leniencies(told, start)
 
-    def _tell_of_leniencies(self, told: list[snapshot.Leniency], start: int) -> None:
+    def _tell_of_leniencies(self, told: list[Leniency], start: int) -> None:
         first = bisect_right(self.line_starts, start)
         for each in told:
             offset = self.line_starts[min(first + each.line - 1, len(self.line_starts)) - 1]
@@ -395,17 +396,11 @@ def _is_separator(piece: bytes) -> bool:
 
 
 def _entry_of(piece: bytes) -> dict[Any, Plain]:
-    return snapshot.parse_leniently(piece, [])
+    return parse_leniently(piece, [])
 
 
-def _strictly(text: bytes, file: str, _: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    return content.parse(text, file, [])
-
-
-def _leniently(text: bytes, file: str, told: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    if json_text.is_object(text):
-        return json_text.parse_leniently(text, told)
-    return snapshot.parse_leniently(text, told, file)
+def _parse_strictly(text: bytes, _: list[Leniency], file: str) -> dict[Any, Plain]:
+    return snapshot.parse(text, file)
 
 
 def _split(text: bytes, begins: re.Pattern[bytes]) -> list[bytes]:

@@ -19,7 +19,7 @@ from mmapstate.file import content, reading, system
 
 if TYPE_CHECKING:
     from mmapstate.live.state import PersistedState
-    from mmapstate.text.snapshot import Suspect
+    from mmapstate.text.reader import Suspect
 
 __all__ = ["append", "delete", "get", "increment", "naming", "opened", "set_value", "show"]
 
@@ -98,7 +98,7 @@ def _value(options: Any) -> Any:
 
 def _yaml(text: str) -> Any:
     from mmapstate.errors import StateFileError
-    from mmapstate.text.snapshot import parse_flow
+    from mmapstate.text.reader import parse_flow
 
     words: list[Suspect] = []
     try:
@@ -116,7 +116,7 @@ def _yaml(text: str) -> Any:
 
 def _number(text: str) -> int | float:
     from mmapstate.errors import StateFileError
-    from mmapstate.text.snapshot import parse_flow
+    from mmapstate.text.reader import parse_flow
 
     try:
         number = parse_flow(text.encode("utf-8", "surrogatepass"))

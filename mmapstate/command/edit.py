@@ -25,8 +25,9 @@ from mmapstate.errors import StateError, StateFileError
 from mmapstate.file import content, reading, system
 from mmapstate.live.state import open_state
 from mmapstate.logger import warnings_shown
-from mmapstate.text import json_text, patch, snapshot
-from mmapstate.text.snapshot import Written
+from mmapstate.text import patch, snapshot, writer
+from mmapstate.text.reader import Suspect
+from mmapstate.text.source import Written, line_end_of, split_bom
 from mmapstate.values import Plain, same
 
 __all__ = ["edit"]
@@ -70,8 +71,8 @@ def _laid_over(text: bytes, state: dict[Any, Plain], path: str) -> bytes:
     try:
         return content.patched(text, state, path)
     except patch.CannotPatch:
-        as_json = content.is_json(text, path)
-        return content.dump(state, path, as_json=as_json, line_end=snapshot.line_end_of(text))
+        as_json = snapshot.is_json(text, path)
+        return snapshot.dump(state, path, as_json=as_json, line_end=line_end_of(text))
 
 
 # ---------------------------------------------------------------- the editor
@@ -83,7 +84,7 @@ class _Draft:
     def __init__(self, path: str, text: bytes) -> None:
         self.folder = tempfile.mkdtemp(prefix="mmapstate-")
         name = os.path.basename(path)
-        kind = ".json" if content.is_json(text, path) else ".yaml"
+        kind = ".json" if snapshot.is_json(text, path) else ".yaml"
         self.name = os.path.join(self.folder, name if name.endswith(kind) else name + kind)
         os.close(os.open(self.name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         self.offer(text)
@@ -167,7 +168,7 @@ class _InConflict(Exception):
         self.conflicts = conflicts
         self.marks = [_marks(conflict) for conflict in conflicts]
         self.offered = merged.text
-        root = _composed(merged.text, as_json=as_json)
+        root = snapshot.compose(merged.text, as_json=as_json)
         placed = [(_start_of(root, each.path), each, marks) for each, marks in zip(conflicts, self.marks, strict=True)]
         for _, conflict, marks in sorted(placed, key=lambda each: each[0], reverse=True):  # the others stay in place
             self.offered = _with_lines(self.offered, merged, conflict.path, marks, as_json=as_json)
@@ -226,7 +227,7 @@ def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plai
         error = StateFileError(f"{file}: the text is empty")
         error.problem = "it is empty; to remove all there is, write {}"
         raise error
-    words: list[snapshot.Suspect] = []
+    words: list[Suspect] = []
     state = content.read_alone(text, path, words)
     lines, known = text.splitlines(), set(before.splitlines())
     for word in words:
@@ -250,7 +251,7 @@ class _Edit:
         # Where the user has changed no comments, those that others have changed meanwhile are to stay.
         result = _laid_over(newest.text if self.values_alone else self.mine.text, merged, self.path)
         if conflicts:
-            raise _InConflict(newest, conflicts, _Shown(result, merged), as_json=content.is_json(result, self.path))
+            raise _InConflict(newest, conflicts, _Shown(result, merged), as_json=snapshot.is_json(result, self.path))
         if result == newest.text:
             raise _Unchanged
         return _Shown(result, merged)
@@ -290,9 +291,9 @@ def _marks(conflict: Conflict) -> list[str]:
 
 
 def _told(whose: str, key: Any, value: Any) -> str:
-    told = "removed" if value is MISSING else snapshot.dump({key: value}).decode().rstrip("\n")
+    told = "removed" if value is MISSING else writer.dump({key: value}).decode().rstrip("\n")
     if "\n" in told:
-        told = snapshot.flow([{key: value}]).decode()[2:-2]
+        told = writer.flow([{key: value}]).decode()[2:-2]
     return f"{_MARK} {whose + ':':8}{told}"
 
 
@@ -301,10 +302,10 @@ def _with_lines(text: bytes, merged: _Shown, path: tuple[Any, ...], lines: list[
 
     In JSON there is room above each line, though not for long: they are to be removed.
     """
-    bom = b"\xef\xbb\xbf" if text.startswith(b"\xef\xbb\xbf") else b""
-    source = text.decode("utf-8-sig")
-    end = snapshot.line_end_of(text).decode()
-    root = _composed(merged.text if as_json else text, as_json=as_json)
+    bom, utf8 = split_bom(text)
+    source = utf8.decode()
+    end = line_end_of(text).decode()
+    root = snapshot.compose(merged.text if as_json else text, as_json=as_json)
     start = source.rfind("\n", 0, _start_of(root, path)) + 1
     indent = source[start:][: len(source[start:]) - len(source[start:].lstrip(" "))]
     for at, before in ((start, indent), (0, "")):
@@ -316,11 +317,6 @@ def _with_lines(text: bytes, merged: _Shown, path: tuple[Any, ...], lines: list[
         except StateError:
             pass  # inside of a text of several lines
     raise AssertionError("not reached: comments can stand above all")
-
-
-def _composed(text: bytes, *, as_json: bool) -> Written | None:
-    source = text.decode("utf-8-sig")
-    return json_text.compose(source) if as_json else snapshot.compose(source)
 
 
 def _start_of(written: Written | None, path: tuple[Any, ...]) -> int:

@@ -29,7 +29,7 @@ from mmapstate.file.mapped import EditedMeanwhile, MappedFile
 from mmapstate.file.replica import UNSEEN, Picture
 from mmapstate.live import tree
 from mmapstate.logger import log
-from mmapstate.text import patch, snapshot
+from mmapstate.text import patch, snapshot, source
 from mmapstate.values import Plain
 
 __all__ = ["NOTHING_THERE", "Vacuum", "new_generation"]
@@ -225,17 +225,17 @@ class Vacuum(Picture):
         Where that is what a dump gives, there is nothing in it to keep: it is dumped at once the next time.
         """
         state, layout = tree.plain_root(self.root), self.page_bytes[LAYOUT]
-        as_json = content.is_json(before, self.path)
+        as_json = snapshot.is_json(before, self.path)
         if layout != DUMPED:
             try:
                 tell = partial(log.debug, "%s: %s", self.file)
                 text = content.patched(before, state, self.path, tell)
-                kept = layout == WRITTEN or text != content.dump(state, self.file, as_json=as_json)
+                kept = layout == WRITTEN or text != snapshot.dump(state, self.file, as_json=as_json)
                 return text, WRITTEN if kept else DUMPED
             except patch.CannotPatch as error:
                 log.debug("%s: the whole text is written anew, without its comments: %s", self.file, error)
-        line_end = snapshot.line_end_of(before) if layout != DUMPED else b"\n"
-        text = content.dump(state, self.file, as_json=as_json, line_end=line_end)
+        line_end = source.line_end_of(before) if layout != DUMPED else b"\n"
+        text = snapshot.dump(state, self.file, as_json=as_json, line_end=line_end)
         return text, DUMPED if line_end == b"\n" else WRITTEN
 
     def _is_swapped_in(self, file: MappedFile) -> bool:

@@ -5,7 +5,6 @@ Open, recovery and adoption all go through `read`: there is one parser.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -14,32 +13,12 @@ from mmapstate import changes
 from mmapstate.errors import StateFileError, place
 from mmapstate.file import persistedstate
 from mmapstate.file.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, is_bare, scan, seed, unborn_start
-from mmapstate.text import json_style, json_text, patch, snapshot
-from mmapstate.values import Plain, same
+from mmapstate.text import snapshot
+from mmapstate.text.reader import Suspect
+from mmapstate.values import Plain
 
 if TYPE_CHECKING:
     from mmapstate.live.schema import Declared  # who has no class of states need not wait for it
-
-__all__ = [
-    "MISFITS",
-    "Content",
-    "Layout",
-    "check",
-    "dump",
-    "is_json",
-    "layout",
-    "line_of",
-    "parse",
-    "read",
-    "read_alone",
-    "record_start",
-    "snapshot_in",
-    "warning_of",
-    "without_last",
-]
-
-MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
-"""What `changes.apply` raises for a change that does not fit the state."""
 
 
 class Layout(NamedTuple):
@@ -86,19 +65,19 @@ def layout(data: bytes, file: str) -> Layout:
     return Layout(marker.start, crc, marker, found, crc == marker.snapshot_crc, False, False)
 
 
-def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect] | None = None) -> Content:
+def read(data: bytes, parts: Layout, file: str, suspects: list[Suspect] | None = None) -> Content:
     """Return the state in `data`, whose parts are known; raise `StateFileError` (line and column) if it is none.
 
     Plain words such as ``yes`` are appended to `suspects`; without it they are logged, once.
     """
     if parts.foreign:
         state = persistedstate.read(data, file, suspects)
-        if is_json(b"", file):
-            _check_json(state, file)
+        if snapshot.is_json(b"", file):
+            snapshot.check_json(state, file)
         return Content(state, 0)
-    words: list[snapshot.Suspect] = [] if suspects is None else suspects
+    words: list[Suspect] = [] if suspects is None else suspects
     text = snapshot_in(data, parts)
-    state = parse(text, file, words)
+    state = snapshot.parse(text, file, words)
     if suspects is None:
         _warn_of(words, file)
     if parts.scan is None:
@@ -107,14 +86,14 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
     for number, record in enumerate(records, 1):
         try:
             changes.apply(state, record)
-        except MISFITS as error:
+        except changes.APPLY_ERRORS as error:
             problem = (
                 f"record {number} of the journal ({_described(record[0])}) does not apply to the edited snapshot "
                 f"({type(error).__name__}: {error})"
             )
             raise _refusal(data, parts, file, number, problem) from None
-    if records and is_json(text, file):
-        _check_json(state, file)
+    if records and snapshot.is_json(text, file):
+        snapshot.check_json(state, file)
     return Content(state, len(records))
 
 
@@ -127,48 +106,18 @@ def without_last(parts: Layout, last: int) -> Layout:
     return parts._replace(scan=parts.scan._replace(payloads=payloads, tail=last, crc=crc))
 
 
-def is_json(text: bytes, file: str) -> bool:
-    """Return whether the snapshot `text` of `file` is JSON: by the file's name, or by its text.
-
-    This is all that tells. A text that is blank, or ``{}``, is JSON by the name alone.
-    """
-    return file.lower().endswith(".json") or json_text.is_object(text)
-
-
 def patched(text: bytes, state: dict[Any, Plain], file: str, tell: Callable[[str], None] = lambda _: None) -> bytes:
-    """Return the snapshot `text` of `file` changed to hold `state` (see `patch.patch`), as the next open reads it."""
-    read = functools.partial(read_alone, file=file, suspects=[])
-    return patch.patch(text, state, tell, as_json=is_json(text, file), read=read)
+    """Return the snapshot `text` of `file` changed to hold `state`, as the next open reads it (`snapshot.patch`)."""
+    return snapshot.patch(text, state, tell, file=file, read=_read_back)
 
 
 def followable(text: bytes, file: str) -> bytes:
-    """Return the snapshot `text` of `file` so that a line end behind it changes no value (see `patch.followable`)."""
-    return patch.followable(
-        text, as_json=is_json(text, file), read=functools.partial(read_alone, file=file, suspects=[])
-    )
+    """Return the snapshot `text` of `file` so that a line end behind it changes no value (`snapshot.followable`)."""
+    return snapshot.followable(text, file, _read_back)
 
 
-def parse(text: bytes, file: str, suspects: list[snapshot.Suspect]) -> dict[Any, Plain]:
-    """Return the data of a snapshot, read by the rules of what it is; raise `StateFileError` if it is none."""
-    return json_text.parse(text, file) if is_json(text, file) else snapshot.parse(text, file, suspects)
-
-
-def dump(state: dict[Any, Plain], file: str, *, as_json: bool, line_end: bytes = b"\n") -> bytes:
-    """Return `state` as the text of a snapshot of `file`; raise `StateFileError` where JSON cannot hold it."""
-    if not as_json:
-        return snapshot.dump(state, line_end=line_end)
-    _check_json(state, file)
-    return json_style.dump(state, line_end=line_end)
-
-
-def _check_json(state: dict[Any, Plain], file: str) -> None:
-    """Raise `StateFileError` where changes that another program wrote have put into a JSON file what it cannot hold."""
-    misfit = json_text.misfit(state)
-    if misfit is not None:
-        raise StateFileError(
-            f"{file}: {place(misfit.path)}: {misfit.problem}. Another program has changed it to that: make YAML of the "
-            "snapshot, or remove the journal: all lines from '--- # mmapstate journal' on. The file is left as it is"
-        )
+def _read_back(text: bytes, file: str) -> dict[Any, Plain]:
+    return read_alone(text, file, [])
 
 
 def snapshot_in(data: bytes, parts: Layout) -> bytes:
@@ -186,7 +135,7 @@ def snapshot_in(data: bytes, parts: Layout) -> bytes:
     return text.removesuffix(b"\n") if bare else text
 
 
-def read_alone(text: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
+def read_alone(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
     """Return the state in `text`, a snapshot alone; raise `StateFileError` (line and column) if it is none.
 
     It is what the next open reads, too: neither the marker of a journal nor records of the predecessor may stand in
@@ -236,21 +185,6 @@ def _refusal(data: bytes, parts: Layout, file: str, number: int, problem: str) -
     return error
 
 
-def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain, file: str = "") -> int | None:
-    """Return the line in which `value` stands at `path` in the snapshot; None where records have put it there."""
-    if parts.foreign:
-        return None
-    text = snapshot_in(data, parts)
-    found: Any = parse(text, file, [])
-    for key in path:
-        if key not in (found if isinstance(found, dict) else range(len(found)) if isinstance(found, list) else ()):
-            return None
-        found = found[key]
-    if not same(found, value):
-        return None
-    return json_text.line_of(text, path) if is_json(text, file) else snapshot.line_of(text, path)
-
-
 def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterable[Declared], file: str) -> None:
     """Raise `StateFileError` where `state`, which `data` holds, does not fit what classes of states declare."""
     for each in declared:
@@ -259,7 +193,7 @@ def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterabl
             value: Any = state
             for key in misfit.path:
                 value = value[key]
-            line = line_of(data, parts, misfit.path, value, file)
+            line = None if parts.foreign else snapshot.line_of(snapshot_in(data, parts), file, misfit.path, value)
             where = f", line {line}" if line is not None else ""
             raise StateFileError(
                 f"{file}{where}: {place(misfit.path)}: {each.told(misfit)}; mend the file in an editor, it is left as "
@@ -273,7 +207,7 @@ def _described(change: changes.Change) -> str:
     return f"{change[0]} at {place(where)}"
 
 
-def warning_of(suspect: snapshot.Suspect, file: str) -> str:
+def warning_of(suspect: Suspect, file: str) -> str:
     """Return what there is to say of a plain word such as ``yes``."""
     return (
         f"{file}, line {suspect.line}: {suspect.text} is read as text, not as a boolean; write true or false, or put "
@@ -284,7 +218,7 @@ def warning_of(suspect: snapshot.Suspect, file: str) -> str:
 _warned: set[tuple[str, int, str]] = set()
 
 
-def _warn_of(suspects: list[snapshot.Suspect], file: str) -> None:
+def _warn_of(suspects: list[Suspect], file: str) -> None:
     for suspect in suspects:
         if (file, *suspect) not in _warned:
             _warned.add((file, *suspect))

@@ -26,10 +26,9 @@ from typing import Any
 
 from mmapstate import changes
 from mmapstate.errors import BeyondRepair, StateFileError, UnsupportedValueError
-from mmapstate.text import snapshot
+from mmapstate.text import reader
+from mmapstate.text.reader import Suspect
 from mmapstate.values import Plain, normalise
-
-__all__ = ["find_journal", "read", "refuse_half_way"]
 
 _BOUNDARY = re.compile(rb"\r?\n---\r?\n")
 _MARK = b"### LAST VALID STATE ###"
@@ -68,10 +67,10 @@ def refuse_half_way(data: bytes, file: str) -> None:
     raise error
 
 
-def read(data: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
+def read(data: bytes, file: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
     """Return the state that the file's bytes hold; raise `StateFileError` if they hold none.
 
-    `suspects` is that of `snapshot.parse`.
+    `suspects` is that of `reader.parse`.
     """
     refuse_half_way(data, file)
     try:
@@ -85,7 +84,7 @@ def read(data: bytes, file: str, suspects: list[snapshot.Suspect] | None = None)
 class _File:
     """Reads one file; knows its name for messages."""
 
-    def __init__(self, file: str, suspects: list[snapshot.Suspect] | None) -> None:
+    def __init__(self, file: str, suspects: list[Suspect] | None) -> None:
         self.file = file
         self.suspects = suspects
 
@@ -93,7 +92,7 @@ class _File:
         if _CHANGE.match(data):  # an editor took away the empty line that was the front
             data = b"\n" + data
         front, *documents = _BOUNDARY.split(data)
-        return self._replayed(snapshot.parse(front, self.file, self.suspects), documents)
+        return self._replayed(reader.parse(front, self.file, self.suspects), documents)
 
     def _replayed(self, state: dict[Any, Plain], documents: list[bytes]) -> dict[Any, Plain]:
         replay = _Replay(state)

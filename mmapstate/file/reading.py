@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from mmapstate.errors import DamagedStateError, StateFileError
 from mmapstate.file import content, system
 from mmapstate.file.journal import Readable, is_lasting
-from mmapstate.text.snapshot import Suspect
+from mmapstate.text.reader import Suspect
 from mmapstate.values import Plain
 
 __all__ = ["ENDLESS", "layout", "read", "read_text", "settled"]

@@ -221,7 +221,7 @@ class View:
             records = changes.decode_each(payloads)
             self.applying |= 1
             self._replay(records)
-        except (*content.MISFITS, StateFileError):
+        except (*changes.APPLY_ERRORS, StateFileError):
             return False  # a look at the whole file tells more
         return True
 

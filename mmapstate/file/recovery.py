@@ -21,6 +21,7 @@ from mmapstate.file.mapped import ControlPage, EditedMeanwhile, MappedFile
 from mmapstate.file.replica import OPEN, UNSEEN, WRITE
 from mmapstate.live import tree
 from mmapstate.logger import log
+from mmapstate.text import snapshot
 
 __all__ = ["Surprises"]
 
@@ -322,7 +323,7 @@ class Surprises(Vacuum):
             return
         if self.journal.start < 0 and last == self.joined_at:
             return  # nothing was changed, and put to rest, since this process came: an edit as most are
-        text = content.dump(tree.plain_root(self.root), self.file, as_json=self.is_json)
+        text = snapshot.dump(tree.plain_root(self.root), self.file, as_json=self.is_json)
         target = images.keep_copy(self.path, f"superseded-{last.generation:016x}", text)
         if target is not None:
             log.warning(

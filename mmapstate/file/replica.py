@@ -14,14 +14,14 @@ from zlib import crc32
 
 from mmapstate import changes
 from mmapstate.errors import StateFileError
-from mmapstate.file import content, system
+from mmapstate.file import system
 from mmapstate.file.format import Image, Position, find_marker
 from mmapstate.file.journal import Journal
 from mmapstate.file.locks import Presence, StoreLock, new_thread_lock
 from mmapstate.file.mapped import ControlPage, EditedMeanwhile, MappedFile
 from mmapstate.live import tree
 from mmapstate.live.schema import Declared
-from mmapstate.text import json_text
+from mmapstate.text import json_text, snapshot
 
 __all__ = ["CLOSE", "LOOK_INTERVAL", "OPEN", "READ", "UNSEEN", "WRITE", "Picture"]
 
@@ -79,7 +79,7 @@ class Picture:
         self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
     ) -> None:
         self.path = path
-        self.is_json = content.is_json(b"", path)
+        self.is_json = snapshot.is_json(b"", path)
         self.declared = declared
         self.file = path
         self.timeout = timeout
@@ -123,7 +123,7 @@ class Picture:
     def _has_json(self, file: MappedFile, end: int) -> bool:
         """Return whether the snapshot of `file`, which ends there, is JSON: the page does not tell, the bytes do."""
         may_be = json_text.may_begin(file.read(0, min(end, _HEAD)))
-        return content.is_json(file.read(0, end) if may_be else b"", self.path)
+        return snapshot.is_json(file.read(0, end) if may_be else b"", self.path)
 
     def _has_file(self) -> bool:
         """Return whether there is a file that this process stands on, as is always so after opening."""

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from mmapstate.text.spans import Place, Text
 
-__all__ = ["Edit", "between", "edited", "emptied"]
-
 _BLANK_ABOVE = re.compile(r"(?:^ *\n)*\Z", re.MULTILINE)
 _BLANK_BELOW = re.compile(r"(?: *\n)*")
 _COMMENTS = re.compile(r"(?: *(?:#[^\n]*)?\n)+")

@@ -11,11 +11,9 @@ import re
 from typing import NamedTuple
 
 from mmapstate.errors import StateFileError
-from mmapstate.text import snapshot
-from mmapstate.text.snapshot import Written
+from mmapstate.text import reader, writer
+from mmapstate.text.source import Written
 from mmapstate.text.spans import Text
-
-__all__ = ["changed_text"]
 
 _HEADER = re.compile(r"[|>](?P<signs>[-+]?[1-9]?|[1-9][-+])(?:[ \t][^\n]*)?\n")
 _IN_LINES = re.compile("[\t\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*")
@@ -82,7 +80,7 @@ def _is_read_as(source: str, column: int, wanted: str) -> bool:
     """Return whether what stands behind a colon in that column is read as the text."""
     line = " " * column + "k: " + source
     try:
-        return snapshot.parse((line if line.endswith("\n") else line + "\n").encode(), "").get("k") == wanted
+        return reader.parse((line if line.endswith("\n") else line + "\n").encode(), "").get("k") == wanted
     except (StateFileError, ValueError):
         return False
 
@@ -184,7 +182,7 @@ def _unquoted(text: str, style: str) -> str:
         return text.replace("''", "'")
     if style == '"' and "\\" in text:
         try:
-            return str(snapshot.parse(f'k: "{text}"\n'.encode(), "")["k"])
+            return str(reader.parse(f'k: "{text}"\n'.encode(), "")["k"])
         except StateFileError:
             return ""  # as one whose line end is escaped: then it is not the text that it should be
     return text
@@ -193,7 +191,7 @@ def _unquoted(text: str, style: str) -> str:
 def _quoted(text: str, style: str) -> str:
     if style == "'":
         return text.replace("'", "''")
-    return snapshot.flow([text]).decode()[2:-2] if style == '"' else text
+    return writer.flow([text]).decode()[2:-2] if style == '"' else text
 
 
 # --- What has changed -------------------------------------------------------------------------------------------------

@@ -12,14 +12,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mmapstate.text.snapshot import Written
-
-__all__ = ["NotUnderstood", "Place", "Text", "parted"]
+from mmapstate.text.source import Written, parts_of
 
 _BEFORE_THE_FIRST = frozenset(" -:?")  # what stands in its line before the first entry of an entry that is a container
 
 _COLON = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*:")
 _COMMENT = re.compile(r"[ \t]*#[^\n]*")
+_HEADER = re.compile(r"[|>][-+0-9]*")
 _LINE = re.compile(r"[^\n]*\n")
 _MARK = re.compile(r"\?\s")
 _NOTHING = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")  # between two signs
@@ -115,8 +114,7 @@ class Text:
         Of one that is not written that is where its `key`, or the colon behind it, ends.
         """
         while written.entries and not self.in_brackets(written):
-            entry = written.entries[-1]
-            key, written = entry if isinstance(entry, tuple) else (None, entry)
+            key, written = parts_of(written.entries[-1])
         if written.start == written.end and key is not None:
             return self.colon(key, written) or self.end(key)
         if written.style not in ("|", ">"):
@@ -125,6 +123,12 @@ class Text:
         text = self.source[written.start : written.end]
         kept = text.removesuffix("\n").removesuffix("\r") if "+" in header else text.rstrip("\r\n")
         return written.start + len(kept)
+
+    def header_end(self, written: Written) -> int:
+        """Return where the header of a block of text ends."""
+        found = _HEADER.match(self.source, self.content(written))
+        assert found is not None
+        return found.end()
 
     def next_sign(self, position: int) -> int:
         """Return where the next sign stands that is neither blank nor comment."""
@@ -145,7 +149,7 @@ class Text:
         position = self.content(container)
         has_mark = _MARK.match(self.source, position) is not None
         for number, entry in enumerate(container.entries or ()):
-            key, value = entry if isinstance(entry, tuple) else (None, entry)
+            key, value = parts_of(entry)
             if key is not None and number == 0:
                 start = position if has_mark else key.start
             else:
