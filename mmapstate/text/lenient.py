@@ -108,6 +108,6 @@ class _LenientReader(Reader):
     def _unknown_tag(self, event: Any, kept: str) -> None:
         self._tell(event, f"the tag {event.tag} is left out, {kept} is kept")
 
-    def _misread(self, problem: str, event: Any) -> Plain:
-        self._tell(event, f"{problem}: it is text now")
+    def _misread(self, error: Exception, event: Any) -> Plain:
+        self._tell(event, f"{event.value[:40]!r} cannot be read ({error}): it is text now")
         return str(event.value)

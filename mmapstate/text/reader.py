@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from mmapstate.errors import BeyondRepair, StateFileError
-from mmapstate.text.scalars import CONSTANTS, CONVERT_ERRORS, NUMERIC_START, TAGS, TRAPS, number
+from mmapstate.text.scalars import CONSTANTS, CONVERT_ERRORS, NUMERIC_START, TAGS, TRAPS, WORDS, number
 from mmapstate.text.source import SURROGATE, Source, Written
 from mmapstate.values import MAX_DEPTH, Plain
 
@@ -178,28 +178,29 @@ class Reader:
                 raise self._refusal("half of a surrogate pair is no text", event)
             return text
         if text[:1] in NUMERIC_START:
-            return self._converted(number, event)
-        value = CONSTANTS.get(text, _NO_KEY)
-        if value is not _NO_KEY:
-            return value  # type: ignore[no-any-return]
+            try:
+                return number(text)
+            except CONVERT_ERRORS as error:
+                return self._misread(error, event)
+        return self._word(text, event) if text in WORDS else text
+
+    def _word(self, text: str, event: Any) -> Any:
+        if text == "<<":
+            return self._merge_key(event)
         if text in TRAPS:
             self.suspects.append(Suspect(event.start_mark.line + 1, text))
-        elif text == "<<":
-            return self._merge_key(event)  # type: ignore[no-any-return]
-        return text
+            return text
+        return CONSTANTS[text]
 
     def _tagged(self, event: Any) -> Plain:
         convert = TAGS.get(event.tag)
         if convert is None:
             self._unknown_tag(event, "its text")
             return str(event.value)
-        return self._converted(convert, event)
-
-    def _converted(self, convert: Callable[[str], Plain], event: Any) -> Plain:
         try:
             return convert(event.value)
         except CONVERT_ERRORS as error:
-            return self._misread(f"{event.value[:40]!r} cannot be read ({error})", event)
+            return self._misread(error, event)
 
     # --- Containers -------------------------------------------------------------------------------------------------
 
@@ -207,7 +208,7 @@ class Reader:
         """Return the container that begins there, of so many around each other."""
         self._check_level(level, event)
         is_mapping = event.__class__ is yaml.MappingStartEvent
-        if event.tag not in (None, "!", f"tag:yaml.org,2002:{'map' if is_mapping else 'seq'}"):
+        if event.tag is not None and event.tag not in ("!", f"tag:yaml.org,2002:{'map' if is_mapping else 'seq'}"):
             self._unknown_tag(event, "what it stands at")
         return {} if is_mapping else []
 
@@ -245,8 +246,8 @@ class Reader:
     def _unknown_tag(self, event: Any, kept: str) -> None:  # noqa: ARG002
         raise self._refusal(f"the tag {event.tag} is not supported: a state holds plain data", event)
 
-    def _misread(self, problem: str, event: Any) -> Plain:
-        raise self._refusal(problem, event) from None
+    def _misread(self, error: Exception, event: Any) -> Plain:
+        raise self._refusal(f"{event.value[:40]!r} cannot be read ({error})", event) from None
 
 
 class _Composer(Reader):

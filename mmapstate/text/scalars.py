@@ -25,6 +25,9 @@ CONSTANTS: dict[str, Any] = {
 TRAPS = frozenset(
     casing for word in ("yes", "no", "on", "off") for casing in (word, word.capitalize(), word.upper())
 )  # booleans to YAML 1.1, text here
+WORDS = frozenset({*CONSTANTS, *TRAPS, "<<"})
+"""All that is, or may be taken for, something else than text, and does not begin as a number does."""
+
 NUMERIC_START = frozenset("0123456789+-.")
 AMBIGUOUS = re.compile(  # text that some reader of YAML 1.1 or 1.2 takes for something else: quoted
     r"(?:[-+]?0[bBoOxX][0-9a-fA-F_]*|[-+]?[0-9][0-9_]*|[-+]?\.?[0-9][0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]*)?"
