@@ -139,9 +139,12 @@ def decode(payload: bytes) -> list[Change]:
     return _changes_of(value)
 
 
-def decode_start(text: str) -> tuple[Any, int]:
-    """Return the JSON value that `text` begins with, and where it ends; raise ValueError if there is none."""
-    return json.JSONDecoder().raw_decode(text)
+def decode_json(payload: bytes) -> Change:
+    """Return the change that a JSON text of another program holds, which may have NaN and infinities in it.
+
+    Raises ValueError, RecursionError or `StateFileError` if it holds none.
+    """
+    return _change_of(json.loads(payload.decode()))
 
 
 def decode_each(payloads: Sequence[bytes]) -> list[list[Change]]:

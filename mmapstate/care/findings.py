@@ -79,8 +79,8 @@ def examine(data: bytes, file: str) -> Examined:
         return Examined([found], None, None)
     told = _Told(data, file)
     state = _of_state(told, parts)
-    if parts.foreign:
-        told.note(parts.snapshot_end, "documents of persistedstate follow the snapshot, or went over it", BY_ITSELF)
+    if parts.foreign and state is not None:
+        told.note(parts.snapshot_end, "changes of persistedstate follow the snapshot", BY_ITSELF)
     if parts.unborn:
         told.note(parts.snapshot_end, "a journal was about to be begun, and was not", BY_ITSELF)
     if parts.marker is not None:

@@ -16,7 +16,7 @@ from zlib import crc32
 from mmapstate import changes
 from mmapstate.care.findings import NOTE, WARNING, Finding, examine, has_records, is_beyond_repair
 from mmapstate.errors import BeyondRepair, StateFileError
-from mmapstate.file import content, persistedstate
+from mmapstate.file import content
 from mmapstate.file.format import DAMAGED, MARKER_START, Scan, find_marker, scan, seed
 from mmapstate.text import patch, snapshot
 from mmapstate.text.lenient import parse_leniently
@@ -39,7 +39,6 @@ _AT_MARGIN = re.compile(rb"[^ \t\r\n#-]|---|-[^ \r\n]")  # what begins an entry 
 _KEY_ALONE = re.compile(rb"[^\n]*:[ \t]*(?:#[^\n]*)?\r?\n")
 _COMMENTS = re.compile(rb"(?:(?:\A|(?<=\n))[ \t]*(?:#[^\n]*)?(?:\n|\Z))*\Z")
 _SEPARATOR = re.compile(rb"(?:---|\.\.\.|%[^\n]*)[ \t]*(?:#[^\n]*)?\r?\n")
-_BOUNDARY = re.compile(rb"\r?\n---\r?\n")  # between the documents of persistedstate
 
 
 class Mended(NamedTuple):
@@ -67,6 +66,8 @@ def mend(data: bytes, file: str) -> Mended | None:
     if not examined.has_errors():
         return None
     parts = examined.parts
+    if parts is not None and parts.foreign:
+        content.read(data, parts, file, [])  # which raises: what is of persistedstate is not guessed at
     if parts is None:
         marker = find_marker(data)
         assert marker is not None
@@ -88,18 +89,15 @@ class _Salvage:
         self.line_starts = [0, *(end.end() for end in re.finditer(rb"\n", data))]
 
     def mend(self) -> Mended:
-        if self.parts.foreign:
-            before, state = self._of_persistedstate()
-        else:
-            journal = self._journal()
-            before = journal.lead if journal is not None else self.data[: self.parts.snapshot_end]
-            before, state = self._snapshot(before, has_records=journal is not None and journal.scan.payloads != [])
-            if journal is not None:
-                self._replay(state, journal)
-                self._tell_of_tail(journal)
-            elif self.parts.marker is not None:
-                start = self.parts.marker.start
-                self._lose(start, f"the journal is dropped{self._lines_from(start)}")
+        journal = self._journal()
+        before = journal.lead if journal is not None else self.data[: self.parts.snapshot_end]
+        before, state = self._snapshot(before, has_records=journal is not None and journal.scan.payloads != [])
+        if journal is not None:
+            self._replay(state, journal)
+            self._tell_of_tail(journal)
+        elif self.parts.marker is not None:
+            start = self.parts.marker.start
+            self._lose(start, f"the journal is dropped{self._lines_from(start)}")
         text = _text(before, state, self.file)
         if text is None:
             as_json = snapshot.is_json(before, self.file)
@@ -283,31 +281,6 @@ class _Salvage:
                 self._lose(offset, each.what)
             else:
                 self._lose(offset, each.what, _NOTHING, NOTE)
-
-    # --- The predecessor --------------------------------------------------------------------------------------------
-
-    def _of_persistedstate(self) -> tuple[bytes, dict[Any, Plain]]:
-        """Return the state that the longest readable run of persistedstate's documents gives."""
-        persistedstate.refuse_half_way(self.data, self.file)
-        cuts = [0, *(found.start() for found in _BOUNDARY.finditer(self.data))]
-        good, bad = 0, len(cuts)  # of so many documents, from the first on, it can be read, and of so many not
-        best: dict[Any, Plain] | None = None
-        while bad - good > 1:
-            count = (good + bad) // 2
-            try:
-                head = self.data[: cuts[count]] + b"\n---\n \n"  # so that its last document may not be torn
-                best = content.read(head, content.layout(head, self.file), self.file, []).state
-                good = count
-            except StateFileError:
-                bad = count
-        if best is None:
-            before, state = self._snapshot(self.data[: cuts[1] if len(cuts) > 1 else len(self.data)], has_records=False)
-            good = 1
-        else:
-            before, state = b"", best
-        if good < len(cuts):
-            self._lose(cuts[good], f"{len(cuts) - good} documents of persistedstate from there on are dropped")
-        return before, state
 
 
 class _Sifter:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Layout(NamedTuple):
     """Where the parts of a state file stand.
 
-    ``intact`` says that the snapshot is the one the marker was written for (at rest: always). ``foreign`` says that
-    documents of the predecessor follow the snapshot.
+    ``intact`` says that the snapshot is the one the marker was written for (at rest: always). ``foreign`` says that it
+    is a file of persistedstate, with changes behind its snapshot.
     """
 
     snapshot_end: int
@@ -50,7 +50,7 @@ def layout(data: bytes, file: str) -> Layout:
     if marker is None:
         unborn = unborn_start(data)
         end = len(data) if unborn < 0 else unborn
-        foreign = persistedstate.find_journal(data[:end])
+        foreign = persistedstate.is_its_own(data[:end])
         return Layout(end, crc32(data[:end]), None, None, True, unborn >= 0 and not foreign, foreign)
     if marker.version == DAMAGED:
         nothing = Scan([], marker.start, 0, marker.start, False)
@@ -123,7 +123,7 @@ def _read_back(text: bytes, file: str) -> dict[Any, Plain]:
 def snapshot_in(data: bytes, parts: Layout) -> bytes:
     """Return the snapshot's text, as it was before a journal behind it needed an end of its last line.
 
-    Of the predecessor's files there is none: what is before their records was overwritten at times.
+    Of a file of persistedstate there is none.
     """
     if parts.foreign:
         return b""
@@ -138,7 +138,7 @@ def snapshot_in(data: bytes, parts: Layout) -> bytes:
 def read_alone(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
     """Return the state in `text`, a snapshot alone; raise `StateFileError` (line and column) if it is none.
 
-    It is what the next open reads, too: neither the marker of a journal nor records of the predecessor may stand in
+    It is what the next open reads, too: neither the marker of a journal nor changes of persistedstate may stand in
     it. `suspects` is that of `read`.
     """
     parts = layout(text, file)

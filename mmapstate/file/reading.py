@@ -31,7 +31,7 @@ def read(path: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
 
 
 def read_text(path: str, suspects: list[Suspect] | None = None) -> tuple[bytes, dict[Any, Plain]]:
-    """Return the snapshot of the file at `path`, none of a predecessor's, and the state that the whole file holds.
+    """Return the snapshot of the file at `path` (none of persistedstate's), and the state that the whole file holds.
 
     `suspects` is that of `content.read`. What is caught half-way through an edit is read again until it stands. Raises
     OSError, `StateFileError`, `DamagedStateError`.
