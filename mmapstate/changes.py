@@ -1,4 +1,4 @@
-"""The four changes: apply to a plain tree, text form; the only user of ``json``.
+"""The four changes: applied to a plain tree, and as the text of a record.
 
 A change is a tuple::
 

@@ -1,6 +1,6 @@
-"""A state file's bytes, read as a whole: which part is what, and the state they hold. Pure: no I/O.
+"""A whole state file's bytes: which part is what, and the state that they hold. Pure: no I/O.
 
-Open, recovery and adoption all go through `read`: there is one parser.
+Opening, recovery and accepting an external edit all go through `read`: there is one parser.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What became of the entries of a container: which of them stay, are moved, changed, removed; which are new.
+"""What became of the entries of a container: which of them stay, moved, changed or are gone; which are new.
 
-Nobody tells: two states are compared. The keys of a mapping say which entry is which. The items of a list have no
-names: what is alike is the same item; what is left over between two that stay became what it has most in common with.
+Two states are compared, as nobody says what was done. The keys of a mapping tell which entry is which. Items of a list
+have no names: equal ones are the same item, and what is left between two that stay is paired by what it has in common.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A document in block style, changed only where it has to be, as edits of its text.
 
-What stays where it is keeps its lines; what is moved in its container takes its lines along; what is new is dumped
-there. A container whose layout is not understood is dumped anew, alone.
+An entry that stays keeps its lines, one that moves within its container takes them along, a new one is dumped in place.
+A container whose layout is not understood is rewritten, and no other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _END_OF_DOCUMENT = re.compile(r"^\.\.\.(?=\s)", re.MULTILINE)
 class Changer:
     """Changes one text, whose last line has an end.
 
-    With `literal`, new text of several lines is a block of them. `tell` is told which containers are written anew, and
+    With `literal`, new text of several lines becomes a block scalar. `tell` is told which containers are rewritten, and
     why.
     """
 

@@ -1,7 +1,7 @@
-"""A container in flow style, ``{...}`` or ``[...]``, in one line or several, changed only where it has to be.
+"""A container in flow style, ``{...}`` or ``[...]``, on one line or several, changed only where it has to be.
 
-It is put together from what stands between its brackets: entries, and the gaps between them with their comma, blanks,
-line ends and comments. A gap is taken as it is where the entries on both sides stay.
+It is reassembled from what is between its brackets: the entries, and the gaps between them with comma, blanks, line
+ends and comments. Where the entries on both sides of a gap stay, the gap stays as it is.
 """
 
 from __future__ import annotations
@@ -98,12 +98,12 @@ class _Flow:
         position = opened
         for entry in written.entries or ():
             key, value = parts_of(entry)
-            start = self.text.next_sign(self._behind_comma(position) if places else position)
+            start = self.text.next_token(self._behind_comma(position) if places else position)
             if start != (key or value).start and self.source[start] != "?":
                 raise NotUnderstood("its entries do not follow each other")
             position = self.text.end(value, key)
             places.append((start, position))
-        if self.text.next_sign(self._behind_comma(position) if places else position) != written.end - 1:
+        if self.text.next_token(self._behind_comma(position) if places else position) != written.end - 1:
             raise NotUnderstood("something stands before the closing bracket")
         return places
 

@@ -1,7 +1,7 @@
-"""A snapshot that is JSON, written, and changed only where the state has changed.
+"""Plain data to JSON text, and a JSON text changed only where the state has changed.
 
-There are no comments in it. What is kept is the order, the blanks between, and how each value is written that is there;
-what comes is written as what is there is.
+JSON has no comments. Order and white space stay, and the spelling of each value that stays; new values are written in
+the manner of the old ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-r"""A snapshot that is JSON: text to plain data, and what plain data JSON can hold.
+r"""JSON text to plain data, and what plain data JSON can hold.
 
-JSON is not read as the YAML that it nearly is: ``1e5``, ``"\ud83d\udc0d"`` and a key of 1,100 characters are JSON, and
-YAML of another meaning, or of none. What JSON cannot hold is refused when it is to be stored, and so is never to be
-written (by `json_style`).
+JSON is not read as YAML, though it nearly is: ``1e5``, ``"\ud83d\udc0d"`` and a key of 1,100 characters mean something
+else in YAML, or nothing. What JSON cannot hold is refused at the write, so that `json_style` never meets it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 class _Odd(Exception):
-    """The text is read by `json`, and is yet to be looked at closely."""
+    """`json` reads the text, but the state could not hold what it found: look closely."""
 
 
 def escaped(match: re.Match[str]) -> str:

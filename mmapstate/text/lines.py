@@ -1,8 +1,8 @@
-"""A text written in several lines, of which some have changed: the others stay as they are, as does the style.
+"""A scalar of several lines, some of which have changed: the other lines stay, and so does the style.
 
-The text is parted into its lines, each with the part of the value that it gives. Lines that give the beginning or the
-end of the new value stay, and between them those that give some of it. What comes of it is read back alone; where it is
-another text, the text is written anew (see `block_style`).
+The scalar is split into its lines, each with the part of the value that it yields. Lines that yield the beginning or
+the end of the new value stay, and between them those that yield some of it. The result is read back on its own; if it
+is another text, the scalar is rewritten (see `block_style`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_LINES = 100  # between which lines are looked for that stay
 
 
 class _Line(NamedTuple):
-    """A line as it is written, with the blank lines below it, and its part of the value."""
+    """A line as it is written, with the blank lines below it, and the part of the value that it yields."""
 
     raw: str
     part: str

@@ -1,7 +1,7 @@
 """Change the text of a snapshot only where the state has changed: comments, order and layout of the rest stay.
 
-The YAML is composed to what is written where, compared with the state, and edited at the places that differ. What is
-changed so is read back: if it is not the state, nothing of this is used (see `patched`).
+The YAML is composed (what is written where), compared with the state, and edited where the two differ. The result is
+read back: if it does not hold the state, it is not used (see `patched`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Read = Callable[[bytes, str], dict[Any, Plain]]
 
 
 class CannotPatch(Exception):
-    """The text as a whole has to be written anew; the message says why."""
+    """The whole text has to be rewritten; the message says why."""
 
 
 def patched(text: bytes, state: dict[Any, Plain], file: str, tell: Callable[[str], None], read: Read) -> bytes:
     """Return the YAML `text` changed to hold `state`; the rest is as `snapshot.patch` says.
 
-    Three tries: new text of several lines as a block of them; in quotes, where a comment behind it would become part of
-    it; a block again, and whatever has become part of one taken out.
+    Three tries: new text of several lines as a block scalar; in quotes, if a comment behind it would become part of it;
+    as a block again, with whatever has become part of it taken out.
     """
     bom, utf8 = split_bom(text)
     source = utf8.decode()

@@ -1,7 +1,7 @@
-"""What is new in a text, written as what stands beside it is: in block or flow style, indented, and quoted as that.
+"""New values, written in the manner of their siblings: in block or flow style, indented and quoted as those are.
 
-Each new container has a model: the last one of its kind in the same list that has most keys in common with it, what has
-the same key in a sibling of its mapping, another value of that mapping. Without one, what the file does most counts.
+A new container is modelled on another: the one in the same list that has most keys in common with it, the value of the
+same key in a sibling of its mapping, another value of that mapping. Without a model, the file's majority decides.
 """
 
 from __future__ import annotations
