@@ -1,7 +1,7 @@
 """Changes the code of the pure modules in small ways, and tells which changes no test notices: mutation testing.
 
     pip install mutmut                                     (the extra "mutate"), beside what the tests need
-    python tools/mutate.py                                 all mutants of format, changes and snapshot
+    python tools/mutate.py                                 all mutants of `MODULES`
     python tools/mutate.py format --jobs 2
     python tools/mutate.py --sample 300 --seed 1           so many of them, the same for the same seed
 
@@ -28,7 +28,7 @@ import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-MODULES = ("file/format", "changes", "text/snapshot")
+MODULES = ("file/format", "changes", "text/scalars", "text/reader", "text/writer")
 TESTS = (
     "unit/values",
     "unit/care",
@@ -61,7 +61,7 @@ settings.load_profile("mutate")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("modules", nargs="*", default=MODULES, help="names in mmapstate (default: the three)")
+    parser.add_argument("modules", nargs="*", default=MODULES, help="names in mmapstate (default: those of `MODULES`)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many at once (default: %(default)s)")
     parser.add_argument("--sample", type=int, metavar="N", help="how many, drawn at random (default: all)")
     parser.add_argument("--seed", type=int, metavar="N", help="what draws them (default: drawn, and told)")

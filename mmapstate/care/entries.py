@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmapstate.errors import StateFileError
-from mmapstate.text import snapshot
+from mmapstate.text.lenient import parse_leniently
+from mmapstate.text.source import Leniency
 from mmapstate.values import Plain
 
 _MOST_JOINED = 20  # lines that begin at the margin, and are yet one entry: brackets and quotes let that be
@@ -110,9 +111,9 @@ def is_separator(piece: bytes) -> bool:
     return found is not None and _COMMENTS.match(piece[found.end() :]) is not None
 
 
-def entries_in(piece: bytes, told: list[snapshot.Leniency] | None = None) -> dict[Any, Plain]:
+def entries_in(piece: bytes, told: list[Leniency] | None = None) -> dict[Any, Plain]:
     """Return what a piece of a text holds, read leniently; what that took is appended to `told`."""
-    return snapshot.parse_leniently(piece, [] if told is None else told)
+    return parse_leniently(piece, [] if told is None else told)
 
 
 def _split(text: bytes, begins: re.Pattern[bytes]) -> list[bytes]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.file import content
 from mmapstate.file.format import DAMAGED, Scan, is_blank
-from mmapstate.text import snapshot
+from mmapstate.text.reader import Suspect
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -53,7 +53,6 @@ class Examined(NamedTuple):
 
 _RECORD = re.compile(rb"^[#-]-- (?:# mmapstate |\[.* #[0-9a-f]{8}\r?$)", re.M)
 _SEPARATOR = re.compile(rb"---[ \t\r]*(?:#|\Z)")
-BOM = b"\xef\xbb\xbf"
 RECORD_STARTS = (b"--- ", b"#-- ")
 _REPAIR = "run 'mmapstate repair FILE'"
 BY_ITSELF = "nothing: the next program that opens the file puts it right"
@@ -74,11 +73,8 @@ class Report:
 
     def add_error(self, error: StateFileError, what_to_do: str) -> None:
         """Add an error of the parser."""
-        offset = error.offset
-        if offset is not None and self.data.startswith(BOM) and error.column is not None:
-            offset += len(BOM)  # the parser counts from behind it
         what = error.problem or str(error)
-        self.findings.append(Finding(ERROR, self.file, offset, error.line, what, what_to_do))
+        self.findings.append(Finding(ERROR, self.file, error.offset, error.line, what, what_to_do))
 
     def line_at(self, offset: int) -> int:
         """Return the line, from 1 on, that an offset is in."""
@@ -98,9 +94,8 @@ def examine(data: bytes, file: str) -> Examined:
         report.add_error(error, "open it with the mmapstate that wrote it; an older one cannot judge it")
         return Examined(report.findings, None, None)
     state = _examine_state(report, parts)
-    if parts.foreign:
-        what = "documents of persistedstate follow the snapshot, or went over it"
-        report.add(NOTE, parts.snapshot_end, what, BY_ITSELF)
+    if parts.foreign and state is not None:
+        report.add(NOTE, parts.snapshot_end, "changes of persistedstate follow the snapshot", BY_ITSELF)
     if parts.unborn:
         report.add(NOTE, parts.snapshot_end, "a journal was about to be begun, and was not", BY_ITSELF)
     if parts.marker is not None:
@@ -115,7 +110,7 @@ def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
     """
     if not isinstance(error, BeyondRepair) or has_records(text):
         return False
-    first, *lines = text.removeprefix(BOM)[error.offset or 0 :].split(b"\n")
+    first, *lines = text[error.offset or 0 :].split(b"\n")
     is_empty = _SEPARATOR.match(first) and not any(line.strip() and line.lstrip()[:1] != b"#" for line in lines)
     return not is_empty
 
@@ -132,7 +127,7 @@ def count_records(text: bytes) -> int:
 
 def _examine_state(report: Report, parts: content.Layout) -> content.Content | None:
     """Tell of the snapshot, and of records that do not fit it."""
-    suspects: list[snapshot.Suspect] = []
+    suspects: list[Suspect] = []
     try:
         return content.read(report.data, parts, report.file, suspects)
     except StateFileError as error:

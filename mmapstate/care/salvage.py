@@ -15,7 +15,6 @@ from zlib import crc32
 from mmapstate import changes
 from mmapstate.care.entries import Sifter, entries_in, is_comment, is_separator
 from mmapstate.care.findings import (
-    BOM,
     NOTE,
     RECORD_STARTS,
     WARNING,
@@ -27,9 +26,10 @@ from mmapstate.care.findings import (
     is_beyond_repair,
 )
 from mmapstate.errors import BeyondRepair, StateFileError
-from mmapstate.file import content, persistedstate
+from mmapstate.file import content
 from mmapstate.file.format import DAMAGED, MARKER_START, Scan, find_marker, scan, seed
-from mmapstate.text import json_text, patch, snapshot
+from mmapstate.text import patch, snapshot
+from mmapstate.text.source import Leniency, line_end_of, split_bom
 from mmapstate.values import Plain, same
 
 _LOOK = "it is in the copy of the file: look whether it can be written again by hand"
@@ -38,7 +38,6 @@ _NOTHING = "nothing: no value is lost by it"
 _LONGEST_MARKER = 512  # bytes, more than any has
 _HEX = b"0123456789abcdef"
 _NAME = re.compile(rb"[0-9a-f]{16}")
-_BOUNDARY = re.compile(rb"\r?\n---\r?\n")  # between the documents of persistedstate
 
 
 class Mended(NamedTuple):
@@ -66,6 +65,8 @@ def mend(data: bytes, file: str) -> Mended | None:
     if not examined.has_errors():
         return None
     parts = examined.parts
+    if parts is not None and parts.foreign:
+        content.read(data, parts, file, [])  # which raises: what is of persistedstate is not guessed at
     if parts is None:
         marker = find_marker(data)
         assert marker is not None
@@ -86,20 +87,17 @@ class _Salvage:
         self.report = Report(data, file)
 
     def mend(self) -> Mended:
-        if self.parts.foreign:
-            before, state = self._of_persistedstate()
-        else:
-            journal = self._journal()
-            before = journal.lead if journal is not None else self.data[: self.parts.snapshot_end]
-            before, state = self._snapshot(before, has_records=journal is not None and journal.scan.payloads != [])
-            if journal is not None:
-                self._replay(state, journal)
-                self._tell_of_tail(journal)
-            elif self.parts.marker is not None:
-                start = self.parts.marker.start
-                count = count_records(self.data[start:].partition(b"\n")[2])
-                behind = f", and with it {count} lines of changes" if count else ""
-                self._lose(start, f"the journal is dropped{behind}")
+        journal = self._journal()
+        before = journal.lead if journal is not None else self.data[: self.parts.snapshot_end]
+        before, state = self._snapshot(before, has_records=journal is not None and journal.scan.payloads != [])
+        if journal is not None:
+            self._replay(state, journal)
+            self._tell_of_tail(journal)
+        elif self.parts.marker is not None:
+            start = self.parts.marker.start
+            count = count_records(self.data[start:].partition(b"\n")[2])
+            behind = f", and with it {count} lines of changes" if count else ""
+            self._lose(start, f"the journal is dropped{behind}")
         text = self._text(before, state)
         if not same(content.read_alone(text, self.file, []), state):
             raise StateFileError(f"{self.file}: what is left of it cannot be written; mend it in an editor")
@@ -111,13 +109,13 @@ class _Salvage:
             return content.patched(before, state, self.file)
         except (patch.CannotPatch, UnicodeDecodeError):
             pass
-        if content.is_json(b"", self.file):
+        if snapshot.is_json(b"", self.file):
             self._note(0, "the text is written as JSON, as the file's name says that it is")
         if b"#" in before:
             what = "the document is laid out anew: comments in it are in the copy alone"
             self._note(0, what, "put them back if they are missed")
-        as_json = content.is_json(before, self.file)
-        return content.dump(state, self.file, as_json=as_json, line_end=snapshot.line_end_of(before))
+        as_json = snapshot.is_json(before, self.file)
+        return snapshot.dump(state, self.file, as_json=as_json, line_end=line_end_of(before))
 
     def _lose(self, offset: int, what: str) -> None:
         self.report.add(WARNING, offset, what, _LOOK)
@@ -199,7 +197,7 @@ class _Salvage:
                     state.update(trial)
                 else:
                     changes.apply(state, record)
-            except (*content.INAPPLICABLE, StateFileError):
+            except (*changes.APPLY_ERRORS, StateFileError):
                 unfit.append(number)
         first_line = self.report.line_at(journal.end)
         for first, last in _runs(unfit):
@@ -215,18 +213,18 @@ class _Salvage:
         whole = text.rstrip(b"\0")
         if len(whole) < len(text):
             self._lose(len(whole), f"{len(text) - len(whole)} zeros are dropped: what stood there is lost")
-        for read in (_strictly, _leniently):
-            told: list[snapshot.Leniency] = []
+        for read in (_parse_strictly, snapshot.parse_leniently):
+            told: list[Leniency] = []
             try:
-                state = read(whole, self.file, told)
+                state = read(whole, told, self.file)
             except StateFileError as error:
                 if is_beyond_repair(error, whole):
                     raise
                 continue
             self._tell_of_leniencies(told, 0)
             return whole, state
-        body = whole.removeprefix(BOM)
-        kept, state = self._entries(body, len(whole) - len(body), drops_items=not has_records)
+        bom, body = split_bom(whole)
+        kept, state = self._entries(body, len(bom), drops_items=not has_records)
         if not state and not has_records and body.strip():
             raise StateFileError(
                 f"{self.file}: nothing in it can be read as a state; it is left as it is. If it should be one, look "
@@ -268,55 +266,24 @@ class _Salvage:
 
     def _take(self, state: dict[Any, Plain], piece: bytes, start: int) -> None:
         """Add what `piece`, which begins at `start` in the file, holds to `state`."""
-        told: list[snapshot.Leniency] = []
+        told: list[Leniency] = []
         for key, value in entries_in(piece, told).items():
             if key in state:
                 what = f"the key {key!r} stands twice in one mapping, the last of them counts"
-                told.append(snapshot.Leniency(1, what))
+                told.append(Leniency(1, what))
                 del state[key]
             state[key] = value
         self._tell_of_leniencies(told, start)
 
-    def _tell_of_leniencies(self, told: list[snapshot.Leniency], start: int) -> None:
+    def _tell_of_leniencies(self, told: list[Leniency], start: int) -> None:
         first = self.report.line_at(start)
         for each in told:
             tell = self._lose if each.loses else self._note
             tell(self.report.line_start(first + each.line - 1), each.what)
 
-    # --- persistedstate ---------------------------------------------------------------------------------------------
 
-    def _of_persistedstate(self) -> tuple[bytes, dict[Any, Plain]]:
-        """Return the state that the longest readable run of persistedstate's documents gives."""
-        persistedstate.refuse_half_way(self.data, self.file)
-        cuts = [0, *(found.start() for found in _BOUNDARY.finditer(self.data))]
-        good, bad = 0, len(cuts)  # of so many documents, from the first on, it can be read, and of so many not
-        best: dict[Any, Plain] | None = None
-        while bad - good > 1:
-            count = (good + bad) // 2
-            try:
-                head = self.data[: cuts[count]] + b"\n---\n \n"  # so that its last document may not be torn
-                best = content.read(head, content.layout(head, self.file), self.file, []).state
-                good = count
-            except StateFileError:
-                bad = count
-        if best is None:
-            before, state = self._snapshot(self.data[: cuts[1] if len(cuts) > 1 else len(self.data)], has_records=False)
-            good = 1
-        else:
-            before, state = b"", best
-        if good < len(cuts):
-            self._lose(cuts[good], f"{len(cuts) - good} documents of persistedstate from there on are dropped")
-        return before, state
-
-
-def _strictly(text: bytes, file: str, _: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    return content.parse(text, file, [])
-
-
-def _leniently(text: bytes, file: str, told: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    if json_text.is_object(text):
-        return json_text.parse_leniently(text, told)
-    return snapshot.parse_leniently(text, told, file)
+def _parse_strictly(text: bytes, _: list[Leniency], file: str) -> dict[Any, Plain]:
+    return snapshot.parse(text, file)
 
 
 def _names_like(name: bytes) -> Iterator[int]:

@@ -14,7 +14,7 @@ from mmapstate.command import opening, output
 from mmapstate.command.key_paths import find, key_in, missing, parse
 from mmapstate.command.outcome import MISUSED, WARNING, WELL, Failure
 from mmapstate.errors import StateFileError
-from mmapstate.text.snapshot import Suspect, parse_flow
+from mmapstate.text.reader import Suspect, parse_flow
 
 if TYPE_CHECKING:
     from mmapstate.live.state import PersistedState

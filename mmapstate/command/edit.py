@@ -19,8 +19,9 @@ from mmapstate.command.outcome import WARNING, WELL, Failure
 from mmapstate.errors import StateError, StateFileError
 from mmapstate.file import content, system
 from mmapstate.live.state import rewrite_document
-from mmapstate.text import json_text, patch, snapshot
-from mmapstate.text.snapshot import Written
+from mmapstate.text import patch, snapshot, writer
+from mmapstate.text.reader import Suspect
+from mmapstate.text.source import Written, line_end_of, split_bom
 from mmapstate.values import Plain, same
 
 _MARK = "# mmapstate:"
@@ -33,7 +34,7 @@ def edit(options: Any) -> int:
     shown = _Shown.now(path)
     if not os.access(path, os.W_OK):
         raise Failure(f"{options.file}: you may read it, but not write it; nothing was changed")
-    name, kind = os.path.basename(path), ".json" if content.is_json(shown.text, path) else ".yaml"
+    name, kind = os.path.basename(path), ".json" if snapshot.is_json(shown.text, path) else ".yaml"
     draft = Draft(name if name.endswith(kind) else name + kind, shown.text)
     try:
         changed = _edited(options.file, path, shown, draft)
@@ -63,8 +64,8 @@ def _laid_over(text: bytes, state: dict[Any, Plain], path: str) -> bytes:
     try:
         return content.patched(text, state, path)
     except patch.CannotPatch:
-        as_json = content.is_json(text, path)
-        return content.dump(state, path, as_json=as_json, line_end=snapshot.line_end_of(text))
+        as_json = snapshot.is_json(text, path)
+        return snapshot.dump(state, path, as_json=as_json, line_end=line_end_of(text))
 
 
 # ---------------------------------------------------------------- from the editor to the state
@@ -97,7 +98,7 @@ def _edited(file: str, path: str, base: _Shown, draft: Draft) -> bool:
             decided |= {conflict.path for conflict in found.conflicts}
             base = found.newest
             marks = {line.encode() for conflict in found.conflicts for line in _marks(conflict)}
-            draft.offer(_marked(found.merged, found.conflicts, as_json=content.is_json(found.merged.text, path)))
+            draft.offer(_marked(found.merged, found.conflicts, as_json=snapshot.is_json(found.merged.text, path)))
 
 
 def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
@@ -116,7 +117,7 @@ def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plai
         error = StateFileError(f"{file}: the text is empty")
         error.problem = "it is empty; to remove all there is, write {}"
         raise error
-    words: list[snapshot.Suspect] = []
+    words: list[Suspect] = []
     state = content.read_alone(text, path, words)
     lines, known = text.splitlines(), set(before.splitlines())
     for word in words:
@@ -194,9 +195,9 @@ def _marks(conflict: Conflict) -> list[str]:
 
 
 def _told(whose: str, key: Any, value: Any) -> str:
-    told = "removed" if value is MISSING else snapshot.dump({key: value}).decode().rstrip("\n")
+    told = "removed" if value is MISSING else writer.dump({key: value}).decode().rstrip("\n")
     if "\n" in told:
-        told = snapshot.flow([{key: value}]).decode()[2:-2]
+        told = writer.flow([{key: value}]).decode()[2:-2]
     return f"{_MARK} {whose + ':':8}{told}"
 
 
@@ -205,10 +206,10 @@ def _marked(merged: _Shown, conflicts: list[Conflict], *, as_json: bool) -> byte
 
     Into JSON they go as well: they are to be removed before it is read.
     """
-    text = merged.text.decode("utf-8-sig")
-    bom = merged.text[: len(merged.text) - len(text.encode())]
-    end = snapshot.line_end_of(merged.text).decode()
-    root = json_text.compose(text) if as_json else snapshot.compose(text)
+    bom, utf8 = split_bom(merged.text)
+    text = utf8.decode()
+    end = line_end_of(merged.text).decode()
+    root = snapshot.compose(merged.text, as_json=as_json)
     top = ""
     placed = ((_start_of(root, conflict.path), _marks(conflict)) for conflict in conflicts)
     for at, marks in sorted(placed, reverse=True):  # bottom up, so that the positions above stay valid

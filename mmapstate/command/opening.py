@@ -18,7 +18,7 @@ from mmapstate.file import content, reading, system
 if TYPE_CHECKING:
     from mmapstate.command.following import Followed, OnEvent, OnRecord
     from mmapstate.live.state import PersistedState
-    from mmapstate.text.snapshot import Suspect
+    from mmapstate.text.reader import Suspect
     from mmapstate.values import Plain
 
 

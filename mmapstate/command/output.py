@@ -11,7 +11,7 @@ from typing import Any
 
 from mmapstate.command import terminal
 from mmapstate.command.outcome import Failure
-from mmapstate.text import snapshot
+from mmapstate.text import writer
 
 
 def flush() -> None:
@@ -29,8 +29,8 @@ def printable(text: str) -> str:
 def as_yaml(value: Any) -> str:
     """Return plain data as YAML, with its line end."""
     if isinstance(value, dict | list):
-        return snapshot.dump(value).decode()
-    return snapshot.dump([value]).decode().removeprefix("- ")  # a scalar is dumped in no other way
+        return writer.dump(value).decode()
+    return writer.dump([value]).decode().removeprefix("- ")  # a scalar is dumped in no other way
 
 
 def as_scalar(value: Any) -> str:

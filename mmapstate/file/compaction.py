@@ -17,7 +17,7 @@ from mmapstate.file.replica import Replica
 from mmapstate.file.swap import Swap
 from mmapstate.live.tree import plain_root
 from mmapstate.logger import log
-from mmapstate.text import patch, snapshot
+from mmapstate.text import patch, snapshot, source
 from mmapstate.values import Plain
 
 NOTHING_THERE = Image(0, -1, 0)
@@ -228,17 +228,17 @@ class Compaction:
         Where that is what a dump gives, there is nothing in it to keep: it is dumped at once the next time.
         """
         state, layout = plain_root(self.replica.root), self.page.layout
-        as_json = content.is_json(before, self.path)
+        as_json = snapshot.is_json(before, self.path)
         if layout != DUMPED:
             try:
                 tell = partial(log.debug, "%s: %s", self.path)
                 text = content.patched(before, state, self.path, tell)
-                kept = layout == WRITTEN or text != content.dump(state, self.path, as_json=as_json)
+                kept = layout == WRITTEN or text != snapshot.dump(state, self.path, as_json=as_json)
                 return text, WRITTEN if kept else DUMPED
             except patch.CannotPatch as error:
                 log.debug("%s: the whole text is written anew, without its comments: %s", self.path, error)
-        line_end = snapshot.line_end_of(before) if layout != DUMPED else b"\n"
-        text = content.dump(state, self.path, as_json=as_json, line_end=line_end)
+        line_end = source.line_end_of(before) if layout != DUMPED else b"\n"
+        text = snapshot.dump(state, self.path, as_json=as_json, line_end=line_end)
         return text, DUMPED if line_end == b"\n" else WRITTEN
 
     def _check_still(self, expected: Image | None) -> None:

@@ -8,6 +8,7 @@ from mmapstate.file.page import NOWHERE
 from mmapstate.file.replica import Replica
 from mmapstate.live.tree import plain_root
 from mmapstate.logger import log
+from mmapstate.text import snapshot
 
 
 class Keeper:
@@ -50,7 +51,7 @@ class Keeper:
             return
         if replica.journal.start < 0 and last == self.joined_at:
             return  # nothing was changed, and put to rest, since this process came: an edit as most are
-        text = content.dump(plain_root(replica.root), replica.path, as_json=replica.is_json)
+        text = snapshot.dump(plain_root(replica.root), replica.path, as_json=replica.is_json)
         target = images.keep_copy(replica.path, f"superseded-{last.generation:016x}", text)
         if target is not None:
             log.warning(

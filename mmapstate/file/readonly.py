@@ -207,7 +207,7 @@ class ReadonlyBackend(Unwritable):
             records = changes.decode_each(payloads)
             self.cursor.begin_change()
             self._replay(records)
-        except (*content.INAPPLICABLE, StateFileError):
+        except (*changes.APPLY_ERRORS, StateFileError):
             return False  # a look at the whole file tells more
         return True
 

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from mmapstate import changes
 from mmapstate.errors import StateFileError
-from mmapstate.file import content, host, system
+from mmapstate.file import host, system
 from mmapstate.file.cursor import UNSEEN, Cursor
 from mmapstate.file.format import MARKER_LENGTH, Image, Position, find_marker
 from mmapstate.file.journal import Journal
@@ -23,7 +23,7 @@ from mmapstate.file.page import HeaderPage
 from mmapstate.file.validation import ByteCheck
 from mmapstate.live.backend import Memory
 from mmapstate.live.merge import reconcile, replay
-from mmapstate.text import json_text
+from mmapstate.text import json_text, snapshot
 from mmapstate.values import Plain
 
 READ, WRITE, OPEN, CLOSE = "read", "write", "open", "close"  # what a look at the file is for
@@ -40,7 +40,7 @@ class Replica:
         self.root = memory.root
         self.locks = locks
         self.cursor = Cursor(locks.lock, HeaderPage.absent(), MappedFile.absent(path))
-        self.is_json = content.is_json(b"", path)
+        self.is_json = snapshot.is_json(b"", path)
         self.checked = ByteCheck()
         self.missing_since: float | None = None
         self.boot = host.boot_id()
@@ -182,7 +182,7 @@ class Replica:
     def _has_json(self, file: MappedFile, end: int) -> bool:
         """Return whether the snapshot of `file`, which ends there, is JSON: the page does not tell, the bytes do."""
         may_be = json_text.may_begin(file.read(0, min(end, _HEAD)))
-        return content.is_json(file.read(0, end) if may_be else b"", self.path)
+        return snapshot.is_json(file.read(0, end) if may_be else b"", self.path)
 
     @contextlib.contextmanager
     def closed_unless_used(self, file: MappedFile) -> Iterator[None]:

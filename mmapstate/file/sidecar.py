@@ -17,8 +17,6 @@ from mmapstate.file import forks, host, system
 from mmapstate.file.format import PAGE_SIZE
 from mmapstate.file.page import BOOT, DIRTY, MAGIC
 
-__all__ = ["adjust", "fault_of", "may_be_page", "open_sidecar", "sidecar_mode", "sidecar_path"]
-
 _SUFFIX = "-lock"
 _GROUP = 0o070
 _STORED_FIRST = {DIRTY, *range(BOOT.start, BOOT.stop)}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from mmapstate.changes import Change
 from mmapstate.errors import DetachedError, StateFileError, UnsupportedValueError
-from mmapstate.text import snapshot
+from mmapstate.text import writer
 from mmapstate.values import Live, Plain, normalise
 
 Step = tuple[Any, ...]
@@ -233,4 +233,4 @@ def comparable(value: Any) -> Any:
     return value.plain() if value.__class__ in NODES else value
 
 
-snapshot.represent_as_plain(Node, Node.plain)
+writer.represent_as_plain(Node, Node.plain)

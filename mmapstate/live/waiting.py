@@ -14,8 +14,6 @@ from mmapstate.errors import DetachedError, LockTimeout
 from mmapstate.live.backend import Sentinel
 from mmapstate.live.node import Node
 
-__all__ = ["wait_for"]
-
 _T = TypeVar("_T")
 
 _FIRST_PAUSE = 1e-3  # seconds between two looks: short while the state is changed, longer when nothing happens

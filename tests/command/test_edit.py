@@ -438,7 +438,7 @@ def test_comments_that_another_person_changed_meanwhile_stay_beside_changed_valu
 def test_file_that_another_person_broke_meanwhile_is_left_and_the_text_is_kept(desk):
     code, _, errors = desk.edit("open(path, 'w').write('a: [')\ntext = text.replace('ada: 0', 'ada: 1')")
     assert code == 1
-    assert "line 2, column 1" in errors
+    assert "line 1, column 5" in errors
     assert desk.read() == "a: ["
     assert desk.kept() == [TEXT.replace("ada: 0", "ada: 1")]
     desk.write(TEXT)

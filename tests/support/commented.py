@@ -1,6 +1,6 @@
 """Random documents with comments wherever YAML has room for them, and random changes of what they hold.
 
-Each comment knows whose it is, by the rule that `mmapstate.places` follows: an entry's are those behind it, those
+Each comment knows whose it is, by the rule that `mmapstate.text.spans` follows: an entry's are those behind it, those
 between its key and its value, those directly below it that begin deeper than it, and the others directly above it.
 What a blank line sets apart belongs to the container, and to no entry of it; the first block of comments of a file,
 with nothing above it, belongs to the outermost one.

@@ -448,11 +448,11 @@ FITS = "mmapstate.live.tree.Tree._fits"  # asked between look and lock
 APPEND = "mmapstate.file.writer.Writer.append"  # writes a record, and changes memory
 ACCEPT_EDIT = "mmapstate.file.recovery.Recovery._accept_edit"
 REFUSE_IN_USE = "mmapstate.care.repair._refuse_in_use"
-PARSE_YAML = "mmapstate.text.snapshot.parse"
-DUMP_YAML = "mmapstate.text.snapshot.dump"
-COMPOSE_YAML = "mmapstate.text.snapshot.compose"
+READ_YAML = "mmapstate.text.reader.Reader"  # the class that all reading of YAML makes use of
+DUMP_YAML = "mmapstate.text.writer.dump"
+COMPOSE_YAML = "mmapstate.text.reader.compose"
 LAYOUT = "mmapstate.file.content.layout"  # finds the parts of a file
-PATCH_TEXT = "mmapstate.text.patch.patch"
+PATCH_TEXT = "mmapstate.text.snapshot.patched"
 PUT_IN = "mmapstate.StateList._put_in"
 ADD_UNDO = "mmapstate.live.undo.UndoLog.add"
 READING_CLOCK = "mmapstate.file.reading.time"
@@ -528,11 +528,11 @@ def accept(followed, file, data):
     followed.tree.backend._accept(file, data)
 
 
-# Of `mmapstate.text.snapshot`, which tests load a second time, without libyaml.
-DUMP = "_dump"
-MOST_COPIES = "_MOST_COPIES"
+# Of the modules in `mmapstate.text`, which tests load a second time, without libyaml.
+DUMP = "_dump"  # in writer
+MOST_COPIES = "_MOST_COPIES"  # in lenient
 
 
-def yaml_classes(snapshot):
-    """Whether libyaml is there, and the classes that load and dump."""
-    return snapshot._HAS_LIBYAML, snapshot._Loader, snapshot._FlowDumper
+def yaml_classes(modules):
+    """The classes of PyYAML that read and write, in a copy of the modules."""
+    return modules.reader._Loader, modules.writer._FlowDumper

@@ -32,7 +32,7 @@ from mmapstate.file import (
     writer,
 )
 from mmapstate.live import tree
-from mmapstate.text import json_text
+from mmapstate.text import json_text, snapshot
 
 __all__ = ["BUGS", "plant"]
 
@@ -350,11 +350,11 @@ def reader_takes_what_does_not_check_out():
 
 @bug("editors", "tests/unit/text/test_patch.py", "-k", "random")
 def comment_goes_to_the_neighbour():
-    from mmapstate.text import patch
+    from mmapstate.text import snapshot
 
-    real = patch.patch
+    real = snapshot.patch
     turns = itertools.count()
-    instead(patch, "patch", lambda before, state: real(before, state).replace(b"# c", b"# d", next(turns) % 2))
+    instead(snapshot, "patch", lambda *given: real(*given).replace(b"# c", b"# d", next(turns) % 2))
 
 
 @bug("editors", "tests/unit/text/test_siblings.py", "-k", "records")
@@ -402,7 +402,7 @@ def comment_counts_as_a_record():
 
 @bug("fuzz", "tests/chaos/test_fuzz.py")
 def error_of_a_record_that_does_not_apply_is_let_out():
-    instead(content, "INAPPLICABLE", ())
+    instead(changes, "APPLY_ERRORS", ())
 
 
 @bug("recovery", "tests/unit/care/test_repair.py")
@@ -467,7 +467,7 @@ def lists_are_rebuilt_with_new_containers():
 
 @bug("editors", "tests/unit/text/test_json.py")
 def json_is_read_as_yaml():
-    instead(content, "is_json", lambda text, file: False)
+    instead(snapshot, "is_json", lambda text, file: False)
 
 
 @bug("editors", "tests/unit/text/test_json.py", "-k", "refused_at_the_write or nothing_gets_in")
@@ -477,7 +477,7 @@ def what_json_cannot_hold_is_stored():
 
 @bug("editors", "tests/unit/text/test_patch.py", "-k", "open_would_not_read")
 def text_is_read_back_otherwise_than_by_an_open():
-    instead(content, "read_alone", lambda text, file, suspects=None: content.parse(text, file, []))
+    instead(content, "read_alone", lambda text, file, suspects=None: snapshot.parse(text, file))
 
 
 @bug("fuzz", "tests/unit/care/test_repair.py", "-k", "and_no_more")

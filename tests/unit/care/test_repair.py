@@ -16,7 +16,7 @@ from support import independent_reader, probe
 from support.broken_files import SEED, SNAPSHOT, harmed, live_file, put, read
 from support.lives import Tripwire
 from support.processes import Child, not_on_windows
-from support.runs import TESTS, scaled
+from support.runs import scaled
 from support.seam import between
 
 import mmapstate
@@ -27,8 +27,6 @@ from mmapstate.file.filelock import EXCLUSIVE, file_lock
 from mmapstate.file.format import MARKER_START, record
 from mmapstate.file.page import HeaderPage
 from mmapstate.file.sidecar import open_sidecar
-
-PREDECESSORS = TESTS / "data" / "persistedstate"
 
 
 def state_of(text):
@@ -344,23 +342,6 @@ class TestJournal:
         if done is not None:
             state_of(done.text)
             assert done.losses
-
-
-class TestPersistedstate:
-    def test_the_longest_run_of_changes_that_can_be_read_is_kept(self):
-        data = b"a: 1" + b"".join(b'\n---\n["set", [], "n", %d]' % number for number in range(9))
-        done = salvage.mend(data.replace(b'"n", 6', b'"n" 6'), "a.state")
-        assert state_of(done.text) == {"a": 1, "n": 5}
-        assert [loss.what for loss in done.losses] == ["3 documents of persistedstate from there on are dropped"]
-
-    def test_its_front_is_mended_as_any_document(self):
-        done = salvage.mend(b'a: 1\nb: [\nc: 2\n---\n["set", [], "n", 1]', "a.state")
-        assert state_of(done.text) == {"a": 1, "c": 2}
-        assert len(done.losses) == 2
-
-    @pytest.mark.parametrize("path", sorted(PREDECESSORS.glob("[!v]*.state")), ids=lambda path: path.stem)
-    def test_files_that_it_left_are_not_touched(self, path):
-        assert salvage.mend(path.read_bytes(), "a.state") is None
 
 
 def copies(path):

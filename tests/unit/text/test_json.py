@@ -17,8 +17,8 @@ from support.runs import SEED, on_an_open_file, scaled
 import mmapstate
 from mmapstate import PersistedState, StateFileError, UnsupportedValueError, command
 from mmapstate.file import content
-from mmapstate.text import json_text
-from mmapstate.text.patch import patch
+from mmapstate.text import snapshot
+from mmapstate.text.snapshot import patch
 from mmapstate.values import same
 
 pytestmark = pytest.mark.family("editors")
@@ -462,7 +462,7 @@ def test_the_command_sets_shows_checks_and_repairs_it_alike(file, capsys):
 
 
 def test_no_reader_of_yaml_has_a_part_in_it(file, monkeypatch):
-    monkeypatch.setattr(probe.PARSE_YAML, None)
+    monkeypatch.setattr(probe.READ_YAML, None)
     monkeypatch.setattr(probe.DUMP_YAML, None)
     put(file, '{"a": 1}')
     with PersistedState(file) as state:
@@ -472,6 +472,7 @@ def test_no_reader_of_yaml_has_a_part_in_it(file, monkeypatch):
 
 def test_values_have_the_lines_in_which_they_stand():
     text = b'\xef\xbb\xbf{"a": 1,\n "b": [1,\n  {"c": 2}]}'
-    assert [json_text.line_of(text, path) for path in (["a"], ["b"], ["b", 1], ["b", 1, "c"], ["x"], ["b", 9])] == [
-        1, 2, 3, 3, None, None
-    ]  # fmt: skip
+    values = {("a",): (1, 1), ("b",): ([1, {"c": 2}], 2), ("b", 1): ({"c": 2}, 3), ("b", 1, "c"): (2, 3)}
+    for path, (value, line) in values.items():
+        assert snapshot.line_of(text, "", path, value) == line
+    assert [snapshot.line_of(text, "", path, None) for path in (("x",), ("b", 9), ("a",))] == [None] * 3

@@ -21,7 +21,7 @@ import mmapstate
 from mmapstate import PersistedState, StateFileError, command
 from mmapstate.file import content
 from mmapstate.text import snapshot
-from mmapstate.text.patch import patch
+from mmapstate.text.snapshot import patch
 from mmapstate.values import same
 
 
@@ -61,7 +61,7 @@ def contains(lines, block):
 @settings(deadline=None, max_examples=scaled(2000), suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), st.integers(1, 3))
 def test_random_changes_of_random_commented_documents(seed, changes):
-    """What a comment belongs to is said in `commented`, and in `mmapstate.places`.
+    """What a comment belongs to is said in `commented`, and in `mmapstate.text.spans`.
 
     The result holds the state. No comment is lost but those of what was removed or replaced, and these are. Lines in
     which nothing has changed are there as they were, in their order; what was moved has its lines together.

@@ -8,7 +8,7 @@ import pytest
 from support.runs import ROOT, SEED, scaled
 
 from mmapstate.text import snapshot
-from mmapstate.text.patch import patch
+from mmapstate.text.snapshot import patch
 from mmapstate.values import same
 
 pytestmark = pytest.mark.family("editors")

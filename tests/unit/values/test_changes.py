@@ -17,7 +17,7 @@ from mmapstate.changes import (
     decode,
     decode_each,
     decode_effect,
-    decode_start,
+    decode_json,
     encode,
     encode_insert,
     encode_set,
@@ -443,10 +443,11 @@ class TestDecode:
         assert "secret" not in str(caught.value)
         assert "password" not in str(caught.value)
 
-    def test_of_a_start_gives_the_value_and_where_it_ends(self):
-        assert decode_start('["set", [], 1] x') == (["set", [], 1], 14)
-        with pytest.raises(ValueError):
-            decode_start("x")
+    def test_of_another_program_may_be_json_with_infinities_and_is_one_change(self):
+        assert decode_json(b'["set", [], "a", -Infinity]') == ("set", [], "a", -math.inf)
+        for payload, error in ((b"x", ValueError), (b"[[1]]", StateFileError), (b'["set"] x', ValueError)):
+            with pytest.raises(error):
+                decode_json(payload)
 
 
 class TestApply:
