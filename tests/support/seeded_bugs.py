@@ -348,7 +348,7 @@ def leftover_images_are_not_swept():
     instead(system, "remove", lambda path: None)
 
 
-@bug("kill9", "tests/chaos/test_kill9.py", "-k", "every_step")
+@bug("interrupts", "tests/chaos/interrupts", "-k", "rename")
 def image_is_swapped_in_before_the_page_says_which_inode_it_has():
     instead(swap.Swap, "ready", lambda self, inode: None)
 
