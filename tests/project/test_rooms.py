@@ -121,14 +121,7 @@ MOST_ATTRIBUTES = 20
 
 # What is larger, and why.
 LARGE = {
-<<<<<<< HEAD
-=======
-    "file.format": "the specification of every byte, half of it prose",
-    "file.writer": "to be parted",
-    "file.recovery": "to be parted",
->>>>>>> mergetext
     "live.state": "to be parted",
-    "text.snapshot": "to be parted",
 }
 
 

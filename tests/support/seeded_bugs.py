@@ -17,22 +17,25 @@ from mmapstate.file import (
     backend,
     compaction,
     content,
+    cursor,
+    filelock,
     forks,
     format,
     images,
     journal,
-    locks,
     mapped,
     reading,
     readonly,
     recovery,
+    refresh,
     replica,
     sidecar,
+    swap,
     system,
     writer,
 )
-from mmapstate.live import tree
-from mmapstate.text import json_text, snapshot
+from mmapstate.live import merge
+from mmapstate.text import json_text
 
 __all__ = ["BUGS", "plant"]
 
@@ -60,12 +63,13 @@ def instead(place, name, function):
 
 def with_lines(place, name, *replaced):
     """Put a method in its own place with other lines: ``(before, after)``, each found once, indented as it is."""
-    source = textwrap.dedent(inspect.getsource(getattr(place, name)))
+    function = getattr(place, name)
+    source = textwrap.dedent(inspect.getsource(function))
     for before, after in replaced:
         assert source.count(before) == 1, f"{name} has no {before!r} any more"
         source = source.replace(before, after)
     made = {}
-    exec(source, vars(sys.modules[place.__module__]), made)
+    exec(source, vars(sys.modules[function.__module__]), made)
     instead(place, name, made[name])
 
 
@@ -84,33 +88,48 @@ def crcs_are_not_checked():
 @bug("kill9", "tests/chaos/test_kill9.py", "-k", "every_step")
 def commit_byte_is_stored_first():
     text = "stores[stored] = stored_text"
-    with_lines(writer.Committer, "_append", (text, f"stores[tail] = COMMITTED; {text}"))
+    with_lines(writer.Writer, "append", (text, f"stores[tail] = COMMITTED; {text}"))
 
 
 @bug("kill9", "tests/chaos/test_kill9.py", "-k", "every_step")
-def commit_byte_of_the_short_way_is_stored_first():
+def commit_byte_of_the_fast_path_is_stored_first():
     text = "stores[start : end + 1] = text"
-    with_lines(writer.Committer, "commit_one", (text, f"stores[tail] = COMMITTED; {text}"))
+    with_lines(cursor.Cursor, "append", (text, f"stores[tail] = COMMITTED; {text}"))
 
 
 @bug("editors", "tests/unit/file/test_writer.py", "-k", "TestInTheWay")
-def short_way_does_not_look_at_the_last_record():
-    with_lines(writer.Committer, "commit_one", ("and stores[journal.end_start : start] == journal.end", ""))
+def fast_path_does_not_look_at_the_last_record():
+    with_lines(cursor.Cursor, "append", ("and stores[journal.end_start : start] == journal.end", ""))
+
+
+@bug("editors", "tests/unit/file/test_writer.py", "-k", "TestInTheWay")
+def fast_path_looks_at_the_tail_alone_and_not_at_what_stands_before_it():
+    with_lines(
+        cursor.Cursor,
+        "append",
+        ("and stores[journal.end_start : start] == journal.end", "and stores[tail:start] == journal.end[-1:]"),
+    )
 
 
 @bug("interrupts", "tests/chaos/interrupts", "-k", "bytecode")
-def short_way_leaves_memory_behind_after_an_interrupt():
-    with_lines(writer.Committer, "commit_one", ("self.unsure = True", "pass"))
+def fast_path_leaves_memory_behind_after_an_interrupt():
+    with_lines(cursor.Cursor, "append", ("self.unsure = True", "pass"))
 
 
 @bug("history", "tests/chaos/test_history.py")
-def short_way_does_not_look_for_what_is_new():
+def fast_path_does_not_look_for_what_is_new():
+    with_lines(cursor.Cursor, "token", ("self.word[0] == applied and", ""))
     with_lines(
-        writer.Committer,
-        "commit_one",
-        ("if stamp[0] == self.seen and", "if"),
+        cursor.Cursor,
+        "append",
+        ("word[0] == token == self.applied", "token == self.applied"),
         ("and stores[journal.end_start : start] == journal.end", ""),
     )
+
+
+@bug("history", "tests/unit/file/test_writer.py", "-k", "TestInTheWay")
+def fast_path_commits_what_was_decided_on_an_old_state():
+    with_lines(cursor.Cursor, "append", ("word[0] == token == self.applied", "word[0] == self.applied"))
 
 
 @bug("history", "tests/chaos/test_history.py")
@@ -151,12 +170,12 @@ def image_is_not_synced_before_the_rename():
 
 @bug("power-cut", "tests/chaos/test_power_cut.py")
 def commit_is_not_synced():
-    instead(writer.Committer, "_sync_commit", lambda self, journal, text: None)
+    instead(writer.Writer, "_sync_commit", lambda self, journal, text: None)
 
 
 @bug("power-cut", "tests/chaos/test_power_cut.py")
 def journal_is_begun_without_a_sync():
-    instead(compaction.Vacuum, "_sync_region", lambda self, file: None)
+    instead(compaction.Compaction, "_sync_region", lambda self, file: None)
 
 
 @bug("failing-calls", "tests/chaos/test_failing_calls.py")
@@ -200,51 +219,58 @@ def reader_looks_at_the_path_now_and_then():
     turns = itertools.count()
 
     def catch_up(self):
-        if next(turns) % 5 == 0 or self.applying & 1:
+        if next(turns) % 5 == 0 or self.cursor.is_half_way():
             real(self)
         elif not self._is_quiet():
             self._follow()
 
-    real = readonly.View._catch_up
-    instead(readonly.View, "_catch_up", catch_up)
+    real = readonly.ReadonlyBackend._catch_up
+    instead(readonly.ReadonlyBackend, "_catch_up", catch_up)
 
 
 @bug("history", "tests/unit/file/test_readonly.py")
 def reader_keeps_memory_over_a_vacuum_made_from_another_position():
-    instead(readonly.View, "_follow_vacuum", lambda self, parts: self._apply(parts.scan.payloads if parts.scan else []))
+    def follow_vacuum(self, parts):
+        return self._apply(parts.scan.payloads if parts.scan else [])
+
+    instead(readonly.ReadonlyBackend, "_follow_vacuum", follow_vacuum)
 
 
 @bug("editors", "tests/unit/file/test_readonly.py")
 def reader_trusts_the_mtime():
-    with_lines(readonly.View, "_is_intact", ("found.times if system.is_settled(found) else None", "(found.mtime, 0)"))
-    with_lines(readonly.View, "_catch_up", ("found.times != self.times", "(found.mtime, 0) != self.times"))
+    class ByMtime(readonly.ByteCheck):
+        pass
+
+    with_lines(ByMtime, "passed", ("found.times if system.is_settled(found) else None", "(found.mtime, 0)"))
+    with_lines(ByMtime, "is_needed", ("found.times != self._times", "(found.mtime, 0) != self._times"))
+    instead(readonly, "ByteCheck", ByMtime)
 
 
 @bug("failing-calls", "tests/chaos/test_failing_calls.py")
 def memory_is_changed_before_the_file():
-    def append(self, record, make_room, publish, *arguments):
-        with self.guard:
-            publish(*arguments)
-        real(self, record, make_room, lambda *_: None, *arguments)
+    def append(self, record, make_room, publish, args=()):
+        with self.locks.guard:
+            publish(*args)
+        real(self, record, make_room, lambda: None)
 
-    real = writer.Committer._append
-    instead(writer.Committer, "_append", append)
+    real = writer.Writer.append
+    instead(writer.Writer, "append", append)
 
 
 @bug("failing-calls", "tests/chaos/test_failing_calls.py")
 def descriptor_is_left_open_after_an_error():
-    instead(replica.Picture, "_closed_unless_used", lambda self, file: contextlib.nullcontext())
+    instead(replica.Replica, "closed_unless_used", lambda self, file: contextlib.nullcontext())
 
 
 @bug("fork", "tests/chaos/fork/test_processes.py", "-k", "fork")
 def lock_is_released_in_the_child():
-    real = locks.StoreLock.forget
+    real = filelock.FileLock.forget
 
     def forget(self):
-        locks.file_lock(self.descriptor, locks.UNLOCK)
+        filelock.file_lock(self.descriptor, filelock.UNLOCK)
         real(self)
 
-    instead(locks.StoreLock, "forget", forget)
+    instead(filelock.FileLock, "forget", forget)
 
 
 @bug("fork", "tests/chaos/fork/test_forks.py", "-k", "any_step or opened_again")
@@ -259,12 +285,12 @@ def child_may_have_a_file_that_it_does_not_know_of():
 
 @bug("fork", "tests/chaos/fork/test_forks.py", "-k", "by_itself")
 def child_takes_half_a_change_for_all_of_it():
-    with_lines(backend.Store, "forget", ("self.unsure = bool(half_way)", "self.unsure = False"))
+    with_lines(backend.FileBackend, "forget", ("cursor.distrust()", "cursor.trust()"))
 
 
 @bug("history", "tests/chaos/test_history.py")
 def lock_is_not_taken():
-    instead(locks, "file_lock", lambda descriptor, operation: None)
+    instead(filelock, "file_lock", lambda descriptor, operation: None)
 
 
 @bug("model", "tests/unit/live/test_nodes.py", "tests/chaos/test_model.py")
@@ -284,13 +310,13 @@ def tail_is_not_looked_at_before_a_store():
 
 @bug("editors", "tests/chaos/editors/test_editors.py")
 def objects_are_kept_after_a_foreign_image():
-    instead(tree, "reconcile", lambda root, state: None)
+    for place in (replica, readonly):
+        instead(place, "reconcile", lambda root, state: None)
 
 
 @bug("editors", "tests/chaos/editors/test_editors.py", "tests/unit/file/test_recovery.py")
 def generation_is_used_again_after_an_adoption():
-    for place in (compaction, recovery):
-        instead(place, "new_generation", lambda _: 170)
+    instead(images, "new_generation", lambda _: 170)
 
 
 @bug("editors", "tests/unit/file/test_recovery.py", "-k", "TestEdits or TestSleepers")
@@ -299,20 +325,21 @@ def what_an_edit_supersedes_is_not_kept():
 
 
 @bug("kill9", "tests/chaos/test_kill9.py", "-k", "every_step")
-def page_is_not_marked_unsettled():
-    instead(writer, "UNSETTLED", 200)  # some other byte of it is
+def page_is_not_marked_dirty():
+    for place in (writer, cursor):
+        instead(place, "DIRTY", 200)  # some other byte of it is
 
 
 @bug("kill9", "tests/chaos/test_kill9.py", "-k", "every_step")
 def transaction_is_several_records():
-    real = transactions.Transactions._append
+    real = writer.Writer.append
 
-    def append(self, record, make_room, publish, *arguments):
-        for number, change in enumerate(record, 1):
-            last = number == len(record)
-            real(self, [change], make_room, publish if last else lambda *_: None, *(arguments if last else ()))
+    def append(self, record, make_room, publish, args=()):
+        for change in record[:-1]:
+            real(self, [change], make_room, lambda: None)
+        real(self, record[-1:], make_room, publish, args)
 
-    instead(transactions.Transactions, "_append", append)
+    instead(writer.Writer, "append", append)
 
 
 @bug("kill9", "tests/chaos/test_kill9.py", "-k", "every_step")
@@ -321,9 +348,14 @@ def leftover_images_are_not_swept():
     instead(system, "remove", lambda path: None)
 
 
+@bug("interrupts", "tests/chaos/interrupts", "-k", "rename")
+def image_is_swapped_in_before_the_page_says_which_inode_it_has():
+    instead(swap.Swap, "ready", lambda self, inode: None)
+
+
 @bug("editors", "tests/unit/file/test_opening.py", "tests/unit/file/test_recovery.py", "-k", "edit")
 def no_last_look_before_the_swap():
-    instead(compaction.Vacuum, "_check_still", lambda self, expected: None)
+    instead(compaction.Compaction, "_check_still", lambda self, expected: None)
 
 
 @bug("editors", "tests/unit/file/test_recovery.py", "-k", "TestEdits")
@@ -335,7 +367,7 @@ def crc_of_the_snapshot_is_not_checked():
         return parts._replace(intact=True)
 
     instead(content, "layout", layout)
-    instead(replica.Picture, "_is_snapshot_intact", lambda self: True)
+    instead(replica.Replica, "is_snapshot_intact", lambda self: True)
 
 
 @bug("history", "tests/chaos/test_history.py")
@@ -412,7 +444,7 @@ def repair_keeps_no_copy():
 
 @bug("interrupts", "tests/chaos/interrupts")
 def lock_is_kept_after_an_interrupt():
-    instead(writer.Committer, "_leave_again", lambda self: None)
+    instead(filelock.FileLock, "release_all", lambda self: None)
 
 
 @bug("disks", "tests/chaos/test_disks.py")
@@ -449,7 +481,7 @@ def format_1_is_no_longer_read():
 
 @bug("model", "tests/unit/live/test_nodes.py", "tests/chaos/test_model.py")
 def slice_is_replayed_one_item_too_short():
-    real = tree.replay
+    real = merge.replay
 
     def replay(root, changes):
         for change in changes:
@@ -457,12 +489,13 @@ def slice_is_replayed_one_item_too_short():
             shorter = (verb, path, start, rest[0] - 1, rest[1]) if verb == "splice" and rest[0] > start else change
             real(root, [shorter])
 
-    instead(tree, "replay", replay)
+    for place in (replica, readonly):
+        instead(place, "replay", replay)
 
 
 @bug("history", "tests/chaos/test_history.py", "-k", "detached")
 def lists_are_rebuilt_with_new_containers():
-    instead(tree, "_reconcile_list", lambda node, data: node._put_slice(0, sys.maxsize, data))
+    instead(merge, "_reconcile_list", lambda node, data: node._put_slice(0, sys.maxsize, data))
 
 
 @bug("editors", "tests/unit/text/test_json.py")
@@ -491,33 +524,33 @@ def line_is_counted_anew_for_each_finding():
 
 @bug("memory", "tests/chaos/test_memory.py", "-k", "stack_ends")
 def release_of_the_lock_takes_many_frames():
-    real = locks.StoreLock.free
+    real = filelock.FileLock.free
 
     def free(self, depth=30):
         return free(self, depth - 1) if depth else real(self)
 
-    instead(locks.StoreLock, "free", free)
+    instead(filelock.FileLock, "free", free)
 
 
 @bug("two-processes", "tests/chaos/test_two_processes.py")
 def guard_is_kept_by_an_interrupt_just_behind_its_acquire():
     def unless_guarded(self, look):
-        if self.guard.acquire(False):
+        if self.locks.guard.acquire(False):
             try:
                 with contextlib.suppress(mmapstate.StateError, OSError):
                     look()
             finally:
-                self.guard.release()
+                self.locks.guard.release()
 
-    instead(writer.Committer, "_unless_guarded", unless_guarded)
-    instead(writer.Committer, "_is_under_way", lambda self: True)  # nor is it made up for by the next access
+    instead(refresh.Refresh, "unless_guarded", unless_guarded)
+    instead(writer.Writer, "_is_under_way", lambda self: True)  # nor is it made up for by the next access
 
 
 @bug("lock-file", "tests/chaos/lock_file/test_lock_file_deleted.py")
 def new_lock_file_is_not_looked_for():
-    instead(recovery.Surprises, "_look_at_sidecar", lambda self: None)
+    instead(recovery, "check_lock_file", lambda replica, timeout: None)
 
 
 @bug("stops", "tests/chaos/test_stops.py")
 def readers_wait_for_the_lock():
-    instead(writer.Committer, "_read_on", lambda self: False)
+    instead(refresh.Refresh, "go_on", lambda self: False)

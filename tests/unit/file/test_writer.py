@@ -235,6 +235,23 @@ class TestInTheWay:
         assert not probe.lock(state).held
         assert on_disk(path) == {"n": -1}
 
+    @pytest.mark.family("history")
+    @pytest.mark.parametrize("change", [lambda state: state.increment("n"), lambda state: state.l.append(state.n)])
+    def test_another_thread_that_makes_the_same_change_just_before(self, path, change):
+        """What is in memory by then is the latest again: only the token tells that it was decided on before that."""
+        state = PersistedState(path, n=0, l=[])
+        Roads(state)
+
+        def change_first():
+            thread = threading.Thread(target=change, args=[state])
+            thread.start()
+            thread.join()
+
+        probe.just_before_the_lock(state, change_first)
+        change(state)
+        assert on_disk(path) == state
+        assert (state.n, state.l) in ((1, []), (-1, [-1, -1]))
+
     def test_a_counter_that_is_deleted_just_before_begins_at_what_is_declared(self, path, monkeypatch):
         class Counting(State):
             hits: int = 5
