@@ -179,7 +179,7 @@ def _of_position(file: str, reading: _Reading, page: HeaderPage, parts: content.
     elif page.start >= 0:
         yield _whole(
             WARNING, file, "was replaced, or edited by hand, when programs had made changes that may not be in it",
-            "look at the copies beside it; programs take up what is there",
+            "look at the copies beside it; programs go on with what is there",
         )  # fmt: skip
     elif image[:2] != page.image[:2] or parts.snapshot_crc != page.snapshot_crc:
         yield _whole(NOTE, file, "was edited by hand since programs wrote it last", "nothing: programs take it up")

@@ -92,7 +92,7 @@ class MappedFile:
             raise EditedMeanwhile
 
     def unmap(self) -> None:
-        """Let go of the mapping, if there is one."""
+        """Unmap it, if it is mapped."""
         if self.bytes is not None:
             self.bytes.close()
             self.bytes = None
@@ -130,7 +130,7 @@ class MappedFile:
         self.kept = (start, kept)
 
     def reopen(self, *, mapped: bool) -> bool:
-        """Open again, and map, what was let go of or closed; return False if it is not there, or not to be had."""
+        """Open again, and map, what was released or closed; return False if it is not there, or not to be had."""
         if self.descriptor >= 0:
             return True
         try:
@@ -148,7 +148,7 @@ class MappedFile:
         return False
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close it."""
         self.unmap()
         descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `lock`
         if descriptor >= 0:

@@ -158,7 +158,7 @@ class ReadonlyBackend(Unwritable):
         self.guard = threading.RLock()
 
     def close(self) -> None:
-        """Let go of the file; reads go on working on the last state."""
+        """Close the file; reads go on working on the last state."""
         with self.guard:
             self.closed = True
             _close_all(self.open_files)

@@ -214,7 +214,7 @@ class Backend(Protocol):
         """Do so at the end of the process, where this is the last one that uses it; later writes still work."""
 
     def close(self) -> None:
-        """Let go of it; reads go on working on the last state, writes raise `ClosedError`. Can be called again."""
+        """Close it; reads go on working on the last state, writes raise `ClosedError`. Can be called again."""
 
 
 class Still:

@@ -38,7 +38,7 @@ class State(StateDict):
     edit by hand, an `UnsupportedValueError` at a write. Keys that are not declared stay in the file, and are read and
     written in brackets: ``state["other"]``. Names with a leading underscore are attributes that are never stored.
 
-    All states of one file in a process share one picture of it; `readonly` and `durability` are each state's own (a
+    All states of one file in a process share one replica of it; `readonly` and `durability` are each state's own (a
     change through a nested container is as durable as the strictest of them asks).
     """
 
@@ -89,7 +89,7 @@ class State(StateDict):
             raise
 
     def close(self) -> None:
-        """Let go of the file; the last process to do so leaves it as plain YAML, without a journal.
+        """Close the file; the last process to do so leaves it as plain YAML, without a journal.
 
         Reads go on working on the last state; writes raise `ClosedError`. Can be called again. Raises `StateError`
         inside a transaction.
@@ -120,7 +120,7 @@ class State(StateDict):
     def vacuum(self) -> None:
         """Compact the file to its YAML document alone, at once: to look at it, to edit it, to copy it.
 
-        It happens by itself now and then, and when the last process lets go of the file. Raises `StateError` inside a
+        It happens by itself now and then, and when the last process closes the file. Raises `StateError` inside a
         transaction, and where the system does not let the file be replaced (a mount point; on Windows a program of
         another kind that has it open); OSError, `LockTimeout`, `ClosedError`, `ReadOnlyError`.
         """
@@ -171,7 +171,7 @@ class State(StateDict):
 
     @property
     def _thread_lock(self) -> Hold:
-        """A lock for several steps, against threads and processes; as in the predecessor, without rolling back."""
+        """A lock for several steps, against threads and processes; as `persistedstate` has it, without roll-back."""
         return Hold(self._tree)
 
     def __init_subclass__(cls, **options: Any) -> None:

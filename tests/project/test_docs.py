@@ -328,7 +328,7 @@ NOTES = PAGES["mmapstate/docs/notes.md"]
 
 def test_the_notes_are_short_and_tell_of_each_tool():
     """Files and modules that they name are there."""
-    assert len(NOTES.splitlines()) < 170
+    assert len(NOTES.splitlines()) < 180
     assert [tool.name for tool in (ROOT / "tools").glob("*.py") if f"tools/{tool.name}" not in NOTES] == []
     named = re.findall(r"\b(?:tests|tools)/[\w/]+(?:\.py)?", NOTES)
     assert [name for name in named if not (ROOT / name).exists() and name != "tests/test_x.py"] == []

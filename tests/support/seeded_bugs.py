@@ -35,7 +35,7 @@ from mmapstate.file import (
     writer,
 )
 from mmapstate.live import merge
-from mmapstate.text import json_text
+from mmapstate.text import json_text, snapshot
 
 __all__ = ["BUGS", "plant"]
 
