@@ -31,9 +31,10 @@ if _TYPE_CHECKING:
         StateFileError,
         UnsupportedValueError,
     )
+    from mmapstate.live.mapping import StateDict
+    from mmapstate.live.sequence import StateList
     from mmapstate.live.state import PersistedState, State
     from mmapstate.live.state import open_state as open
-    from mmapstate.live.tree import StateDict, StateList
     from mmapstate.values import plain
 
 __version__ = "0.1.0"
@@ -70,8 +71,8 @@ _ORIGINS = {
     "Process": "care.info",
     "Repair": "care.repair",
     "State": "live.state",
-    "StateDict": "live.tree",
-    "StateList": "live.tree",
+    "StateDict": "live.mapping",
+    "StateList": "live.sequence",
     "check": "care.check",
     "info": "care.info",
     "open": "live.state",
@@ -98,6 +99,6 @@ def __dir__() -> list[str]:
 @_atexit.register
 def _rest_all() -> None:
     """At exit, after all that was registered since this import: put to rest what this process was the last to use."""
-    registry = _sys.modules.get("mmapstate.file.registry")
+    registry = _sys.modules.get("mmapstate.live.registry")
     if registry is not None:
         registry.rest_all()

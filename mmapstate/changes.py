@@ -1,4 +1,4 @@
-"""The four changes: apply to a plain tree, text form; the only user of ``json``.
+"""The four changes: applied to a plain tree, and as the text of a record.
 
 A change is a tuple::
 
@@ -21,26 +21,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mmapstate.errors import StateFileError
-from mmapstate.text import snapshot
+from mmapstate.text import reader, writer
 from mmapstate.text.json_text import NOT_RAW, escaped
 from mmapstate.values import Plain
 
-__all__ = [
-    "SET_STARTS",
-    "Change",
-    "apply",
-    "decode",
-    "decode_each",
-    "decode_effect",
-    "decode_start",
-    "encode",
-    "encode_insert",
-    "encode_set",
-    "flow_text",
-    "text_of",
-]
-
 Change = tuple[Any, ...]
+
+APPLY_ERRORS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
+"""What `apply` raises for a change that does not fit the tree."""
 
 _LENGTHS = {"set": 4, "delete": 3, "insert": 4, "splice": 5}
 
@@ -75,7 +63,7 @@ def encode(changes: Sequence[Change]) -> bytes:
     try:
         text = _change_text(changes[0]) if len(changes) == 1 else "[" + ", ".join(map(_change_text, changes)) + "]"
     except _NotJson:
-        return snapshot.flow(list(changes[0]) if len(changes) == 1 else [list(change) for change in changes])
+        return writer.flow(list(changes[0]) if len(changes) == 1 else [list(change) for change in changes])
     return text.encode()
 
 
@@ -139,7 +127,7 @@ def flow_text(value: Plain) -> str:
     try:
         return text_of(value)
     except _NotJson:
-        return snapshot.flow([value])[1:-1].decode()
+        return writer.flow([value])[1:-1].decode()
 
 
 def decode(payload: bytes) -> list[Change]:
@@ -147,13 +135,16 @@ def decode(payload: bytes) -> list[Change]:
     try:
         value = json.loads(payload, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        value = snapshot.parse_flow(payload)
+        value = reader.parse_flow(payload)
     return _changes_of(value)
 
 
-def decode_start(text: str) -> tuple[Any, int]:
-    """Return the JSON value that `text` begins with, and where it ends; raise ValueError if there is none."""
-    return json.JSONDecoder().raw_decode(text)
+def decode_json(payload: bytes) -> Change:
+    """Return the change that a JSON text of another program holds, which may have NaN and infinities in it.
+
+    Raises ValueError, RecursionError or `StateFileError` if it holds none.
+    """
+    return _change_of(json.loads(payload.decode()))
 
 
 def decode_each(payloads: Sequence[bytes]) -> list[list[Change]]:
@@ -213,7 +204,7 @@ def _splice_text(payload: bytes, items: list[bytes]) -> bytes:
 def apply(root: dict[Any, Plain], changes: Iterable[Change]) -> None:
     """Apply `changes` to the plain tree `root`, in place.
 
-    Raises LookupError or TypeError when one does not fit the tree; those before it have been applied then.
+    Raises one of `APPLY_ERRORS` when one does not fit the tree; those before it have been applied then.
     """
     for change in changes:
         operation, path = change[0], change[1]

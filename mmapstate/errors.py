@@ -14,18 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = [
-    "BeyondRepair",
-    "ClosedError",
-    "DamagedStateError",
-    "DetachedError",
-    "LockTimeout",
-    "ReadOnlyError",
-    "StateError",
-    "StateFileError",
-    "UnsupportedValueError",
-]
-
 
 class StateError(Exception):
     """Base of all errors of this library."""
@@ -90,6 +78,11 @@ class LockTimeout(StateError, TimeoutError):
 
 class ClosedError(StateError, ValueError):
     """Is raised by a write after ``close()``; reads go on working on the last state."""
+
+
+def closed(name: str) -> ClosedError:
+    """Return the error of a write to a state that was closed."""
+    return ClosedError(f"{name}: the state was closed; open it again")
 
 
 class ReadOnlyError(StateError):

@@ -10,8 +10,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["log", "warnings_shown"]
-
 log = logging.getLogger("mmapstate")
 
 

@@ -16,19 +16,6 @@ from typing import Any, Union
 
 from mmapstate.errors import UnsupportedValueError
 
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_INT_DIGITS",
-    "MAX_KEY_TEXT",
-    "Live",
-    "Plain",
-    "is_storable_int",
-    "normalise",
-    "normalise_key",
-    "plain",
-    "same",
-]
-
 Plain = Union[None, bool, int, float, str, bytes, date, datetime, "list[Plain]", "dict[Any, Plain]"]
 
 MAX_DEPTH = 100

@@ -1,96 +1,41 @@
 """What every test gets: a state file that is checked afterwards by an independent reader, and a look at descriptors."""
 
-import contextlib
-import errno
 import gc
 import os
-import random
 import signal
 import sys
 
-import independent_reader
 import pytest
-import seeded_bugs
-from families import (  # noqa: F401 - hooks of pytest, and a fixture
+from support import independent_reader, probe, seeded_bugs
+from support.families import (  # noqa: F401 - hooks of pytest, and a fixture
     cases,
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_configure,
     pytest_terminal_summary,
 )
-from spawned import be_patient
+from support.runs import SEED, leaked_since, open_descriptors
 
 from mmapstate.care import check
-from mmapstate.file import registry, windows
 
-be_patient()
+probe.be_patient()
 if "MMAPSTATE_SEEDED_BUG" in os.environ:
     seeded_bugs.plant(os.environ["MMAPSTATE_SEEDED_BUG"])
 sys.setrecursionlimit(max(sys.getrecursionlimit(), 3000))
 
-SEED = int(os.environ.get("MMAPSTATE_TEST_SEED", "0")) or random.SystemRandom().getrandbits(32)
-"""What all that is random begins with. The run's header tells it; to repeat a run, set MMAPSTATE_TEST_SEED."""
-os.environ["MMAPSTATE_TEST_SEED"] = str(SEED)  # for the processes of pytest-xdist, and for pytest run by a test
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run all, or whole families, in two processes where nothing else is said: with files, or -n, -s, --pdb."""
+    options = config.option
+    everything = config.args_source is config.ArgsSource.TESTPATHS
+    plain = options.capture != "no" and not options.usepdb and not options.collectonly
+    if everything and plain and getattr(options, "numprocesses", 0) is None and not hasattr(config, "workerinput"):
+        options.numprocesses = 2
 
 
 def pytest_report_header():
     return f"MMAPSTATE_TEST_SEED={SEED}"
-
-
-def scaled(count):
-    """Return how many cases to run: all on one CPython, a tenth on others, more under `tools/torture.py`."""
-    share = os.environ.get("MMAPSTATE_TEST_COUNTS", "full")
-    return max(1, int(count * (SHARES[share] if share in SHARES else float(share))))
-
-
-SHARES = {"full": 1, "tenth": 0.1}
-
-
-def close_all_stores():
-    """Close every store of this process, as if its handles had been closed."""
-    for place in list(registry._places.values()):
-        if place.store is not None:
-            place.store.close()
-        place.handles.clear()
-    registry._places.clear()
-
-
-@contextlib.contextmanager
-def on_an_open_file():
-    """Empty, replace or remove a file that a state may have open: Windows refuses that, and there the test ends."""
-    try:
-        yield
-    except OSError as error:
-        if sys.platform != "win32" or (error.errno, error.winerror) not in REFUSALS:
-            raise
-        pytest.skip("Windows empties, replaces and removes no file that a program has mapped, or open")
-
-
-# Emptied while mapped (error 1224, of which Python's open tells nothing); replaced; removed.
-REFUSALS = {(errno.EINVAL, None), (errno.EACCES, 5), (errno.EACCES, 32)}
-
-
-def open_descriptors():
-    """Return what the descriptors of this process point to; None where the system does not tell."""
-    try:
-        names = os.listdir("/proc/self/fd")
-    except OSError:
-        return None
-    found = {}
-    for name in names:
-        try:
-            found[name] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            pass  # the descriptor of the listing itself
-    return found
-
-
-def leaked_since(before):
-    """Return which descriptors of test files are open that were not open `before`."""
-    after = open_descriptors()
-    if before is None or after is None:
-        return {}
-    return {name: target for name, target in after.items() if name not in before and "/tmp" in target}
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +43,8 @@ def no_descriptor_leaks():
     """Fail a test that leaves descriptors open."""
     before = open_descriptors()
     yield
-    close_all_stores()
-    assert not windows._watch.stores, "a store is still watched: on Windows a thread would look at it for ever"
+    probe.close_all()
+    assert not probe.watched(), "a state is still watched: on Windows a thread would look at it for ever"
     if leaked_since(before):
         gc.collect()  # not after each test: with what pytest keeps, it would be most of the time
         leaked = leaked_since(before)
@@ -119,7 +64,7 @@ def path(tmp_path):
     """The path of a state file that does not exist yet; what it holds at the end is checked."""
     state_path = tmp_path / "example.state"
     yield str(state_path)
-    close_all_stores()
+    probe.close_all()
     if state_path.exists() and not (tmp_path / "not-to-be-checked").exists():
         content = state_path.read_bytes()
         independent_reader.check(content)

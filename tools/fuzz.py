@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent / part) for part in ("tests", ".")]
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent / part) for part in ("tests", "tests/chaos", ".")]
 
 
 def main() -> int:
@@ -27,7 +27,8 @@ def main() -> int:
         print("atheris is not installed here; python tools/torture.py fuzz does without it", file=sys.stderr)
         return 2
     with atheris.instrument_imports(include=["mmapstate"]):
-        from test_bytes import FILES, survives
+        from support.state_bytes import FILES
+        from test_fuzz import survives
     with tempfile.TemporaryDirectory() as corpus:
         for name, data in FILES.items():
             Path(corpus, name.replace(" ", "-")).write_bytes(data)

@@ -27,7 +27,7 @@ from unittest import mock
 import yaml
 
 import mmapstate
-from mmapstate.file import compaction, images, mapped, recovery, writer
+from mmapstate.file import images, mapped, recovery, writer
 from mmapstate.file.format import MARKER_START
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "data" / "format1"
@@ -67,8 +67,7 @@ class Program:
                 pathlib.Path(self.path).write_bytes(self.before)
                 os.utime(self.path, (1, 1))  # not just edited
             names = itertools.count(1)
-            for module in (compaction, recovery):
-                undo.enter_context(mock.patch.object(module, "new_generation", side_effect=names))
+            undo.enter_context(mock.patch.object(images, "new_generation", side_effect=names))
             undo.enter_context(mock.patch.object(images, "region_size", self._region_size))
             self.state: Any = mmapstate.open(self.path, self.defaults)
             undo.callback(self.state.close)
@@ -105,7 +104,7 @@ class Program:
 
         with mock.patch.object(mapped.MappedFile, "check_size", check_size), contextlib.suppress(Killed):
             change()
-        file = self.state._store.mapping
+        file = self.state._tree.backend.replica.file
         if isinstance(file.bytes, Dying):
             file.bytes = file.bytes.real
         return self.content
@@ -365,7 +364,7 @@ def journal_from_nothing() -> tuple[bytes, Any]:
     with Program(b"a: 1\n") as program, mock.patch.object(recovery, "PATIENCE", 0):
         program.state["b"] = 2
         os.unlink(program.path)
-        program.state._store.due = 0.0
+        program.state._tree.cursor.check_now()
         program.state["c"] = 3
         return program.now()
 

@@ -1,7 +1,7 @@
 """Changes the code of the pure modules in small ways, and tells which changes no test notices: mutation testing.
 
     pip install mutmut                                     (the extra "mutate"), beside what the tests need
-    python tools/mutate.py                                 all mutants of format, changes and snapshot
+    python tools/mutate.py                                 all mutants of `MODULES`
     python tools/mutate.py format --jobs 2
     python tools/mutate.py --sample 300 --seed 1           so many of them, the same for the same seed
 
@@ -28,16 +28,21 @@ import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-MODULES = ("file/format", "changes", "text/snapshot")
-NAMES = ("format", "changes", "snapshot", "bytes", "findings", "patch", "repair", "stream", "values")
-TESTS = [f"tests/test_{name}.py" for name in NAMES]
-LEFT_OUT = [  # slow, and of speed, recursion and kills
-    "test_format.py::TestTime",
-    "test_patch.py::test_long_lists_take_the_time_of_sorting",
-    "test_repair.py::TestDocument::test_large_ones_take_no_more_than_seconds",
-    "test_repair.py::TestInterrupted",
-    "test_snapshot.py::test_everything_works_at_the_default_recursion_limit",
-]
+MODULES = ("file/format", "changes", "text/scalars", "text/reader", "text/writer")
+TESTS = (
+    "unit/values",
+    "unit/care",
+    *(f"unit/text/test_{name}.py" for name in ("snapshot", "patch")),
+    *(f"unit/file/test_{name}.py" for name in ("format", "stream")),
+    *(f"chaos/test_{name}.py" for name in ("every_byte", "dirty_tail", "fuzz")),
+)
+LEFT_OUT = (  # slow, and of speed, recursion and kills
+    "unit/file/test_format.py::TestTime",
+    "unit/text/test_patch.py::test_long_lists_take_the_time_of_sorting",
+    "unit/care/test_repair.py::TestDocument::test_large_ones_take_no_more_than_seconds",
+    "unit/care/test_repair.py::TestInterrupted",
+    "unit/text/test_snapshot.py::test_everything_works_at_the_default_recursion_limit",
+)
 NOTICED = {"killed", "timeout", "segfault"}
 
 PROFILE = """# The same examples for each mutant, and no search for a smaller one once an example has failed.
@@ -56,7 +61,7 @@ settings.load_profile("mutate")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("modules", nargs="*", default=MODULES, help="names in mmapstate (default: the three)")
+    parser.add_argument("modules", nargs="*", default=MODULES, help="names in mmapstate (default: those of `MODULES`)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="how many at once (default: %(default)s)")
     parser.add_argument("--sample", type=int, metavar="N", help="how many, drawn at random (default: all)")
     parser.add_argument("--seed", type=int, metavar="N", help="what draws them (default: drawn, and told)")
@@ -100,7 +105,10 @@ def prepare(copy: Path, modules: list[str]) -> None:
         # Never: mutmut (3.8) signals the process id of a mutant then, though it has long ended and the id is another's.
         "timeout_constant": ["1000000"],  # seconds
         "pytest_add_cli_args": ["-p", "mutation_profile", "-p", "no:cacheprovider", "-o", "timeout=30"],
-        "pytest_add_cli_args_test_selection": [*TESTS, *(f"--deselect=tests/{test}" for test in LEFT_OUT)],
+        "pytest_add_cli_args_test_selection": [
+            *(f"tests/{test}" for test in TESTS),
+            *(f"--deselect=tests/{test}" for test in LEFT_OUT),
+        ],
     }
     lines = "".join(f"{name} =\n    " + "\n    ".join(values) + "\n" for name, values in settings.items())
     (copy / "setup.cfg").write_text(f"[mutmut]\n{lines}")

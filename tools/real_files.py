@@ -43,7 +43,7 @@ import yaml
 
 from mmapstate import StateFileError
 from mmapstate.text import snapshot
-from mmapstate.text.patch import CannotPatch, patch
+from mmapstate.text.patch import CannotPatch
 from mmapstate.values import same
 from tools.edits.files import Edit, File, comments_of
 from tools.edits.kinds import KINDS, Kinds
@@ -51,7 +51,7 @@ from tools.edits.kinds import KINDS, Kinds
 
 def by_patch(file: File, edit: Edit) -> str | None:
     try:
-        return patch(file.data, edit.wanted).decode()
+        return snapshot.patch(file.data, edit.wanted).decode()
     except CannotPatch:
         return None
 

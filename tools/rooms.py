@@ -18,7 +18,6 @@ from pathlib import Path
 PACKAGE = "mmapstate"
 FOLDER = Path(__file__).resolve().parent.parent / PACKAGE
 NOTES = FOLDER / "docs" / "notes.md"
-UNDONE = {("live.state", "file")}  # imports that are to go
 BEGIN, END = "<!-- rooms: made by tools/rooms.py -->\n", "<!-- rooms: end -->\n"
 
 
@@ -65,7 +64,7 @@ def imports() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for module, path in known.items():
         inner = {name for _, name in imported(path.read_text("utf-8"), module, known) if name in known}
-        found[module] = {name for name in inner if (module, room_of(name)) not in UNDONE} - {module}
+        found[module] = inner - {module}
     return found
 
 

@@ -10,7 +10,7 @@ the seed that repeats a failure is printed, and ``--seed`` with it repeats the r
 many times as large as in the suite. What the tests print is shown: counts, sizes, seeds. The exit code is that of
 pytest.
 
-Families (`tests/families.py` tells what each is):
+Families (`tests/support/families.py` tells what each is):
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
-from families import FAMILIES  # noqa: E402 - it lies beside the tests
+from support.families import FAMILIES  # noqa: E402 - it lies beside the tests
 
 OTHERS = {
     "cuts": "cuts in place of a file under a writer: how many end by SIGBUS, between their look and their store",
@@ -36,14 +36,17 @@ OTHERS = {
 # These have a number of their own (disks: rounds, also on xfs and btrfs; editors: rounds of each; model: steps): the
 # tests, and the variable that tells them the number.
 COUNTED = {
-    "cuts": ("tests/test_editors.py::test_the_window", "CUTS"),
-    "disks": ("tests/test_disks.py", "DISKS"),
+    "cuts": ("tests/chaos/editors/test_editors.py::test_the_window", "CUTS"),
+    "disks": ("tests/chaos/test_disks.py", "DISKS"),
     "editors": (
-        "tests/test_editors.py::test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost",
+        "tests/chaos/editors/test_editors.py::test_an_edit_under_two_writers_is_adopted_and_nothing_after_it_is_lost",
         "EDITS",
     ),
-    "growth": ("tests/test_idle.py::TestVacuum::test_a_file_that_others_hold_grows_and_shrinks_again", "INCREMENTS"),
-    "model": ("tests/test_model.py", "STEPS"),
+    "growth": (
+        "tests/unit/file/test_letting_go.py::TestVacuum::test_a_file_that_others_hold_grows_and_shrinks_again",
+        "INCREMENTS",
+    ),
+    "model": ("tests/chaos/test_model.py", "STEPS"),
 }
 
 
@@ -93,7 +96,7 @@ def run(arguments: list[str], seed: int, variables: dict[str, str]) -> int:
     """Run pytest once; return its exit code."""
     print(f"seed {seed}", flush=True)
     command = [sys.executable, "-m", "pytest", "-q", "-s", "-o", "timeout=0", f"--hypothesis-seed={seed}", *arguments]
-    environment = os.environ | variables | {"MMAPSTATE_TEST_SEED": str(seed)}
+    environment = {"MMAPSTATE_TEST_COUNTS": "full"} | os.environ | variables | {"MMAPSTATE_TEST_SEED": str(seed)}
     return subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
 
 

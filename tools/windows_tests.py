@@ -51,7 +51,10 @@ TIMED_OUT = 124
 INTERPRETERS = {"3.12": "3.12.1", "3.13": "3.13.1"}
 
 # colorama is named because pip judges `sys_platform == "win32"` by the machine that it runs on.
-WHEELS = ("portalocker>=4.2", "PyYAML", "pytest", "hypothesis", "pytest-timeout", "cloudpickle", "tzdata", "colorama")
+WHEELS = (
+    *("portalocker>=4.2,<5", "PyYAML", "rich>=13.7"),
+    *("pytest", "hypothesis", "pytest-timeout", "cloudpickle", "tzdata", "colorama"),
+)
 
 # Seconds for each step of the preparation, and for Wine's processes to be gone after they were told to end.
 STEP_TIMEOUT = 600.0
@@ -380,7 +383,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if options.folder == CHECKOUT or CHECKOUT in options.folder.parents:
         parser.error("the folder must not be inside the checkout")
     options.command = options.command or [*WHOLE_SUITE]
-    os.environ.setdefault("MMAPSTATE_TEST_COUNTS", "tenth")
     return options
 
 

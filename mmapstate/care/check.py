@@ -16,17 +16,14 @@ from typing import NamedTuple
 from mmapstate.care import findings
 from mmapstate.care.findings import BY_ITSELF, ERROR, NOTE, WARNING, Finding
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.file import content, forks, system
-from mmapstate.file import images as beside
-from mmapstate.file.format import DOUBTFUL, MAGIC, PAGE_SIZE, Image
-from mmapstate.file.locks import StoreLock
-from mmapstate.file.mapped import ControlPage
+from mmapstate.file import content, forks, host, images, system
+from mmapstate.file.filelock import FileLock
+from mmapstate.file.format import PAGE_SIZE, Image
+from mmapstate.file.page import MAGIC, HeaderPage
 from mmapstate.file.sidecar import fault_of, may_be_page, sidecar_mode, sidecar_path
 
-__all__ = ["check"]
-
 _PATIENCE = 0.5  # seconds that are waited for the lock
-_LOOKS = 5  # of a file whose lock is not to be had; what two of them agree on is so
+_READINGS = 5  # of a file whose lock is not to be had; what two of them agree on is so
 _PAUSE = 0.01  # seconds between two of them
 
 
@@ -42,15 +39,13 @@ def check(path: str | os.PathLike[str]) -> list[Finding]:
     read is needed. Never raises for what is wrong with the file: one that is not there, or cannot be read, is an error
     that is found.
     """
-    real = system.real_path(os.fspath(path))
-    if not isinstance(real, str):
-        raise TypeError("the path must be text, not bytes")
-    found = _steady(real) + _beside(real)
+    real = system.real_path(path)
+    found = [*_of_bytes(real), *_beside(real)]
     return sorted(found, key=lambda each: (each.severity != ERROR, each.offset if each.offset is not None else -1))
 
 
-class _Look(NamedTuple):
-    """What one look at a file has read: its bytes, what the system says of it, and the control page."""
+class _Reading(NamedTuple):
+    """What was read of a file at once: its bytes, what the system says of it, and the header page."""
 
     data: bytes
     image: Image
@@ -58,7 +53,7 @@ class _Look(NamedTuple):
     alone: bool
 
 
-def _steady(file: str) -> list[Finding]:
+def _of_bytes(file: str) -> list[Finding]:
     """Return what is odd about a file's bytes, when that is not the moment's: a program may be at work on them."""
     found = _judged(file, None)
     if not found:
@@ -67,7 +62,7 @@ def _steady(file: str) -> list[Finding]:
         lock = _locked(file, undo)
         if lock is not None:
             return _judged(file, lock)
-    for _ in range(_LOOKS):
+    for _ in range(_READINGS):
         time.sleep(_PAUSE)
         before, found = found, _judged(file, None)
         if found == before:
@@ -75,14 +70,14 @@ def _steady(file: str) -> list[Finding]:
     return found
 
 
-def _locked(file: str, undo: contextlib.ExitStack) -> StoreLock | None:
+def _locked(file: str, undo: contextlib.ExitStack) -> FileLock | None:
     """Return the lock of a state, taken, to be closed by `undo`; None where it is not there, or not to be had."""
     path = sidecar_path(file)
     try:
         descriptor = forks.alone(lambda: system.open_regular(path, write=False, follow=False))
     except (OSError, StateError):
         return None
-    lock = StoreLock(path, descriptor, file)
+    lock = FileLock(path, descriptor, file)
     undo.callback(lock.close)
     try:
         lock.acquire(_PATIENCE)
@@ -91,10 +86,10 @@ def _locked(file: str, undo: contextlib.ExitStack) -> StoreLock | None:
     return lock
 
 
-def _judged(file: str, lock: StoreLock | None) -> list[Finding]:
+def _judged(file: str, lock: FileLock | None) -> list[Finding]:
     """Read the file once and return what is odd about it; with a lock, which is taken, release that before judging."""
     try:
-        look = _read(file, lock)
+        reading = _read(file, lock)
     except FileNotFoundError:
         return [_whole(ERROR, file, "is not there", "look for a copy beside it, or a backup; programs create it anew")]
     except OSError as error:
@@ -104,30 +99,22 @@ def _judged(file: str, lock: StoreLock | None) -> list[Finding]:
     finally:
         if lock is not None:
             lock.release()
-    examined = findings.examine(look.data, file)
-    return [*examined.findings, *_of_page(file, look, examined.parts)]
+    examined = findings.examine(reading.data, file)
+    return [*examined.findings, *_of_page(file, reading, examined.parts)]
 
 
-def _read(file: str, lock: StoreLock | None) -> _Look:
+def _read(file: str, lock: FileLock | None) -> _Reading:
     page = _page_of(file, lock)  # first: what it announces is in the file then
-    descriptor = system.open_regular(file, write=False)
-    try:
-        data = system.read(descriptor, 0, system.file_size(descriptor))
-        return _Look(data, system.image_of(descriptor), page, lock is not None)
-    finally:
-        system.close(descriptor)
+    data, status = system.read_file(file)
+    return _Reading(data, system.as_image(status), page, lock is not None)
 
 
-def _page_of(file: str, lock: StoreLock | None) -> bytes:
-    """Return the bytes of the control page; none where it is not to be had."""
+def _page_of(file: str, lock: FileLock | None) -> bytes:
+    """Return the bytes of the header page; none where it is not to be had."""
     if lock is not None:
         return system.read(lock.descriptor, 0, PAGE_SIZE)
     try:
-        descriptor = system.open_regular(sidecar_path(file), write=False, follow=False)
-        try:
-            return system.read(descriptor, 0, PAGE_SIZE)
-        finally:
-            system.close(descriptor)
+        return system.read_file(sidecar_path(file), follow=False, most=PAGE_SIZE)[0]
     except (OSError, StateError):  # told of in `_of_sidecar`; on Windows who has the lock is the only one to read it
         return b""
 
@@ -136,36 +123,37 @@ def _whole(severity: str, file: str, what: str, what_to_do: str) -> Finding:
     return Finding(severity, file, None, None, what, what_to_do)
 
 
-# --- The control page ----------------------------------------------------------------------------------------------
+# --- The header page -----------------------------------------------------------------------------------------------
 
 
-def _of_page(file: str, look: _Look, parts: content.Layout | None) -> list[Finding]:
+def _of_page(file: str, reading: _Reading, parts: content.Layout | None) -> Iterator[Finding]:
     """Compare the file with what the programs that use it have agreed on."""
-    if not any(look.page) or parts is None:
-        return []
-    if not may_be_page(look.page):
+    if not any(reading.page) or parts is None:
+        return
+    if not may_be_page(reading.page):
         what = "what stands where its lock file must be is none of this library: programs refuse to open the state"
-        return [_whole(ERROR, file, what, f"move {sidecar_path(file)} away, or remove it")]
-    if len(look.page) < PAGE_SIZE or look.page[: len(MAGIC)] != MAGIC:
+        yield _whole(ERROR, file, what, f"move {sidecar_path(file)} away, or remove it")
+        return
+    if len(reading.page) < PAGE_SIZE or reading.page[: len(MAGIC)] != MAGIC:
         what = "its lock file was cut, or written to by another program"
-        return [_whole(WARNING, file, what, "stop the programs that use the state, and remove the lock file")]
-    page = ControlPage.of_bytes(look.page)
-    if not page.is_usable(system.boot_id()):
-        return []  # of another start of the machine: made anew by who opens it
-    found = []
-    if page.unsettled:
+        yield _whole(WARNING, file, what, "stop the programs that use the state, and remove the lock file")
+        return
+    page = HeaderPage.of_bytes(reading.page)
+    if not page.is_usable(host.boot_id()):
+        return  # of another start of the machine: made anew by who opens it
+    if page.dirty:
         what = "a program ended in the middle of a change, or has found the file changed by others"
-        if not look.alone:
+        if not reading.alone:
             what = f"a program is in the middle of a change; or {what.removeprefix('a program ')}"
-        found.append(_whole(NOTE, file, what, BY_ITSELF))
-    if look.page[DOUBTFUL]:
+        yield _whole(NOTE, file, what, BY_ITSELF)
+    if page.sync_failed:
         what = "syncing the file failed: the disk may not have all of it"
-        found.append(_whole(WARNING, file, what, "look after the disk; the next change writes a new file"))
-    return [*found, *_of_position(file, look, page, parts)]
+        yield _whole(WARNING, file, what, "look after the disk; the next change writes a new file")
+    yield from _of_position(file, reading, page, parts)
 
 
-def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layout) -> Iterator[Finding]:
-    announced, pending, image = page.position, page.pending, look.image
+def _of_position(file: str, reading: _Reading, page: HeaderPage, parts: content.Layout) -> Iterator[Finding]:
+    announced, pending, image = page.position, page.pending, reading.image
     if pending.generation:
         what = "a program ended while it compacted the file"
         yield _whole(NOTE, file, what, BY_ITSELF)
@@ -175,10 +163,10 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
         return
     if parts.marker is not None and parts.scan is not None and parts.marker.generation == announced.generation:
         tail = parts.scan.tail
-        line = look.data.count(b"\n", 0, tail) + 1
+        line = reading.data.count(b"\n", 0, tail) + 1
         if tail > announced.tail:
             what = "the last change was not announced to the other programs, as its writer was killed"
-            if not look.alone:
+            if not reading.alone:
                 what += ", or is at it"
             yield Finding(NOTE, file, tail, line, what, BY_ITSELF)
         elif tail < announced.tail:
@@ -191,7 +179,7 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
     elif page.start >= 0:
         yield _whole(
             WARNING, file, "was replaced, or edited by hand, when programs had made changes that may not be in it",
-            "look at the copies beside it; programs take up what is there",
+            "look at the copies beside it; programs go on with what is there",
         )  # fmt: skip
     elif image[:2] != page.image[:2] or parts.snapshot_crc != page.snapshot_crc:
         yield _whole(NOTE, file, "was edited by hand since programs wrote it last", "nothing: programs take it up")
@@ -200,67 +188,62 @@ def _of_position(file: str, look: _Look, page: ControlPage, parts: content.Layou
 # --- What stands beside it, and the file as the system has it --------------------------------------------------------
 
 
-def _beside(file: str) -> list[Finding]:
-    try:
-        status = system.status(file)
-    except OSError:
-        status = None
+def _beside(file: str) -> Iterator[Finding]:
+    status = _status(file)
     if status is None:
-        return []  # told already
-    found = []
+        return  # told already
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         what = f"has {status.st_nlink} names (hard links); who opens it by another one has another lock"
-        found.append(_whole(WARNING, file, what, "use it by one name alone, and remove the others"))
-    found += _of_sidecar(file, status)
+        yield _whole(WARNING, file, what, "use it by one name alone, and remove the others")
+    yield from _of_sidecar(file, status)
     try:
-        images, copies = beside.images_of(file), beside.copies_of(file)
-        if images:
+        left, copies = images.images_of(file), images.copies_of(file)
+        if left:
             time.sleep(_PAUSE)
-            images = [image for image in images if system.is_there(image)]  # else swapped in meanwhile
+            left = [image for image in left if system.is_there(image)]  # else swapped in meanwhile
     except OSError as error:
         what = f"its folder cannot be listed ({error.strerror}), so copies beside it are not seen"
-        return [*found, _whole(NOTE, file, what, "nothing, if that is as it should be")]
-    found += [
-        _whole(NOTE, image, "is an image that a killed program left (or one writes just now)",
-               "nothing: it is used up or removed; if it stays while no program runs, remove it")
-        for image in images
-    ]  # fmt: skip
-    found += [
-        _whole(NOTE, copy, "was kept because an edit, or damage, would have lost it",
-               "look at it, take from it what is missing, and remove it")
-        for copy in copies
-    ]  # fmt: skip
-    return found
+        yield _whole(NOTE, file, what, "nothing, if that is as it should be")
+        return
+    for image in left:
+        what_to_do = "nothing: it is used up or removed; if it stays while no program runs, remove it"
+        yield _whole(NOTE, image, "is an image that a killed program left (or one writes just now)", what_to_do)
+    for copy in copies:
+        what_to_do = "look at it, take from it what is missing, and remove it"
+        yield _whole(NOTE, copy, "was kept because an edit, or damage, would have lost it", what_to_do)
 
 
-def _of_sidecar(file: str, state: os.stat_result) -> list[Finding]:
+def _of_sidecar(file: str, state: os.stat_result) -> Iterator[Finding]:
     path = sidecar_path(file)
-    try:
-        status = system.status(path, follow=False)
-    except OSError:
-        status = None
+    status = _status(path, follow=False)
     if status is None:
-        return []  # none: who opens the state creates it
+        return  # none: who opens the state creates it
     if not stat.S_ISREG(status.st_mode):
-        return [_whole(ERROR, path, "stands where the lock file should, and is no regular file", "remove it")]
+        yield _whole(ERROR, path, "stands where the lock file should, and is no regular file", "remove it")
+        return
     if system.WINDOWS:
-        return []
-    found = []
+        return
     fault = fault_of(status, state, os.path.dirname(file))
     if fault is not None:
-        found.append(_whole(ERROR, path, f"the lock file {fault.what}", fault.what_to_do))
+        yield _whole(ERROR, path, f"the lock file {fault.what}", fault.what_to_do)
     mode, expected = stat.S_IMODE(status.st_mode), sidecar_mode(state)
     shared = status.st_gid == state.st_gid and mode & expected & 0o060 == 0o060
     if fault is None and status.st_uid != state.st_uid and not shared:
         what = "the lock file has another owner than the state, who may not be able to open it"
-        found.append(_whole(WARNING, path, what, "give both the same"))
+        yield _whole(WARNING, path, what, "give both the same")
     elif status.st_gid != state.st_gid and expected & 0o060:
         what = "the lock file has another group than the state: who may write the state cannot open it"
-        found.append(_whole(WARNING, path, what, "give both the same"))
-    if mode & ~expected & 0o666:
-        what = f"the lock file's mode is {mode:03o}: who may not write the state could hold its lock for ever"
-        found.append(_whole(WARNING, path, what, f"set it to {expected:03o}"))
-    if expected & ~mode:
-        what = f"the lock file's mode is {mode:03o}: some who may write the state cannot open it"
-        found.append(_whole(WARNING, path, what, f"set it to {expected:03o}"))
-    return found
+        yield _whole(WARNING, path, what, "give both the same")
+    for wrong, what in (
+        (mode & ~expected & 0o666, "who may not write the state could hold its lock for ever"),
+        (expected & ~mode, "some who may write the state cannot open it"),
+    ):
+        if wrong:
+            yield _whole(WARNING, path, f"the lock file's mode is {mode:03o}: {what}", f"set it to {expected:03o}")
+
+
+def _status(path: str, *, follow: bool = True) -> os.stat_result | None:
+    try:
+        return system.status(path, follow=follow)
+    except OSError:
+        return None

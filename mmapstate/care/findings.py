@@ -12,21 +12,8 @@ from typing import NamedTuple
 
 from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.file import content
-from mmapstate.file.format import DAMAGED, is_blank
-from mmapstate.text import snapshot
-
-__all__ = [
-    "BY_ITSELF",
-    "ERROR",
-    "NOTE",
-    "WARNING",
-    "Examined",
-    "Finding",
-    "examine",
-    "finding_of",
-    "has_records",
-    "is_beyond_repair",
-]
+from mmapstate.file.format import DAMAGED, Scan, is_blank
+from mmapstate.text.reader import Suspect
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 
@@ -66,34 +53,54 @@ class Examined(NamedTuple):
 
 _RECORD = re.compile(rb"^[#-]-- (?:# mmapstate |\[.* #[0-9a-f]{8}\r?$)", re.M)
 _SEPARATOR = re.compile(rb"---[ \t\r]*(?:#|\Z)")
+RECORD_STARTS = (b"--- ", b"#-- ")
 _REPAIR = "run 'mmapstate repair FILE'"
 BY_ITSELF = "nothing: the next program that opens the file puts it right"
 
 
+class Report:
+    """Gathers findings about a file with the bytes `data`, each with the line of its offset."""
+
+    def __init__(self, data: bytes, file: str) -> None:
+        self.data = data
+        self.file = file
+        self.findings: list[Finding] = []
+        self.line_starts = [0, *(end.end() for end in re.finditer(rb"\n", data))]
+
+    def add(self, severity: str, offset: int, what: str, what_to_do: str) -> None:
+        """Add what was found at `offset`."""
+        self.findings.append(Finding(severity, self.file, offset, self.line_at(offset), what, what_to_do))
+
+    def add_error(self, error: StateFileError, what_to_do: str) -> None:
+        """Add an error of the parser."""
+        what = error.problem or str(error)
+        self.findings.append(Finding(ERROR, self.file, error.offset, error.line, what, what_to_do))
+
+    def line_at(self, offset: int) -> int:
+        """Return the line, from 1 on, that an offset is in."""
+        return bisect_right(self.line_starts, offset)
+
+    def line_start(self, line: int) -> int:
+        """Return the offset at which a line begins; the last one's, where there are fewer."""
+        return self.line_starts[min(line, len(self.line_starts)) - 1]
+
+
 def examine(data: bytes, file: str) -> Examined:
     """Return what is to be said of a file with the bytes `data`; `file` is its name in the findings."""
+    report = Report(data, file)
     try:
         parts = content.layout(data, file)
     except StateFileError as error:  # a version to come
-        found = finding_of(error, data, file, "open it with the mmapstate that wrote it; an older one cannot judge it")
-        return Examined([found], None, None)
-    told = _Told(data, file)
-    state = _of_state(told, parts)
-    if parts.foreign:
-        told.note(parts.snapshot_end, "documents of persistedstate follow the snapshot, or went over it", BY_ITSELF)
+        report.add_error(error, "open it with the mmapstate that wrote it; an older one cannot judge it")
+        return Examined(report.findings, None, None)
+    state = _examine_state(report, parts)
+    if parts.foreign and state is not None:
+        report.add(NOTE, parts.snapshot_end, "changes of persistedstate follow the snapshot", BY_ITSELF)
     if parts.unborn:
-        told.note(parts.snapshot_end, "a journal was about to be begun, and was not", BY_ITSELF)
+        report.add(NOTE, parts.snapshot_end, "a journal was about to be begun, and was not", BY_ITSELF)
     if parts.marker is not None:
-        _of_journal(told, parts)
-    return Examined(sorted(told.findings, key=lambda found: found.offset or 0), parts, state)
-
-
-def finding_of(error: StateFileError, data: bytes, file: str, what_to_do: str, severity: str = ERROR) -> Finding:
-    """Return an error of the parser as a finding."""
-    offset = error.offset
-    if offset is not None and data.startswith(b"\xef\xbb\xbf") and error.column is not None:
-        offset += 3  # the parser counts from behind it
-    return Finding(severity, file, offset, error.line, error.problem or str(error), what_to_do)
+        _examine_journal(report, parts)
+    return Examined(sorted(report.findings, key=lambda found: found.offset or 0), parts, state)
 
 
 def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
@@ -103,7 +110,7 @@ def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
     """
     if not isinstance(error, BeyondRepair) or has_records(text):
         return False
-    first, *lines = text.removeprefix(b"\xef\xbb\xbf")[error.offset or 0 :].split(b"\n")
+    first, *lines = text[error.offset or 0 :].split(b"\n")
     is_empty = _SEPARATOR.match(first) and not any(line.strip() and line.lstrip()[:1] != b"#" for line in lines)
     return not is_empty
 
@@ -113,92 +120,74 @@ def has_records(text: bytes) -> bool:
     return _RECORD.search(text) is not None
 
 
-class _Told:
-    """Findings about one file."""
-
-    def __init__(self, data: bytes, file: str) -> None:
-        self.data = data
-        self.file = file
-        self.findings: list[Finding] = []
-        self.line_starts = [0, *(end.end() for end in re.finditer(rb"\n", data))]
-
-    def add(self, severity: str, offset: int, what: str, what_to_do: str) -> None:
-        line = bisect_right(self.line_starts, offset)
-        self.findings.append(Finding(severity, self.file, offset, line, what, what_to_do))
-
-    def note(self, offset: int, what: str, what_to_do: str) -> None:
-        self.add(NOTE, offset, what, what_to_do)
-
-    def line_start(self, line: int) -> int:
-        return self.line_starts[line - 1]
+def count_records(text: bytes) -> int:
+    """Return how many lines of a text begin as records do, committed or not."""
+    return sum(line.startswith(RECORD_STARTS) for line in text.split(b"\n"))
 
 
-def _of_state(told: _Told, parts: content.Layout) -> content.Content | None:
+def _examine_state(report: Report, parts: content.Layout) -> content.Content | None:
     """Tell of the snapshot, and of records that do not fit it."""
-    suspects: list[snapshot.Suspect] = []
+    suspects: list[Suspect] = []
     try:
-        return content.read(told.data, parts, told.file, suspects)
+        return content.read(report.data, parts, report.file, suspects)
     except StateFileError as error:
         mend = "mend the line in an editor" if error.line is not None else "mend the file in an editor"
-        if not is_beyond_repair(error, told.data):
+        if not is_beyond_repair(error, report.data):
             mend += f", or {_REPAIR}"
-        told.findings.append(finding_of(error, told.data, told.file, mend))
+        report.add_error(error, mend)
         return None
     finally:
         for suspect in suspects:
-            told.add(
-                WARNING, told.line_start(suspect.line), f"{suspect.text} is read as text, not as a boolean",
-                "write true or false, or put it in quotes",
-            )  # fmt: skip
+            what = f"{suspect.text} is read as text, not as a boolean"
+            what_to_do = "write true or false, or put it in quotes"
+            report.add(WARNING, report.line_start(suspect.line), what, what_to_do)
 
 
-def _of_journal(told: _Told, parts: content.Layout) -> None:
-    data, marker, scan = told.data, parts.marker, parts.scan
+def _examine_journal(report: Report, parts: content.Layout) -> None:
+    data, marker, scan = report.data, parts.marker, parts.scan
     assert marker is not None
     assert scan is not None
     if marker.version == DAMAGED:
         lines = data.count(b"\n--- ", marker.start)
         behind = f", and the {lines} lines of changes behind it cannot be checked" if lines else ""
-        told.add(ERROR, marker.start, f"the line that begins the journal was changed{behind}", _REPAIR)
+        report.add(ERROR, marker.start, f"the line that begins the journal was changed{behind}", _REPAIR)
         return
     if not parts.intact:
-        told.add(
-            WARNING, 0, "the snapshot is not the one that the journal was begun with: edited by hand, or damaged",
-            "look whether it is as it should be; the journal's changes are applied to it",
-        )  # fmt: skip
+        what = "the snapshot is not the one that the journal was begun with: edited by hand, or damaged"
+        what_to_do = "look whether it is as it should be; the journal's changes are applied to it"
+        report.add(WARNING, 0, what, what_to_do)
     texts = data[marker.start : scan.tail].split(b"\n")
     comments = [number for number, text in enumerate(texts[:-1]) if text.startswith(b"#")]
     if comments:
-        told.note(
-            told.line_start(data.count(b"\n", 0, marker.start) + 1 + comments[0]),
+        what = (
             f"{len(comments)} whole lines of the journal are still comments, and count, as the one behind them "
-            "continues their checksum: the file is a copy, made while a program wrote", BY_ITSELF,
-        )  # fmt: skip
+            "continues their checksum: the file is a copy, made while a program wrote"
+        )
+        report.add(NOTE, report.line_start(report.line_at(marker.start) + comments[0]), what, BY_ITSELF)
     if scan.bad >= 0:
-        _of_damage(told, scan.tail, scan.bad, len(scan.payloads))
+        _examine_damage(report, scan)
     elif not scan.clean:
-        told.note(scan.tail, *_of_slack(data[scan.tail :]))
+        report.add(NOTE, scan.tail, _described(data[scan.tail :]), BY_ITSELF)
 
 
-def _of_damage(told: _Told, tail: int, bad: int, good: int) -> None:
-    lost = sum(line.startswith((b"--- ", b"#-- ")) for line in told.data[tail:].split(b"\n"))
+def _examine_damage(report: Report, scan: Scan) -> None:
+    lost = count_records(report.data[scan.tail :])
     if lost:
         what = (
-            f"behind change {good} the journal was changed since programs wrote it; {lost} lines of changes from there "
-            "on cannot be checked, as each checksum continues the one before"
+            f"behind change {len(scan.payloads)} the journal was changed since programs wrote it; {lost} lines of "
+            "changes from there on cannot be checked, as each checksum continues the one before"
         )
     else:
         what = "text that is no change stands behind the last one"
-    told.add(ERROR, bad, what, f"remove in an editor what was added by hand, or {_REPAIR}")
+    report.add(ERROR, scan.bad, what, f"remove in an editor what was added by hand, or {_REPAIR}")
 
 
-def _of_slack(slack: bytes) -> tuple[str, str]:
+def _described(slack: bytes) -> str:
     """Return what a tail is like that is harmless, and not as it should be."""
     if not slack.strip(b" #\r\n"):
-        return "the room behind the last change was cut or changed by an editor", BY_ITSELF
+        return "the room behind the last change was cut or changed by an editor"
     if not slack.strip(b" #\r\n\0"):
-        return "zeros stand behind the last change: pages lost with the power", BY_ITSELF
+        return "zeros stand behind the last change: pages lost with the power"
     if is_blank(slack[1:]):
-        return "the last change is not synced yet, or its writer was killed before it was", BY_ITSELF
-    what = "a comment stands behind the last change: what a killed writer had not finished, or text added by hand"
-    return what, BY_ITSELF
+        return "the last change is not synced yet, or its writer was killed before it was"
+    return "a comment stands behind the last change: what a killed writer had not finished, or text added by hand"

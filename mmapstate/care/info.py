@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from mmapstate.file import content, system
+from mmapstate.file import content, host, system
 from mmapstate.file.format import DAMAGED
 from mmapstate.file.sidecar import sidecar_path
-
-__all__ = ["Info", "Process", "info"]
 
 
 class Process(NamedTuple):
@@ -52,15 +50,9 @@ def info(path: str | os.PathLike[str]) -> Info:
     Nothing is changed or created, and no lock is taken: of a file in use it tells one moment. Whether its contents are
     as they should be, `check` says. Raises OSError, and `StateFileError` where the journal is of an unknown version.
     """
-    real = system.real_path(os.fspath(path))
-    if not isinstance(real, str):
-        raise TypeError("the path must be text, not bytes")
-    descriptor = system.open_regular(real, write=False)
-    try:
-        data = system.read(descriptor, 0, system.file_size(descriptor))
-        presences = system.flocks(system.status_of(descriptor))
-    finally:
-        system.close(descriptor)
+    real = system.real_path(path)
+    data, status = system.read_file(real)
+    presences = host.flocks(status)
     parts = content.layout(data, real)
     start = len(data) if parts.foreign else parts.snapshot_end
     end, generation, records = start if parts.marker is None else len(data), None, 0
@@ -69,9 +61,9 @@ def info(path: str | os.PathLike[str]) -> Info:
         if parts.scan.bad < 0:  # else there is no telling where the slack begins
             end = parts.scan.tail
     sidecar = system.status(sidecar_path(real), follow=False)
-    locks = system.flocks(sidecar) if sidecar is not None else None
+    locks = host.flocks(sidecar) if sidecar is not None else None
     if presences is not None and sidecar is not None:
-        presences += [(pid, False) for pid in system.users_of(sidecar)]
+        presences += [(pid, False) for pid in host.users_of(sidecar)]
     holders = [_process(pid) for pid, exclusive in locks or () if exclusive]
     return Info(
         real, len(data), start, end - start, len(data) - end, generation, records,
@@ -81,4 +73,4 @@ def info(path: str | os.PathLike[str]) -> Info:
 
 
 def _process(pid: int) -> Process:
-    return Process(pid, system.command_line(pid))
+    return Process(pid, host.command_line(pid))

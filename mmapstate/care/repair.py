@@ -1,8 +1,7 @@
 """Put the best state that a broken file's bytes allow in its place, and keep the broken file: `repair`.
 
-What is kept of it is decided in `salvage`. Here is how the file is replaced: as by a vacuum, with its steps in the same
-order, so that a kill at any of them leaves the broken file, or the mended one, and what is beside it is cleared up by
-the next program that opens the state.
+What is kept of it is decided in `salvage`. Here it is replaced, in the same steps as by a vacuum: a kill at any of
+them leaves the broken file or the mended one, and the next program that opens the state clears up what is beside it.
 """
 
 from __future__ import annotations
@@ -14,15 +13,14 @@ from typing import NamedTuple
 from mmapstate.care import salvage
 from mmapstate.care.findings import NOTE, Finding
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.file import images, system
-from mmapstate.file.compaction import new_generation
-from mmapstate.file.format import LAYOUT, UNKNOWN, Position
-from mmapstate.file.locks import Presence, StoreLock
-from mmapstate.file.mapped import ControlPage
+from mmapstate.file import host, images, system
+from mmapstate.file.filelock import FileLock
+from mmapstate.file.page import HeaderPage
+from mmapstate.file.presence import Presence
+from mmapstate.file.relock import locked_page
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
+from mmapstate.file.swap import Swap
 from mmapstate.live.state import open_state
-
-__all__ = ["Repair", "repair"]
 
 
 class Repair(NamedTuple):
@@ -57,41 +55,30 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
     as a state, or its journal is of an unknown version; `LockTimeout`; OSError, FileNotFoundError among them. The file
     is as it was then.
     """
-    real = system.real_path(os.fspath(path))
-    if not isinstance(real, str):
-        raise TypeError("the path must be text, not bytes")
-    if salvage.mend(_read(real), real) is None:
+    real = system.real_path(path)
+    if salvage.mend(system.read_file(real)[0], real) is None:
         return Repair(None, [])
     with contextlib.ExitStack() as undo:
-        lock = StoreLock(sidecar_path(real), open_sidecar(sidecar_path(real)), real)
+        lock = FileLock(sidecar_path(real), open_sidecar(sidecar_path(real)), real)
         undo.callback(lock.close)
         lock.acquire(timeout)
-        while (page := ControlPage.behind(lock.path, lock.descriptor, lock.inode)) is None:
-            lock.replace_by(lock.successor(timeout))
+        page = locked_page(lock, timeout)
         undo.callback(page.close)
         presence = Presence()
         undo.callback(presence.leave)
         _refuse_in_use(real, presence, lock)
-        data = _read(real)
+        data, _ = system.read_file(real)
         mended = salvage.mend(data, real)
         if mended is None:
             return Repair(None, [])  # somebody else was faster
         copy = _keep(real, data)
         _swap(real, mended.text, page)
     with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
-        open_state(real, timeout=timeout).close()  # takes up the new file, and tells that it can be opened
+        open_state(real, timeout=timeout).close()  # accepts the new file, and proves that it can be opened
     return Repair(copy, mended.losses)
 
 
-def _read(file: str) -> bytes:
-    descriptor = system.open_regular(file, write=False)
-    try:
-        return system.read(descriptor, 0, system.file_size(descriptor))
-    finally:
-        system.close(descriptor)
-
-
-def _refuse_in_use(file: str, presence: Presence, lock: StoreLock) -> None:
+def _refuse_in_use(file: str, presence: Presence, lock: FileLock) -> None:
     """Raise `StateError` while others have the file open: they may know better than its bytes what was in it."""
     if system.REPLACE_NEEDS_UNMAPPED:
         alone = not system.is_in_use(file)
@@ -108,27 +95,16 @@ def _keep(file: str, data: bytes) -> str:
     return copy
 
 
-def _swap(file: str, text: bytes, page: ControlPage) -> None:
-    """Put `text` in the file's place, as a vacuum does that is killed right after it: who opens the file settles it."""
-    if not page.is_usable(system.boot_id()):
-        page.initialise(system.boot_id())
-    generation = new_generation(page.position.generation)
-    temporary = images.temporary_path(file, generation)
-    page.unsettled = True
-    page.supersede(page.position)  # whoever stood there, with the lock file gone, has in memory what may be lost here
-    page.pending = Position(generation, 0)
-    page.bytes[LAYOUT] = UNKNOWN
-    try:
-        descriptor = images.write_beside(temporary, text, system.status(file))
+def _swap(file: str, text: bytes, page: HeaderPage) -> None:
+    """Put `text` in the file's place, as a vacuum killed right after it would: the next open recovers."""
+    if not page.is_usable(host.boot_id()):
+        page.initialise(host.boot_id())
+    with Swap(page, file, images.new_generation(page.position.generation)) as swap:
+        page.supersede(page.position)  # whoever stood there, with the lock file gone, has what may be lost here
+        descriptor = swap.write(text, system.status(file))
         try:
-            page.pending = Position(generation, system.image_of(descriptor).inode)
+            swap.ready(system.image_of(descriptor).inode)
         finally:
             system.close(descriptor)  # first: Windows renames no file that is open
-        system.replace(temporary, file)
-    except BaseException:
-        system.remove(temporary)
-        found = system.path_image(file)
-        if found is None or found.inode != page.pending.tail:  # else an interrupt came when it was done
-            page.pending = Position(0, 0)
-        raise
+        system.replace(swap.temporary, file)
     system.sync_folder(file)

@@ -1,4 +1,4 @@
-"""The best state that a broken file's bytes allow, and what is lost by it. Pure: no I/O; the file's fate is `repairs`'.
+"""The best state that a broken file's bytes allow, and what is lost by it. Pure: no I/O.
 
 Nothing is invented: what cannot be read is dropped, in pieces as small as the text lets one tell apart, and each is
 told. Of the journal a prefix counts, as each checksum continues the one before.
@@ -8,37 +8,36 @@ from __future__ import annotations
 
 import copy
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from mmapstate import changes
-from mmapstate.care.findings import NOTE, WARNING, Finding, examine, has_records, is_beyond_repair
+from mmapstate.care.entries import Sifter, entries_in, is_comment, is_separator
+from mmapstate.care.findings import (
+    NOTE,
+    RECORD_STARTS,
+    WARNING,
+    Finding,
+    Report,
+    count_records,
+    examine,
+    has_records,
+    is_beyond_repair,
+)
 from mmapstate.errors import BeyondRepair, StateFileError
-from mmapstate.file import content, persistedstate
+from mmapstate.file import content
 from mmapstate.file.format import DAMAGED, MARKER_START, Scan, find_marker, scan, seed
-from mmapstate.text import json_text, patch, snapshot
+from mmapstate.text import patch, snapshot
+from mmapstate.text.source import Leniency, line_end_of, split_bom
 from mmapstate.values import Plain, same
-
-__all__ = ["Mended", "mend"]
 
 _LOOK = "it is in the copy of the file: look whether it can be written again by hand"
 _NOTHING = "nothing: no value is lost by it"
 
-_MOST_JOINED = 20  # lines that begin at the margin, and are yet one entry: brackets and quotes let that be
 _LONGEST_MARKER = 512  # bytes, more than any has
-_MOST_TRIES = 2000  # to join some, in a file; each costs a parse
-_DEEPEST = 20  # levels of entries inside of entries that are told apart
 _HEX = b"0123456789abcdef"
 _NAME = re.compile(rb"[0-9a-f]{16}")
-_RECORD_STARTS = (b"--- ", b"#-- ")
-_AT_MARGIN = re.compile(rb"[^ \t\r\n#-]|---|-[^ \r\n]")  # what begins an entry of the top level
-_KEY_ALONE = re.compile(rb"[^\n]*:[ \t]*(?:#[^\n]*)?\r?\n")
-_COMMENTS = re.compile(rb"(?:(?:\A|(?<=\n))[ \t]*(?:#[^\n]*)?(?:\n|\Z))*\Z")
-_SEPARATOR = re.compile(rb"(?:---|\.\.\.|%[^\n]*)[ \t]*(?:#[^\n]*)?\r?\n")
-_BOUNDARY = re.compile(rb"\r?\n---\r?\n")  # between the documents of persistedstate
-_BOM = b"\xef\xbb\xbf"
 
 
 class Mended(NamedTuple):
@@ -66,6 +65,8 @@ def mend(data: bytes, file: str) -> Mended | None:
     if not examined.has_errors():
         return None
     parts = examined.parts
+    if parts is not None and parts.foreign:
+        content.read(data, parts, file, [])  # which raises: what is of persistedstate is not guessed at
     if parts is None:
         marker = find_marker(data)
         assert marker is not None
@@ -83,42 +84,44 @@ class _Salvage:
         self.data = data
         self.file = file
         self.parts = parts
-        self.losses: list[Finding] = []
-        self.line_starts = [0, *(end.end() for end in re.finditer(rb"\n", data))]
+        self.report = Report(data, file)
 
     def mend(self) -> Mended:
-        if self.parts.foreign:
-            before, state = self._of_persistedstate()
-        else:
-            journal = self._journal()
-            before = journal.lead if journal is not None else self.data[: self.parts.snapshot_end]
-            before, state = self._snapshot(before, has_records=journal is not None and journal.scan.payloads != [])
-            if journal is not None:
-                self._replay(state, journal)
-                self._tell_of_tail(journal)
-            elif self.parts.marker is not None:
-                start = self.parts.marker.start
-                self._lose(start, f"the journal is dropped{self._lines_from(start)}")
-        text = _text(before, state, self.file)
-        if text is None:
-            as_json = content.is_json(before, self.file)
-            text = content.dump(state, self.file, as_json=as_json, line_end=snapshot.line_end_of(before))
-            if content.is_json(b"", self.file):
-                self._lose(0, "the text is written as JSON, as the file's name says that it is", _NOTHING, NOTE)
-            if b"#" in before:
-                what = "the document is laid out anew: comments in it are in the copy alone"
-                self._lose(0, what, "put them back if they are missed", NOTE)
+        journal = self._journal()
+        before = journal.lead if journal is not None else self.data[: self.parts.snapshot_end]
+        before, state = self._snapshot(before, has_records=journal is not None and journal.scan.payloads != [])
+        if journal is not None:
+            self._replay(state, journal)
+            self._tell_of_tail(journal)
+        elif self.parts.marker is not None:
+            start = self.parts.marker.start
+            count = count_records(self.data[start:].partition(b"\n")[2])
+            behind = f", and with it {count} lines of changes" if count else ""
+            self._lose(start, f"the journal is dropped{behind}")
+        text = self._text(before, state)
         if not same(content.read_alone(text, self.file, []), state):
             raise StateFileError(f"{self.file}: what is left of it cannot be written; mend it in an editor")
-        return Mended(text, sorted(self.losses, key=lambda loss: loss.offset or 0))
+        return Mended(text, sorted(self.report.findings, key=lambda loss: loss.offset or 0))
 
-    def _lose(self, offset: int, what: str, what_to_do: str = _LOOK, severity: str = WARNING) -> None:
-        line = bisect_right(self.line_starts, offset)
-        self.losses.append(Finding(severity, self.file, offset, line, what, what_to_do))
+    def _text(self, before: bytes, state: dict[Any, Plain]) -> bytes:
+        """Return `state` as a snapshot that is laid out as `before` is, if that can be."""
+        try:
+            return content.patched(before, state, self.file)
+        except (patch.CannotPatch, UnicodeDecodeError):
+            pass
+        if snapshot.is_json(b"", self.file):
+            self._note(0, "the text is written as JSON, as the file's name says that it is")
+        if b"#" in before:
+            what = "the document is laid out anew: comments in it are in the copy alone"
+            self._note(0, what, "put them back if they are missed")
+        as_json = snapshot.is_json(before, self.file)
+        return snapshot.dump(state, self.file, as_json=as_json, line_end=line_end_of(before))
 
-    def _lines_from(self, start: int) -> str:
-        count = sum(line.startswith(_RECORD_STARTS) for line in self.data[start:].split(b"\n")[1:])
-        return f", and with it {count} lines of changes" if count else ""
+    def _lose(self, offset: int, what: str) -> None:
+        self.report.add(WARNING, offset, what, _LOOK)
+
+    def _note(self, offset: int, what: str, what_to_do: str = _NOTHING) -> None:
+        self.report.add(NOTE, offset, what, what_to_do)
 
     # --- The journal ------------------------------------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ class _Salvage:
             line, _, _ = self.data[at : at + _LONGEST_MARKER].partition(b"\n")
             starts = [begun.start() for begun in re.finditer(rb"[#-]-- ", line)]  # the line end before it was changed
             for end in (at + len(line) + 1, *(at + start for start in starts)):
-                if self.data[end : end + 4] in _RECORD_STARTS:
+                if self.data[end : end + 4] in RECORD_STARTS:
                     found = scan(self.data, end, seed(generation))
                     if found.payloads:
                         return self._found_again(at, end, found)
@@ -162,7 +165,7 @@ class _Salvage:
                 cut = lead[:-1].rfind(b"\n") + 1
                 self._lose(cut, "the last line of the snapshot runs into the journal, and is dropped")
                 lead = lead[:cut]
-        self._lose(start, "the line that begins the journal was changed; its changes are right", _NOTHING, NOTE)
+        self._note(start, "the line that begins the journal was changed; its changes are right")
         return _Journal(start, end, lead, found)
 
     def _tell_of_tail(self, journal: _Journal) -> None:
@@ -170,10 +173,9 @@ class _Salvage:
         tail, bad = journal.scan.tail, journal.scan.bad
         if bad < 0:
             return
-        lines = [line for line in self.data[tail:].split(b"\n") if line.startswith(_RECORD_STARTS)]
-        if lines:
+        if lines := count_records(self.data[tail:]):
             self._lose(
-                bad, f"{len(lines)} lines of changes from there on are dropped: the first was changed since it was "
+                bad, f"{lines} lines of changes from there on are dropped: the first was changed since it was "
                 "written, and those behind it cannot be checked, as each checksum continues the one before",
             )  # fmt: skip
         else:
@@ -182,7 +184,7 @@ class _Salvage:
 
     def _replay(self, state: dict[Any, Plain], journal: _Journal) -> None:
         """Apply the records to `state`; leave out, each as a whole, those that do not fit what is left of it."""
-        misfits: list[int] = []
+        unfit: list[int] = []
         for number, payload in enumerate(journal.scan.payloads, 1):
             try:
                 record = changes.decode(payload)
@@ -195,14 +197,14 @@ class _Salvage:
                     state.update(trial)
                 else:
                     changes.apply(state, record)
-            except (*content.MISFITS, StateFileError):
-                misfits.append(number)
-        first_line = bisect_right(self.line_starts, journal.end)
-        for first, last in _runs(misfits):
+            except (*changes.APPLY_ERRORS, StateFileError):
+                unfit.append(number)
+        first_line = self.report.line_at(journal.end)
+        for first, last in _runs(unfit):
             what = f"change {first} of the journal does not fit what is left, and is left out"
             if last > first:
                 what = f"changes {first} to {last} of the journal do not fit what is left, and are left out"
-            self._lose(self.line_starts[first_line + first - 2], what)
+            self._lose(self.report.line_start(first_line + first - 1), what)
 
     # --- The snapshot -----------------------------------------------------------------------------------------------
 
@@ -211,18 +213,18 @@ class _Salvage:
         whole = text.rstrip(b"\0")
         if len(whole) < len(text):
             self._lose(len(whole), f"{len(text) - len(whole)} zeros are dropped: what stood there is lost")
-        for read in (_strictly, _leniently):
-            told: list[snapshot.Leniency] = []
+        for read in (_parse_strictly, snapshot.parse_leniently):
+            told: list[Leniency] = []
             try:
-                state = read(whole, self.file, told)
+                state = read(whole, told, self.file)
             except StateFileError as error:
                 if is_beyond_repair(error, whole):
                     raise
                 continue
             self._tell_of_leniencies(told, 0)
             return whole, state
-        body = whole.removeprefix(_BOM)
-        kept, state = self._entries(body, len(whole) - len(body), drops_items=not has_records)
+        bom, body = split_bom(whole)
+        kept, state = self._entries(body, len(bom), drops_items=not has_records)
         if not state and not has_records and body.strip():
             raise StateFileError(
                 f"{self.file}: nothing in it can be read as a state; it is left as it is. If it should be one, look "
@@ -235,17 +237,16 @@ class _Salvage:
         state: dict[Any, Plain] = {}
         kept: list[bytes] = []
         begun, second = False, -1
-        sifter = _Sifter(drops_items)
-        pieces = _split(text, _AT_MARGIN)
-        for start, piece in sifter.sift(pieces, offset, lambda piece: _is_separator(piece) or _entry_of(piece) != {}):
-            if not _is_separator(piece):
-                if second >= 0 and not _is_comment(piece) and not has_records(text):
+        sifter = Sifter(drops_items)
+        for start, piece in sifter.sift_document(text, offset):
+            if not is_separator(piece):
+                if second >= 0 and not is_comment(piece) and not has_records(text):
                     raise self._stream(second)
                 self._take(state, piece, start)
             elif not state and not begun:
                 begun = piece.startswith(b"---")
             else:
-                self._lose(start, "a second document begins, in which there is nothing", _NOTHING, NOTE)
+                self._note(start, "a second document begins, in which there is nothing")
                 second = start
                 continue
             kept.append(piece)
@@ -257,7 +258,7 @@ class _Salvage:
 
     def _stream(self, start: int) -> BeyondRepair:
         """Return the error for a stream of documents: which of two entries of a name counts, nobody could say."""
-        line = bisect_right(self.line_starts, start)
+        line = self.report.line_at(start)
         return BeyondRepair(
             f"{self.file}, line {line}: a second document begins there: this is a stream of several documents, and a "
             "state is one. Nothing is repaired, the file is left as it is; keep each in its own file"
@@ -265,157 +266,24 @@ class _Salvage:
 
     def _take(self, state: dict[Any, Plain], piece: bytes, start: int) -> None:
         """Add what `piece`, which begins at `start` in the file, holds to `state`."""
-        told: list[snapshot.Leniency] = []
-        for key, value in snapshot.parse_leniently(piece, told).items():
+        told: list[Leniency] = []
+        for key, value in entries_in(piece, told).items():
             if key in state:
                 what = f"the key {key!r} stands twice in one mapping, the last of them counts"
-                told.append(snapshot.Leniency(1, what))
+                told.append(Leniency(1, what))
                 del state[key]
             state[key] = value
         self._tell_of_leniencies(told, start)
 
-    def _tell_of_leniencies(self, told: list[snapshot.Leniency], start: int) -> None:
-        first = bisect_right(self.line_starts, start)
+    def _tell_of_leniencies(self, told: list[Leniency], start: int) -> None:
+        first = self.report.line_at(start)
         for each in told:
-            offset = self.line_starts[min(first + each.line - 1, len(self.line_starts)) - 1]
-            if each.loses:
-                self._lose(offset, each.what)
-            else:
-                self._lose(offset, each.what, _NOTHING, NOTE)
-
-    # --- The predecessor --------------------------------------------------------------------------------------------
-
-    def _of_persistedstate(self) -> tuple[bytes, dict[Any, Plain]]:
-        """Return the state that the longest readable run of persistedstate's documents gives."""
-        persistedstate.refuse_half_way(self.data, self.file)
-        cuts = [0, *(found.start() for found in _BOUNDARY.finditer(self.data))]
-        good, bad = 0, len(cuts)  # of so many documents, from the first on, it can be read, and of so many not
-        best: dict[Any, Plain] | None = None
-        while bad - good > 1:
-            count = (good + bad) // 2
-            try:
-                head = self.data[: cuts[count]] + b"\n---\n \n"  # so that its last document may not be torn
-                best = content.read(head, content.layout(head, self.file), self.file, []).state
-                good = count
-            except StateFileError:
-                bad = count
-        if best is None:
-            before, state = self._snapshot(self.data[: cuts[1] if len(cuts) > 1 else len(self.data)], has_records=False)
-            good = 1
-        else:
-            before, state = b"", best
-        if good < len(cuts):
-            self._lose(cuts[good], f"{len(cuts) - good} documents of persistedstate from there on are dropped")
-        return before, state
+            tell = self._lose if each.loses else self._note
+            tell(self.report.line_start(first + each.line - 1), each.what)
 
 
-class _Sifter:
-    """Parts a text's entries into those that can be read and those that cannot: `lost`, offsets from and to."""
-
-    def __init__(self, drops_items: bool) -> None:
-        self.drops_items = drops_items  # else changes that come later would go to other items of the list
-        self.tries = _MOST_TRIES
-        self.lost: list[tuple[int, int]] = []
-
-    def sift(
-        self, pieces: list[bytes], start: int, reads: Callable[[bytes], bool], level: int = 0
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield offset and text of what can be read of `pieces`, the first of which begins at `start`."""
-        good = [_is(reads, piece) or _is_comment(piece) for piece in pieces]
-        at = 0
-        while at < len(pieces):
-            count, piece = 1, pieces[at]
-            if not good[at]:
-                count = self._joined(pieces, at, reads)
-                piece = b"".join(pieces[at : at + count])
-            size = len(piece)
-            if not good[at] and count == 1:
-                piece = self._inside(piece, start, reads, level)
-            yield start, piece
-            start += size
-            at += count
-
-    def _joined(self, pieces: list[bytes], at: int, reads: Callable[[bytes], bool]) -> int:
-        """Return how many pieces from `at` on are one entry, as brackets or quotes that are open let that be.
-
-        Also where those behind the first could stand alone: that is what YAML makes of them. Brackets and quotes that
-        were left open by mistake find no other end that fits, but by chance.
-        """
-        joined = pieces[at]
-        if re.search(rb"[\"'\[{]", joined):
-            for count in range(2, min(_MOST_JOINED, len(pieces) - at) + 1):
-                if self.tries == 0:
-                    break
-                self.tries -= 1
-                joined += pieces[at + count - 1]
-                if _is(reads, joined):
-                    return count
-        return 1
-
-    def _inside(self, piece: bytes, start: int, reads: Callable[[bytes], bool], level: int) -> bytes:
-        """Return a piece without what in it cannot be read: without some entries, or all of it but for comments."""
-        before = len(self.lost)
-        head = _KEY_ALONE.match(piece)
-        if head is not None and level < _DEEPEST:
-            body = piece[head.end() :]
-            first = re.search(rb"^( *)(?:(-)[ \r\n]|[^ \r\n#])", body, re.M)
-            if first is not None and (self.drops_items or first[2] is None):
-                begins = re.compile(re.escape(first[1]) + (rb"-[ \r\n]" if first[2] else rb"[^ \t\r\n#]"))
-                inside = self.sift(
-                    _split(body, begins), start + head.end(), lambda part: _entry_of(b"k:\n" + part) != {"k": None},
-                    level + 1,
-                )  # fmt: skip
-                kept = b"".join(part for _, part in inside)
-                if not _COMMENTS.match(kept) and _is(reads, head[0] + kept):
-                    return head[0] + kept
-        del self.lost[before:]
-        comments = re.search(rb"(?:^(?:#[^\n]*)?\r?\n)*\Z", piece, re.M)
-        behind = comments[0] if comments is not None and _is_comment(comments[0]) else b""
-        stop = start + len(piece) - len(behind)
-        if self.lost and self.lost[-1][1] == start:
-            start = self.lost.pop()[0]
-        self.lost.append((start, stop))
-        return behind
-
-
-def _is(reads: Callable[[bytes], bool], piece: bytes) -> bool:
-    try:
-        return reads(piece)
-    except StateFileError:
-        return False
-
-
-def _is_comment(piece: bytes) -> bool:
-    return _COMMENTS.match(piece) is not None and _is(lambda text: _entry_of(text) == {}, piece)
-
-
-def _is_separator(piece: bytes) -> bool:
-    found = _SEPARATOR.match(piece)
-    return found is not None and _COMMENTS.match(piece[found.end() :]) is not None
-
-
-def _entry_of(piece: bytes) -> dict[Any, Plain]:
-    return snapshot.parse_leniently(piece, [])
-
-
-def _strictly(text: bytes, file: str, _: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    return content.parse(text, file, [])
-
-
-def _leniently(text: bytes, file: str, told: list[snapshot.Leniency]) -> dict[Any, Plain]:
-    if json_text.is_object(text):
-        return json_text.parse_leniently(text, told)
-    return snapshot.parse_leniently(text, told, file)
-
-
-def _split(text: bytes, begins: re.Pattern[bytes]) -> list[bytes]:
-    """Return the pieces of a text of which each starts with a line that `begins` matches; the first may be none."""
-    pieces: list[list[bytes]] = [[]]
-    for line in text.splitlines(keepends=True):
-        if begins.match(line):
-            pieces.append([])
-        pieces[-1].append(line)
-    return [b"".join(lines) for lines in pieces if lines]
+def _parse_strictly(text: bytes, _: list[Leniency], file: str) -> dict[Any, Plain]:
+    return snapshot.parse(text, file)
 
 
 def _names_like(name: bytes) -> Iterator[int]:
@@ -436,11 +304,3 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
             first = number
         if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
             yield first, number
-
-
-def _text(before: bytes, state: dict[Any, Plain], file: str) -> bytes | None:
-    """Return `state` as a snapshot that is laid out as `before` is; None where that cannot be."""
-    try:
-        return content.patched(before, state, file)
-    except (patch.CannotPatch, UnicodeDecodeError):
-        return None

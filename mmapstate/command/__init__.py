@@ -1,8 +1,8 @@
 """The command: ``mmapstate``, and ``python -m mmapstate``. What it does is told by ``--help``.
 
-Here is what all subcommands share: streams, errors, exit codes (see `outcome`). Each subcommand is a function of a
-module beside this one, which is imported when the subcommand runs: a shell that asks for one value should not wait for
-the rest. It takes the parsed arguments, prints to stdout, and returns the exit code.
+`parser` has the table of subcommands: each is a function that takes the parsed arguments, prints to stdout and returns
+the exit code. Its module is imported when it runs, so that a shell that asks for one value does not wait for the rest.
+A state is opened by `opening` alone. Here is what all subcommands share: streams, errors, exit codes (see `outcome`).
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from typing import Any
 from mmapstate.command.outcome import FAILED, INTERRUPTED, Failure
 from mmapstate.errors import StateError
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with `arguments` (default: those of the process); return its exit code.
 
-    Raises SystemExit where it was called wrongly, or asked for help.
+    Raises SystemExit after wrong usage, and after help.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # it was closed: else an error would be printed to stdout for stderr
+        if getattr(sys, name) is None:  # closed: else the next file opened would take its place
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - until the end
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, or a code page of Windows, would have
+        if isinstance(stream, io.TextIOWrapper):  # whatever the locale, or a code page of Windows
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         return _run(arguments)
@@ -62,9 +60,9 @@ def _told(error: Exception) -> str:
 
 
 def _is_unread(error: Exception) -> bool:
-    """Return whether it is that nobody reads stdout any more, as in `... | head`. What is still to come goes nowhere.
+    """Return whether nobody reads stdout any more, as in `... | head`; then send the rest of the output nowhere.
 
-    Else Python would complain at exit that it cannot write it.
+    Else Python would complain at exit that it cannot flush it.
     """
     from mmapstate.file.system import WINDOWS
 

@@ -1,27 +1,25 @@
-"""The subcommands that read and change values: show, get, set, delete, append, increment.
+"""The subcommands that read or change a state: show, get, set, delete, append, increment, vacuum.
 
-The former two read the file once, and import nothing that writes. A change is one transaction: a PATH that leads
-nowhere, or a value that cannot be stored, changes nothing.
+A change is one transaction: a PATH that leads nowhere, or a value that cannot be stored, changes nothing.
 """
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections.abc import Iterator, Mapping, MutableSequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mmapstate.command import output
+from mmapstate.command import opening, output
 from mmapstate.command.key_paths import find, key_in, missing, parse
 from mmapstate.command.outcome import MISUSED, WARNING, WELL, Failure
-from mmapstate.file import content, reading, system
+from mmapstate.errors import StateFileError
+from mmapstate.text.reader import Suspect, parse_flow
 
 if TYPE_CHECKING:
     from mmapstate.live.state import PersistedState
-    from mmapstate.text.snapshot import Suspect
 
-__all__ = ["append", "delete", "get", "increment", "naming", "opened", "set_value", "show"]
+_NUMBERS = (int, float)  # no bool
 
 
 def show(options: Any) -> int:
@@ -32,7 +30,7 @@ def show(options: Any) -> int:
 
 
 def get(options: Any) -> int:
-    """Print a value so that scripts can use it."""
+    """Print a value for scripts."""
     value = _read(options)
     if options.json or isinstance(value, dict | list):
         return show(options)
@@ -63,7 +61,7 @@ def append(options: Any) -> int:
             container[key] = []
         items: Any = container[key]
         if not isinstance(items, MutableSequence):
-            raise Failure(f"{options.path} is no list: nothing can be appended to it")
+            raise Failure(f"{options.path} is not a list: nothing can be appended to it")
         items.append(value)
     return WELL
 
@@ -74,22 +72,27 @@ def increment(options: Any) -> int:
     with _place(options) as (container, key):
         if not isinstance(container, MutableSequence):
             total = container.increment(key, by)
-        elif type(container[key]) not in (int, float):
-            raise Failure(f"{options.path} is no number: nothing can be added to it")
+        elif type(container[key]) not in _NUMBERS:
+            raise Failure(f"{options.path} is not a number: nothing can be added to it")
         else:
             total = container[key] = container[key] + by
     print(output.as_scalar(total))
     return WELL
 
 
+def vacuum(options: Any) -> int:
+    """Compact a state."""
+    before = opening.size(options.file)
+    with _opened(options) as state:
+        state.vacuum()
+        after = opening.size(options.file)
+    print(f"{options.file}: {before:,} bytes before, {after:,} bytes after")
+    return WELL
+
+
 def _read(options: Any) -> Any:
     segments = parse(options.path) if options.path is not None else ()
-    words: list[Suspect] = []
-    file = str(system.real_path(options.file))
-    state = reading.read(file, words)
-    for word in words:
-        print(f"{WARNING}{content.warning_of(word, file)}", file=sys.stderr)
-    return find(state, segments)
+    return find(opening.read(options.file), segments)
 
 
 def _value(options: Any) -> Any:
@@ -97,16 +100,13 @@ def _value(options: Any) -> Any:
 
 
 def _yaml(text: str) -> Any:
-    from mmapstate.errors import StateFileError
-    from mmapstate.text.snapshot import parse_flow
-
     words: list[Suspect] = []
     try:
         value = parse_flow(text.encode("utf-8", "surrogatepass"), words)
     except StateFileError as error:
         problem = f"VALUE, line {error.line}, column {error.column}: {error.problem}; --string takes it as text"
         raise Failure(problem, MISUSED) from None
-    if value is None and not text.strip().casefold().endswith(("null", "~")):  # a shell's variable that is empty
+    if value is None and not text.strip().casefold().endswith(("null", "~")):  # an empty variable of a shell
         raise Failure("VALUE is empty, or a comment: write null, or --string for text", MISUSED)
     for word in words:
         told = f"{word.text} is text, not a boolean: that would be true or false; --string takes it as text"
@@ -115,32 +115,35 @@ def _yaml(text: str) -> Any:
 
 
 def _number(text: str) -> int | float:
-    from mmapstate.errors import StateFileError
-    from mmapstate.text.snapshot import parse_flow
-
     try:
         number = parse_flow(text.encode("utf-8", "surrogatepass"))
     except StateFileError:
         number = None
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if type(number) not in _NUMBERS:
         raise Failure(f"BY is {text!r}: it must be a number, such as 5, -1 or 0.5", MISUSED)
-    return number
+    return number  # type: ignore[return-value]
+
+
+def _opened(options: Any) -> AbstractContextManager[PersistedState]:
+    return opening.opened(options.file, create=_create(options), timeout=options.timeout, power=options.power)
+
+
+def _create(options: Any) -> bool | None:
+    return getattr(options, "create", None)  # delete and vacuum have no such option
 
 
 @contextmanager
 def _place(options: Any, *, there: bool = False) -> Iterator[tuple[Any, Any]]:
-    """Give, inside a transaction, the live container in which PATH ends, and its last key, be it `there` or not."""
+    """Yield, in a transaction, the live container that PATH leads into, and its key; with `there` it must exist."""
     *way, last = parse(options.path)
-    create = getattr(options, "create", False)
-    with opened(options) as state, state.transaction():
+    with _opened(options) as state, state.transaction():
         container: Any = state
         keys: list[Any] = []
         for segment in way:
             key = key_in(container, segment, keys)
             if _lacks(container, key):
-                if not create:
-                    hint = " (--create makes it)" if hasattr(options, "create") else ""
-                    raise Failure(f"{missing(container, segment, keys)}{hint}")
+                if not _create(options):
+                    raise Failure(f"{missing(container, segment, keys)}{opening.hint(_create(options))}")
                 container[key] = {}
             container = container[key]
             keys.append(key)
@@ -152,36 +155,3 @@ def _place(options: Any, *, there: bool = False) -> Iterator[tuple[Any, Any]]:
 
 def _lacks(container: Any, key: Any) -> bool:
     return isinstance(container, Mapping) and key not in container
-
-
-@contextmanager
-def opened(options: Any) -> Iterator[PersistedState]:
-    """Give the state, opened for writing; what the library warns of goes to stderr.
-
-    Raises FileNotFoundError where there is none, and the command has no --create, or was not given it.
-    """
-    from mmapstate.live.state import open_state
-    from mmapstate.logger import warnings_shown
-
-    path = str(system.real_path(options.file))
-    if not getattr(options, "create", False) and system.status(path) is None:
-        hint = " (--create makes it)" if hasattr(options, "create") else ""
-        raise FileNotFoundError(errno.ENOENT, f"there is no such file{hint}", options.file)
-    durability = "power" if options.power else "process"
-    with (
-        naming(options.file),
-        warnings_shown(WARNING),
-        open_state(path, timeout=options.timeout, durability=durability) as state,
-    ):
-        yield state
-
-
-@contextmanager
-def naming(file: str) -> Iterator[None]:
-    """Have an error of the system that names no file, such as that of a full disk, name this one."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.strerror:
-            error.filename = file
-        raise

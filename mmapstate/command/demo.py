@@ -15,6 +15,7 @@ import errno
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -28,8 +29,6 @@ from typing import Any
 
 from mmapstate.errors import StateError
 from mmapstate.live.state import PersistedState, open_state
-
-__all__ = ["demo", "run"]
 
 WORKERS = ("ada", "bob", "cleo", "dan")
 KILLED = "bob"
@@ -74,7 +73,7 @@ def run(seconds: float, path: str | None = None, keep: bool = False) -> int:
         keep |= not held
     finally:
         if folder and not keep:
-            _remove(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # Windows, while a virus scanner looks at it
     if keep or not folder:
         print(f"The file stays: {path}")
     return 0 if held else 1
@@ -339,7 +338,7 @@ class _Progress:
 
 
 def shortened(text: str) -> str:
-    """Return `text` (YAML in block style) with the middle of each long sequence left out, and of what is too long."""
+    """Return `text` (YAML in block style) cut short: the middle of each long sequence, long lines, many lines."""
     lines: list[str] = []
     for indent, group in itertools.groupby(text.splitlines(), _item_indent):
         found = list(group)
@@ -352,7 +351,7 @@ def shortened(text: str) -> str:
 
 
 def _item_indent(line: str) -> str | None:
-    """Return the spaces before the hyphen of a sequence's item; None if the line is none."""
+    """Return the spaces before the hyphen of a sequence's item; None if the line is something else."""
     spaces, hyphen, _ = line.partition("- ")
     return spaces if hyphen and not spaces.strip() else None
 
@@ -368,14 +367,3 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _remove(folder: str) -> None:
-    """Remove the temporary folder and the files in it."""
-    with os.scandir(folder) as found:
-        names = [entry.path for entry in found]
-    for name in names:
-        with contextlib.suppress(OSError):  # Windows, while a virus scanner looks at it
-            os.unlink(name)
-    with contextlib.suppress(OSError):
-        os.rmdir(folder)

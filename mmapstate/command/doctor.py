@@ -1,6 +1,6 @@
-"""The subcommand that tries whether a folder is a good place for a state, with temporary files of its own: doctor.
+"""The subcommand `doctor`: tries, with temporary files, whether a folder is a good place for a state.
 
-What is tried is what the library does, by its own functions; the part of another process is played by one (`_second`).
+It does what the library does, with the library's functions; another process plays its part for real (`_second`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from mmapstate.command.outcome import FAILED, WELL
-from mmapstate.file import system
-from mmapstate.file.locks import EXCLUSIVE, file_lock
+from mmapstate.file import host, system
+from mmapstate.file.filelock import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import MappedFile
-
-__all__ = ["doctor"]
 
 _SIZE = 4096  # bytes of a file
 _SYNCS = 5  # of which the median is told
@@ -34,8 +32,8 @@ class _Failed(Exception):
 def doctor(options: Any) -> int:
     """Try a folder, and print what was found."""
     path = str(system.real_path(options.path))
-    if system.status(path) is None:  # not of a file that is to come: a folder that is misspelt would be one, too
-        raise FileNotFoundError(errno.ENOENT, "there is no such folder, and no such file; name one that is there", path)
+    if system.status(path) is None:  # nor is a file yet to come allowed: a misspelt folder would be one
+        raise FileNotFoundError(errno.ENOENT, "no such file or folder", path)
     folder = path if system.is_folder(path) else os.path.dirname(path)
     print(f"{folder}: {_described(folder)}")
     code = WELL
@@ -46,42 +44,49 @@ def doctor(options: Any) -> int:
             told, mark, code = str(error), "FAILED", FAILED
         print(f"{mark:7} {name:7} {told}")
         if attempt is _try_to_write and code is FAILED:
-            break  # nor would the others have their files
+            break  # the others need a file, too
     for advice in _advice(folder):
         print(f"advice  {advice}")
     return code
 
 
 def _described(folder: str) -> str:
-    kind = system.filesystem(folder)
+    kind = host.filesystem(folder)
     return f"a folder on {kind}" if kind else "a folder"
 
 
 def _advice(folder: str) -> Iterator[str]:
-    _, foreign = system.foreign_filesystem(folder)
+    _, foreign = host.foreign_filesystem(folder)
     if foreign.startswith("fuse"):
         yield f"{foreign} is a program that shows files; what it does with locks and syncs is its own: prefer a disk"
     elif foreign:
         yield f"{foreign} may be shared with other machines, whose changes would be lost: use a disk of this machine"
-    kind = system.filesystem(folder)
+    kind = host.filesystem(folder)
     if kind in ("tmpfs", "ramfs"):
         yield f"{kind} is memory: what is here is gone when the machine starts anew, whatever is synced"
-    if kind in system.COPY_ON_WRITE:
+    if kind in host.COPY_ON_WRITE:
         yield f"{kind} writes to new places: changes are written by calls, not stored in a map, and take longer"
 
 
 @contextmanager
 def _file(folder: str) -> Iterator[str]:
-    """Give the path of a temporary file of `_SIZE` bytes, which is removed."""
+    """Yield the path of a temporary file of `_SIZE` bytes."""
     descriptor, path = tempfile.mkstemp(prefix=".mmapstate-doctor-", suffix=".tmp", dir=folder)
     try:
-        try:
-            system.write_all(descriptor, bytes(_SIZE), 0)
-        finally:
-            system.close(descriptor)
+        with open(descriptor, "wb") as file:
+            file.write(bytes(_SIZE))
         yield path
     finally:
         system.remove(path)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    descriptor = system.open_regular(path, write=True)
+    try:
+        yield descriptor
+    finally:
+        system.close(descriptor)
 
 
 def _try_to_write(folder: str) -> str:
@@ -91,13 +96,10 @@ def _try_to_write(folder: str) -> str:
 
 def _try_locks(folder: str) -> str:
     with _file(folder) as path:
-        descriptor = system.open_regular(path, write=True)
-        try:
+        with _opened(path) as descriptor:
             file_lock(descriptor, EXCLUSIVE)
             if _second(path, "lock") != "refused":
                 raise _Failed("two processes have the same lock at once: changes would be lost")
-        finally:
-            system.close(descriptor)
         if _second(path, "lock") != "taken":
             raise _Failed("a lock is still held when its file is closed: programs would wait for ever")
     return "a lock keeps another process out, and is free again when its holder ends"
@@ -147,8 +149,7 @@ def _try_rename(folder: str) -> str:
 
 def _try_syncs(folder: str) -> str:
     with _file(folder) as path:
-        descriptor = system.open_regular(path, write=True)
-        try:
+        with _opened(path) as descriptor:
             times = []
             for number in range(_SYNCS):
                 system.write_all(descriptor, b"%d" % number, 0)
@@ -156,12 +157,9 @@ def _try_syncs(folder: str) -> str:
                 system.sync_data(descriptor)
                 times.append(time.perf_counter() - begin)
             system.sync_file(descriptor)
-        finally:
-            system.close(descriptor)
         system.sync_folder(path)
-    return (
-        f"file and folder can be synced; a change with durability 'power' takes about {sorted(times)[2] * 1e3:.2g} ms"
-    )
+    median = sorted(times)[_SYNCS // 2] * 1e3
+    return f"file and folder can be synced; a change with durability 'power' takes about {median:.2g} ms"
 
 
 _ATTEMPTS: dict[str, Callable[[str], str]] = {
@@ -174,7 +172,7 @@ _ATTEMPTS: dict[str, Callable[[str], str]] = {
 
 
 def _second(path: str, task: str) -> str:
-    """Return what another process says that has been given a task with a file."""
+    """Have another process do a task with a file; return what it says."""
     program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import be_second; be_second()"
     done = subprocess.run(
         [sys.executable, "-c", program, path, task],
@@ -186,16 +184,15 @@ def _second(path: str, task: str) -> str:
 
 
 def be_second() -> None:
-    """Be the other process: do the task that the arguments name, and print what was found."""
+    """Be the other process: do the task named by the arguments, and print the outcome."""
     path, task = sys.argv[1:]
     if task == "lock":
-        descriptor = system.open_regular(path, write=True)
-        try:
-            file_lock(descriptor, EXCLUSIVE)
-        except BlockingIOError:
-            sys.stdout.write("refused")
-        else:
-            sys.stdout.write("taken")
+        with _opened(path) as descriptor:
+            try:
+                file_lock(descriptor, EXCLUSIVE)
+                sys.stdout.write("taken")
+            except BlockingIOError:
+                sys.stdout.write("refused")
         return
     file = MappedFile.open(path)
     file.map()

@@ -1,4 +1,4 @@
-"""A state file as it is followed by who only looks: each record, and what else happens to the file."""
+"""A state file followed by reading it again and again: each record, and what else happens to the file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from mmapstate import changes
 from mmapstate.changes import Change
 from mmapstate.errors import StateError, StateFileError
 from mmapstate.file import content, system
-from mmapstate.file.readonly import View
-from mmapstate.live import tree
-from mmapstate.live.state import State
-from mmapstate.values import same
-
-__all__ = ["EDITED", "GONE", "REFUSED", "THERE_AGAIN", "VACUUM", "Followed"]
+from mmapstate.file.readonly import ReadonlyBackend
+from mmapstate.live.tree import Tree
+from mmapstate.values import Plain, same
 
 VACUUM = "was compacted"
 EDITED = "was written anew, by hand or by programs that came and went"
@@ -22,28 +19,32 @@ GONE = "is gone; what it held last is shown"
 THERE_AGAIN = "is there again"
 REFUSED = "cannot be read"
 
+OnRecord = Callable[[int, Sequence[Change]], None]
+"""Is called with a record and its number, counted from the last vacuum on."""
+OnEvent = Callable[[str, Sequence[Change]], None]
+"""Is called with one of the words above, or a text that begins with it, and with what is different since."""
 
-class Followed(View):
-    """A file that is read again and again, without its lock. See `View`, whose parser and whose errors these are.
 
-    ``on_record(number, changes)`` is called for each record, `number` counted from the last vacuum on; ``on_event(what,
-    changes)`` for everything else: `what` begins with one of the words above, `changes` is what is different since.
+class Followed:
+    """A file that is read again and again, without its lock: each record is reported, and each other event.
+
+    Raises as opening a state readonly does.
     """
 
-    def __init__(
-        self,
-        path: str,
-        on_record: Callable[[int, Sequence[Change]], None],
-        on_event: Callable[[str, Sequence[Change]], None],
-    ) -> None:
+    def __init__(self, path: str, on_record: OnRecord, on_event: OnEvent) -> None:
+        self.path = path
         self.on_record, self.on_event = on_record, on_event
         self.number = 0
-        self.there = True
+        self.there = self.is_first = True
         self.refused = ""
-        super().__init__(str(system.real_path(path)), {}, State._declared.read())
+        self.tree = Tree(lambda tree: ReadonlyBackend(path, tree, self))
+
+    def close(self) -> None:
+        """Close the file."""
+        self.tree.backend.close()
 
     def look(self) -> None:
-        """Tell what is new."""
+        """Report what is new."""
         there = system.is_there(self.path)
         if there != self.there:
             self.there = there
@@ -51,42 +52,35 @@ class Followed(View):
         if not there:
             return
         try:
-            self.refresh()
+            self.tree.refresh()
             self.refused = ""
         except FileNotFoundError:
-            pass  # a moment ago; the next look tells
+            pass  # removed just now; the next look reports it
         except StateError as error:
             if str(error) != self.refused:
                 self.refused = str(error)
                 place = f", line {error.line}" if isinstance(error, StateFileError) and error.line else ""
                 self.on_event(f"{REFUSED}{place}: {getattr(error, 'problem', '') or error}", ())
 
-    def _replay(self, records: list[list[Change]]) -> None:
-        super()._replay(records)
-        self._tell(records)
+    def replayed(self, records: list[list[Change]]) -> None:
+        """Report records (see `readonly.Watcher`)."""
+        for record in records:
+            self.number += 1
+            self.on_record(self.number, record)
 
-    def _follow_vacuum(self, parts: content.Layout) -> bool:  # noqa: ARG002
-        return False  # it is told of, with what is different besides
-
-    def _rebuild(self, data: bytes, parts: content.Layout) -> None:
-        first, before = not self.open_files, tree.plain_root(self.root)
-        generation = 0 if first else self.journal.generation
-        super()._rebuild(data, parts)
+    def rebuilt(self, before: dict[Any, Plain], generation: int, data: bytes, parts: content.Layout) -> None:
+        """Report what else has happened (see `readonly.Watcher`)."""
         records = changes.decode_each(parts.scan.payloads) if parts.scan is not None else []
         continued = generation != 0 and parts.marker is not None and parts.marker.generation == generation
-        if not first and not (continued and len(records) >= self.number):
+        if not self.is_first and not (continued and len(records) >= self.number):
             self.number = 0
-            snapshot = content.read(data[: parts.snapshot_end], _alone(parts), self.file).state
+            snapshot = content.read(data[: parts.snapshot_end], _alone(parts), self.path).state
             if not same(before, snapshot):
                 self.on_event(EDITED, [*differences((), before, snapshot)])
             elif generation != 0:  # else programs have begun a journal behind the same text
                 self.on_event(VACUUM, ())
-        self._tell(records[self.number :])
-
-    def _tell(self, records: list[list[Change]]) -> None:
-        for record in records:
-            self.number += 1
-            self.on_record(self.number, record)
+        self.is_first = False
+        self.replayed(records[self.number :])
 
 
 def _alone(parts: content.Layout) -> content.Layout:
@@ -94,7 +88,7 @@ def _alone(parts: content.Layout) -> content.Layout:
 
 
 def differences(path: tuple[Any, ...], before: Any, after: Any) -> Iterator[Change]:
-    """Yield changes that make one state the other, but for the order of keys; lists of other lengths as a whole."""
+    """Yield changes that turn one state into the other, but for key order; lists of another length as a whole."""
     for key in {**before, **after} if isinstance(before, dict) else range(len(before)):
         if isinstance(before, dict) and key not in after:
             yield ("delete", [*path], key)

@@ -15,11 +15,9 @@ from typing import Any, NamedTuple
 
 from mmapstate.command.outcome import MISUSED, Failure
 
-__all__ = ["Segment", "find", "key_in", "parse", "written"]
-
 
 class Segment(NamedTuple):
-    """A step of a path: its text, and whether it stood in quotes, and so is no index."""
+    """A step of a path: its text, and whether it was quoted, and so is no index."""
 
     text: str
     quoted: bool
@@ -67,7 +65,7 @@ def _misuse(text: str, at: int, problem: str) -> Failure:
 
 
 def find(data: Any, segments: Sequence[Segment]) -> Any:
-    """Return what stands at a path in `data`, plain or live; raise `Failure`, which names what is near, if nothing."""
+    """Return what stands at a path in `data`, plain or live; raise `Failure`, with near misses, if nothing does."""
     keys: list[Any] = []
     for segment in segments:
         key = key_in(data, segment, keys)
@@ -92,18 +90,18 @@ def key_in(data: Any, segment: Segment, keys: Sequence[Any]) -> Any:
         count = len(data)
         if segment.quoted or not _INDEX.match(text):
             raise Failure(
-                f"{_place(keys)} is a list, and {text!r} no index: write 0 for its first item, -1 for its last"
+                f"{_place(keys)} is a list, and {text!r} is not an index: write 0 for its first item, -1 for its last"
             )
         index = int(text)
         if not -count <= index < count:
             has = f"its indexes are 0 to {count - 1}" if count else "it is empty"
             raise Failure(f"{_place(keys)} has no item {text}: {has}")
         return index + count if index < 0 else index
-    raise Failure(f"{_place(keys)} is no mapping or list: there is no {text!r} in it")
+    raise Failure(f"{_place(keys)} is not a mapping or list: there is no {text!r} in it")
 
 
 def missing(data: Mapping[Any, Any], segment: Segment, keys: Sequence[Any]) -> Failure:
-    """Return the error that there is no such key in the mapping `data`, which stands at `keys`; it names others."""
+    """Return the error for a key that the mapping `data`, at `keys`, does not have; it suggests others."""
     import difflib
 
     names = [_written(key) for key in data]

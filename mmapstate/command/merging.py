@@ -1,7 +1,8 @@
-"""Three states to one: what two sides have made of a common base. Pure: no files.
+"""A three-way merge of states: what two sides have made of a common base. Pure: no files.
 
-Mappings are merged key by key, lists item by item where it is clear which item is which. What both have changed, each
-to something else, is a conflict: at a key, as the items of a list have no names. A list with a conflict inside is one.
+Mappings are merged key by key, lists item by item where it is clear which item is which. Where both sides have changed
+the same thing differently, there is a conflict: of a key, since items of a list have no names; a list with a conflict
+inside is in conflict as a whole.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ from typing import Any, NamedTuple
 from mmapstate.text.alignment import origins_of_items
 from mmapstate.values import Plain, same
 
-__all__ = ["MISSING", "Conflict", "merge"]
-
 MISSING: Any = object()
 """Stands for the value of a key that is not there."""
 
 
 class Conflict(NamedTuple):
-    """A place, keys of mappings alone, at which both sides have changed something; MISSING: it was removed."""
+    """What both sides have made of the value at a path of keys; MISSING: removed."""
 
     path: tuple[Any, ...]
     theirs: Any
@@ -29,9 +28,9 @@ class Conflict(NamedTuple):
 def merge(
     base: dict[Any, Plain], theirs: dict[Any, Plain], mine: dict[Any, Plain], decided: Container[tuple[Any, ...]] = ()
 ) -> tuple[dict[Any, Plain], list[Conflict]]:
-    """Return what comes of `base` with the changes of both sides, and where they are in conflict: there it is theirs.
+    """Return `base` with the changes of both sides, and the conflicts, where theirs stands.
 
-    At the paths in `decided` there is none: mine counts. Keys are in the order of mine, what they added comes last.
+    Paths in `decided` are never in conflict: mine counts. Keys come in the order of mine, then those only they have.
     """
     merging = _Merging(decided)
     merged: Any = merging.mappings((), base, theirs, mine)
@@ -70,7 +69,7 @@ class _Merging:
 
 
 class _Side:
-    """What one side has made of the items of a list: each one's value by its number, what is new by what it follows."""
+    """One side's items of a list: those of the base by their number there, new ones by the item that they follow."""
 
     def __init__(self, base: list[Plain], items: list[Plain]) -> None:
         origins = origins_of_items(base, items)
@@ -87,7 +86,7 @@ class _Side:
 
 
 def _merged_lists(base: list[Plain], theirs: list[Plain], mine: list[Plain]) -> list[Plain] | None:
-    """Return the items that come of both; None where it is not clear, or where both have changed one of them."""
+    """Return the merged items; None where that is unclear, or both have changed the same one."""
     their, my = _Side(base, theirs), _Side(base, mine)
     if their.moved or my.moved:
         return None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["FAILED", "INTERRUPTED", "LOST", "MISUSED", "WARNING", "WELL", "Failure"]
-
 WELL = 0
-FAILED = 1  # it did not go well: no such file, no such key, no lock in time; findings of `check`
-MISUSED = 2  # it was called wrongly, as argparse has it
+FAILED = 1  # no such file, no such key, lock not free in time; findings of `check`
+MISUSED = 2  # wrong usage; argparse's own code
 LOST = 3  # `repair` had to drop something
 INTERRUPTED = 130  # Ctrl-C, as shells have it
 
-WARNING = "mmapstate: warning: "  # what a line on stderr begins with that tells of no failure
+WARNING = "mmapstate: warning: "  # starts a line on stderr that is not about a failure
 
 
 class Failure(Exception):
-    """Is raised where the command cannot do what it was asked; its text goes to stderr, `code` is the exit code."""
+    """The command cannot do what it was asked; the message goes to stderr, `code` is the exit code."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)

@@ -9,25 +9,28 @@ import sys
 from datetime import date
 from typing import Any
 
+from mmapstate.command import terminal
 from mmapstate.command.outcome import Failure
-from mmapstate.file import system
-from mmapstate.text import snapshot
-
-__all__ = ["as_json", "as_scalar", "as_yaml", "flush"]
+from mmapstate.text import writer
 
 
 def flush() -> None:
-    """Have what was printed read; raise BrokenPipeError where nobody can any more, even if there is nothing new."""
+    """Flush stdout; raise BrokenPipeError if nobody reads it any more, even when there is nothing new."""
     sys.stdout.flush()
-    if not system.is_heard(sys.stdout):
+    if not terminal.is_heard(sys.stdout):
         raise BrokenPipeError("nobody reads stdout any more")
+
+
+def printable(text: str) -> str:
+    """Return a text from elsewhere, such as a file name, without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def as_yaml(value: Any) -> str:
     """Return plain data as YAML, with its line end."""
     if isinstance(value, dict | list):
-        return snapshot.dump(value).decode()
-    return snapshot.dump([value]).decode().removeprefix("- ")  # a scalar is dumped in no other way
+        return writer.dump(value).decode()
+    return writer.dump([value]).decode().removeprefix("- ")  # a scalar is dumped in no other way
 
 
 def as_scalar(value: Any) -> str:

@@ -1,55 +1,198 @@
-"""What the command can be asked, and its help: argparse, and of the library its version alone.
-
-Each subcommand has a function here that adds its arguments, and says, as ``module:function``, what runs it.
-"""
+"""The table of subcommands, from which argparse and `--help` are made. Imports of the library only its version."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from mmapstate import __version__
+from mmapstate.command.outcome import FAILED, INTERRUPTED, LOST, MISUSED, WELL
 
-__all__ = ["COMMANDS", "parse"]
+# ---------------------------------------------------------------- arguments
 
-_EXIT_CODES = """\
-exit codes: 0 it went well, 1 it did not (no such file, no such key, no lock in time), 2 it was called wrongly,
-130 it was interrupted with Ctrl-C
-"""
-_EXIT_CODES_OF_DEMO = """\
-exit codes: 0 it went well, 1 it did not (something that was acknowledged is not in the file), 2 it was called wrongly,
-130 it was interrupted with Ctrl-C
-"""
-_EXIT_CODES_OF_CHECK = """\
-exit codes: 0 nothing was found, or notes alone, 1 there are warnings or errors, or the file could not be read,
-2 it was called wrongly, 130 it was interrupted with Ctrl-C
-"""
-_EXIT_CODES_OF_REPAIR = """\
-exit codes: 0 there was nothing to repair, or it was repaired and nothing is lost, 1 it could not be repaired, and is as
-it was, 2 it was called wrongly, 3 it was repaired, and something is lost, 130 it was interrupted with Ctrl-C
-"""
-_EXIT_CODES_OF_DOCTOR = """\
-exit codes: 0 all works, 1 something does not, or the folder cannot be written to, 2 it was called wrongly,
-130 it was interrupted with Ctrl-C
-"""
+
+class Argument:
+    """What `ArgumentParser.add_argument` is given, and a note for the end of the help."""
+
+    def __init__(self, *names: str, note: str = "", **options: Any) -> None:
+        self.names, self.note, self.options = names, note, options
+
+
+def _flag(*names: str, help: str, note: str = "") -> Argument:
+    return Argument(*names, action="store_true", help=help, note=note)
+
+
+def _path(help: str, name: str = "path", **options: Any) -> Argument:
+    return Argument(name, metavar="PATH", help=help, note=_PATHS, **options)
+
+
+def _value(help: str) -> Argument:
+    return Argument("value", metavar="VALUE", help=help, note=_VALUES)
+
+
+def _seconds(*names: str, help: str, default: float, least: float, most: float) -> Argument:
+    def number(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text} is not a number") from None
+        if not least <= found <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least:g} and {most:g}")
+        return found
+
+    return Argument(*names, type=number, default=default, metavar="N", help=f"{help} (default: %(default)g)")
+
+
 _PATHS = """\
-PATH leads to a value, key by key, with dots in between: hosts.mill.port
-  queue.0           a whole number is an index in a list; -1 is the last one
-  hosts."db.local"  in double quotes dots are part of a key; \\" and \\\\ stand for " and \\
-A key is text; where there is no such text, the number, true or date that is written so.
+PATH is the keys that lead to a value, joined by dots: hosts.mill.port
+  queue.0           in a list, a whole number is an index; -1 is the last item
+  hosts."db.local"  in double quotes, dots are part of the key; \\" and \\\\ stand for " and \\
+A segment is a text key; if there is none, the number, boolean or date that is written like it.
 """
 _VALUES = """\
 VALUE is YAML: 5, 1.5, true, null, text, "5" (text), [1, 2], {port: 80}; with --string it is text as it stands.
-As in the file, yes, no, on, off, 12:30 and 1e5 are text: write true or false, and 1.0e+5.
-Put -- before one that begins with a hyphen and is no number.
+As in the file, yes, no, on, off and 12:30 are text: write true or false.
+Put -- before a VALUE that starts with a hyphen and is not a number.
 """
 _CREATING = """\
-A program that uses the state has its changes and these one after the other: nothing is lost. The last key of PATH may
-be new. With --create the file, and mappings on the way to the key, may be missing, too; without it, that is an error,
-as it is most often a mistake.
+Programs may use the state meanwhile: nothing of theirs is lost. The last key of PATH may be new. The file, and
+mappings on the way to the key, may be missing only with --create, since a missing one is most often a mistake.
 """
+_FILE = Argument("file", metavar="FILE", help="the state file")
+_JSON = _flag("--json", help="print JSON")
+_STRING = _flag("--string", help="take VALUE as text, whatever it looks like")
+_CREATE = _flag("--create", help="create the file, and mappings on the way, where missing", note=_CREATING)
+_WRITING = (
+    _seconds("--timeout", help="seconds to wait for another program's lock", default=10.0, least=0, most=999_999),
+    _flag("--power", help="the change survives a power cut, too"),
+)
+
+# ---------------------------------------------------------------- commands
+
+
+class Command(NamedTuple):
+    """A subcommand: `run` is ``module:function`` beside this module, `help` a line, `about` what its own help says."""
+
+    run: str
+    help: str
+    about: str
+    example: str
+    arguments: tuple[Argument, ...]
+    exits: Mapping[int, str] = {}
+
+
+_EXITS = {
+    WELL: "success",
+    FAILED: "failure (no such file, no such key, lock not free in time)",
+    MISUSED: "wrong usage",
+    INTERRUPTED: "interrupted with Ctrl-C",
+}
+
+COMMANDS = {
+    "show": Command(
+        "access:show", "print a state, or a part of it, as YAML or JSON",
+        "Prints the state as it is now, as YAML. Only reads: no lock, nothing is created, compacted or written, and\n"
+        "programs that use the state do not notice. In JSON, dates are text, bytes are base64, and keys are text.",
+        "show example.state hosts.mill",
+        (_FILE, _path("show this part of it", nargs="?"), _JSON)),
+    "get": Command(
+        "access:get", "print one value, for scripts",
+        "Prints a value: text as it is, without quotes, a number, true, false or null; a mapping or list as YAML.\n"
+        "Only reads, as show does.",
+        "get example.state last_id",
+        (_FILE, _path("where the value stands"), _JSON)),
+    "set": Command(
+        "access:set_value", "store a value",
+        "Stores VALUE at PATH, in one step.",
+        "set example.state hosts.mill.port 8080",
+        (_FILE, _path("where to store it"), _value("what to store"), _STRING, _CREATE, *_WRITING)),
+    "delete": Command(
+        "access:delete", "remove a key, or an item of a list",
+        "Removes what stands at PATH, in one step.",
+        "delete example.state hosts.mill",
+        (_FILE, _path("what to remove"), *_WRITING)),
+    "append": Command(
+        "access:append", "put a value at the end of a list",
+        "Appends VALUE to the list at PATH, in one step; where there is no such key, to an empty list.",
+        "append example.state queue '{page: 7}'",
+        (_FILE, _path("where the list is"), _value("what to append"), _STRING, _CREATE, *_WRITING)),
+    "increment": Command(
+        "access:increment", "add to a number, and print the sum: a counter for scripts",
+        "Adds BY to the number at PATH, in one step, and prints the sum; where there is no such key, to 0. However\n"
+        "many programs count, no two of them get the same sum.",
+        "increment example.state hits",
+        (_FILE, _path("where the number is"),
+         Argument("by", metavar="BY", nargs="?", default="1", help="what to add (default: %(default)s)"),
+         _CREATE, *_WRITING)),
+    "edit": Command(
+        "edit:edit", "change the state in your editor, while programs use it",
+        "Opens the state, with its comments, in $VISUAL or $EDITOR. What you changed is checked, and becomes one\n"
+        "change; what programs changed meanwhile is kept.",
+        "edit example.state",
+        (_FILE,)),
+    "journal": Command(
+        "records:journal", "print the changes since the last vacuum, and follow them",
+        "Prints each record of the journal: what was changed, oldest first. Only reads.",
+        "journal example.state",
+        (_FILE, _flag("-f", "--follow", help="keep printing changes as they come, until Ctrl-C"))),
+    "watch": Command(
+        "watch:watch", "show values live, with their rates of change",
+        "Shows values as programs change them, and how fast numbers change: on a terminal in place, which takes\n"
+        "pip install 'mmapstate[watch]', else a line for each change. Only reads. Ctrl-C ends it.",
+        "watch example.state last_id",
+        (_FILE, _path("watch these values (default: all at the top)", "paths", nargs="*"),
+         _seconds("-n", "--interval", help="seconds between two looks", default=1.0, least=0.01, most=86400))),
+    "info": Command(
+        "reports:info", "print sizes, changes since the last vacuum, and who uses the file",
+        "Looks at a state file without its lock, and changes nothing. Where the system tells (Linux), it names the\n"
+        "processes that hold the lock, and those that have the file open.",
+        "info example.state",
+        (_FILE, _JSON)),
+    "check": Command(
+        "reports:check", "say what is wrong with a state file, without changing it",
+        "Looks at a state file, which programs may be using, and at what stands beside it. Prints a line\n"
+        "for each finding: an error keeps the file from being opened, or costs a part of what it holds; a\n"
+        "warning is what somebody should look at; a note is what the next program to open it puts right.",
+        "check example.state",
+        (_FILE,),
+        {WELL: "nothing found, or only notes",
+         FAILED: "warnings or errors, or the file could not be read"}),
+    "repair": Command(
+        "reports:repair", "make a state file that cannot be opened one that can, and keep a copy of it",
+        "Stop the programs that use the state first. If the file can be opened, nothing is done. Else it\n"
+        "is copied to FILE.damaged-<time>, and what can be read of it is put in its place. Prints a line\n"
+        "for each thing that is no longer as it was.",
+        "repair example.state",
+        (_FILE,),
+        {WELL: "nothing to repair, or repaired without loss",
+         FAILED: "could not be repaired; the file is as it was",
+         LOST: "repaired, but something is lost"}),
+    "vacuum": Command(
+        "access:vacuum", "compact a state file to its YAML document alone",
+        "Writes the file anew, without a journal, and swaps it in. Programs may be using it. Happens by itself, too.",
+        "vacuum example.state",
+        (_FILE, *_WRITING)),
+    "doctor": Command(
+        "doctor:doctor", "try whether a folder is a good place for a state",
+        "Tries for real, with temporary files that it removes, what a state needs of the folder: locks, renaming over\n"
+        "a file, maps that processes share, syncs. Says what kind of filesystem it is, and what to do.",
+        "doctor .",
+        (Argument("path", metavar="PATH", help="a folder, or a state file in it"),),
+        {WELL: "all works", FAILED: "something does not, or the folder is not writable"}),
+    "demo": Command(
+        "demo:demo", "show in about five seconds that processes share a state, and that a kill loses nothing",
+        "Four processes count and append to one state file. One of them is killed and replaced. At the\n"
+        "end the file is compared with what the processes acknowledged, change by change.",
+        "demo --file demo.state",
+        (Argument("--file", metavar="PATH", help="create the state file here (there must be none yet), and keep it"),
+         _flag("--keep", help="keep the temporary folder with the state file"),
+         _seconds("--seconds", help="how long the processes work", default=4.0, least=0.01, most=3600)),
+        {FAILED: "failure (an acknowledged change is not in the file)"}),
+}  # fmt: skip
+
+# ---------------------------------------------------------------- argparse
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -59,8 +202,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = _Parser(
         prog="mmapstate",
         description="Small persistent state in one YAML file, shared by processes.",
-        epilog=f"example:\n  mmapstate demo --keep\n\n{_EXIT_CODES}\n"
-        "check, repair, doctor and demo say more in the help of each, as of: mmapstate check --help\n",
+        epilog=f"example:\n  mmapstate demo --keep\n\n{_told(_EXITS)}\n"
+        "mmapstate COMMAND --help tells more about a command.\n",
         formatter_class=_Unmeasured,
         allow_abbrev=False,
     )
@@ -68,13 +211,29 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="mmapstate")
     known = arguments[:1] if arguments and arguments[0] in COMMANDS else COMMANDS
     for name in known:  # to set up all of them takes longer than to answer one
-        COMMANDS[name](commands, name)
+        _add(commands.add_parser, name, COMMANDS[name])
     options, rest = parser.parse_known_args(arguments)
     if rest:  # told by the command's own parser: argparse leaves them to the main one, which has another usage
         getattr(options, "parser", parser).error(f"unrecognized arguments: {' '.join(rest)}")
     if not hasattr(options, "run"):
         parser.error("a COMMAND is missing")
     return options
+
+
+def _add(add_parser: Callable[..., argparse.ArgumentParser], name: str, command: Command) -> None:
+    notes = [argument.note for argument in command.arguments if argument.note]
+    epilog = "\n".join([f"example:\n  mmapstate {command.example}\n", *notes, _told({**_EXITS, **command.exits})])
+    parser = add_parser(
+        name, help=command.help, description=command.about, epilog=epilog,
+        formatter_class=_Unmeasured, allow_abbrev=False,
+    )  # fmt: skip
+    parser.set_defaults(run=command.run, parser=parser)
+    for argument in command.arguments:
+        parser.add_argument(*argument.names, **argument.options)
+
+
+def _told(exits: dict[int, str]) -> str:
+    return "exit codes: " + "\n            ".join(f"{code:<3} {exits[code]}" for code in sorted(exits)) + "\n"
 
 
 class _Unmeasured(argparse.RawDescriptionHelpFormatter):
@@ -93,285 +252,4 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(2, f"{self.prog}: {message}; {self.prog} --help tells more\n")
-
-
-def _command(
-    commands: Any, name: str, run: str, help: str, description: str, example: str, *notes: str
-) -> argparse.ArgumentParser:
-    epilog = "\n".join((f"example:\n  {example}\n", *(notes or (_EXIT_CODES,))))
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=description, epilog=epilog,
-        formatter_class=_Unmeasured, allow_abbrev=False,
-    )  # fmt: skip
-    parser.set_defaults(run=run, parser=parser)
-    return parser
-
-
-# ---------------------------------------------------------------- arguments that several have
-
-
-def _add_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="the state file")
-
-
-def _add_path(parser: argparse.ArgumentParser, help: str, **options: Any) -> None:
-    parser.add_argument("path", metavar="PATH", help=help, **options)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_string(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--string", action="store_true", help="take VALUE as text, whatever it looks like")
-
-
-def _add_create(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--create", action="store_true", help="make the file, and mappings on the way, where missing")
-
-
-def _add_writing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="N",
-        help="seconds to wait for the lock of another program (default: %(default)g)",
-    )  # fmt: skip
-    parser.add_argument("--power", action="store_true", help="the change survives loss of power, too")
-
-
-def _seconds(text: str) -> float:
-    seconds = _number(text)
-    if not 0 <= seconds < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
-    return seconds
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is no number") from None
-
-
-# ---------------------------------------------------------------- look
-
-
-def _show(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "access:show",
-        "print a state, or a part of it, as YAML or JSON",
-        "Prints the state as it is now, as YAML. Only reads: no lock, nothing is created, compacted or written, and\n"
-        "programs that use the state do not notice. In JSON, dates are text, bytes are base64, and keys are text.",
-        "mmapstate show example.state hosts.mill", _PATHS, _EXIT_CODES,
-    )  # fmt: skip
-    _add_file(parser)
-    _add_path(parser, "show this part of it", nargs="?")
-    _add_json(parser)
-
-
-def _get(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "access:get",
-        "print one value, for scripts",
-        "Prints a value: text as it is, without quotes, a number, true, false or null; a mapping or list as YAML.\n"
-        "Only reads, as show does.",
-        "mmapstate get example.state last_id", _PATHS, _EXIT_CODES,
-    )  # fmt: skip
-    _add_file(parser)
-    _add_path(parser, "where the value stands")
-    _add_json(parser)
-
-
-def _info(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "reports:info",
-        "tell sizes, changes since the last vacuum, and who uses the file",
-        "Looks at a state file without its lock, and changes nothing. Where the system tells (Linux), it names the\n"
-        "processes that hold the lock, and those that have the file open.",
-        "mmapstate info example.state",
-    )  # fmt: skip
-    _add_file(parser)
-    _add_json(parser)
-
-
-def _journal(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "records:journal",
-        "print the changes since the last vacuum, and follow them",
-        "Prints each record of the journal: what was changed, oldest first. Only reads.",
-        "mmapstate journal example.state",
-    )  # fmt: skip
-    _add_file(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what programs change, until Ctrl-C")
-
-
-def _watch(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "watch:watch",
-        "show values live, with their rates of change",
-        "Shows values as programs change them, and how fast numbers change; on a terminal in place, in a pipe a line\n"
-        "for each change. Only reads. Ctrl-C ends it.",
-        "mmapstate watch example.state last_id", _PATHS, _EXIT_CODES,
-    )  # fmt: skip
-    _add_file(parser)
-    parser.add_argument("paths", metavar="PATH", nargs="*", help="watch these values (default: all at the top)")
-    parser.add_argument(
-        "-n", "--interval", type=_interval, default=1.0, metavar="SECONDS",
-        help="time between two looks (default: %(default)g)",
-    )  # fmt: skip
-
-
-def _interval(text: str) -> float:
-    seconds = _number(text)
-    if not 0.01 <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0.01 and 86400")
-    return seconds
-
-
-# ---------------------------------------------------------------- change
-
-
-def _set(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "access:set_value",
-        "store a value",
-        "Stores VALUE at PATH, in one step.",
-        "mmapstate set example.state hosts.mill.port 8080", _CREATING, _PATHS, _VALUES, _EXIT_CODES,
-    )  # fmt: skip
-    _add_file(parser)
-    _add_path(parser, "where to store it")
-    parser.add_argument("value", metavar="VALUE", help="what to store")
-    _add_string(parser)
-    _add_create(parser)
-    _add_writing(parser)
-
-
-def _delete(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "access:delete",
-        "remove a key, or an item of a list",
-        "Removes what stands at PATH, in one step.",
-        "mmapstate delete example.state hosts.mill", _PATHS, _EXIT_CODES,
-    )  # fmt: skip
-    _add_file(parser)
-    _add_path(parser, "what to remove")
-    _add_writing(parser)
-
-
-def _append(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "access:append",
-        "put a value at the end of a list",
-        "Appends VALUE to the list at PATH, in one step; where there is no such key, to an empty list.",
-        "mmapstate append example.state queue '{page: 7}'", _CREATING, _PATHS, _VALUES, _EXIT_CODES,
-    )  # fmt: skip
-    _add_file(parser)
-    _add_path(parser, "where the list is")
-    parser.add_argument("value", metavar="VALUE", help="what to append")
-    _add_string(parser)
-    _add_create(parser)
-    _add_writing(parser)
-
-
-def _increment(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "access:increment",
-        "add to a number, and print the sum: a counter for scripts",
-        "Adds BY to the number at PATH, in one step, and prints the sum; where there is no such key, to 0. However\n"
-        "many programs count, no two of them get the same sum.",
-        "mmapstate increment example.state hits", _CREATING, _PATHS, _EXIT_CODES,
-    )  # fmt: skip
-    _add_file(parser)
-    _add_path(parser, "where the number is")
-    parser.add_argument("by", metavar="BY", nargs="?", default="1", help="what to add (default: %(default)s)")
-    _add_create(parser)
-    _add_writing(parser)
-
-
-def _edit(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "edit:edit",
-        "change the state in your editor, while programs use it",
-        "Opens the state, with its comments, in $VISUAL or $EDITOR. What you changed is checked, and becomes one\n"
-        "change; what programs changed meanwhile is kept.",
-        "mmapstate edit example.state",
-    )  # fmt: skip
-    _add_file(parser)
-
-
-# ---------------------------------------------------------------- care
-
-
-def _check(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "reports:check",
-        "say what is wrong with a state file, without changing it",
-        "Looks at a state file, which programs may be using, and at what stands beside it. Prints a line\n"
-        "for each finding: an error keeps the file from being opened, or costs a part of what it holds; a\n"
-        "warning is what somebody should look at; a note is what the next program to open it puts right.",
-        "mmapstate check example.state", _EXIT_CODES_OF_CHECK,
-    )  # fmt: skip
-    _add_file(parser)
-
-
-def _repair(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "reports:repair",
-        "make a state file that cannot be opened one that can, and keep a copy of it",
-        "Stop the programs that use the state first. If the file can be opened, nothing is done. Else it\n"
-        "is copied to FILE.damaged-<time>, and what can be read of it is put in its place. Prints a line\n"
-        "for each thing that is no longer as it was.",
-        "mmapstate repair example.state", _EXIT_CODES_OF_REPAIR,
-    )  # fmt: skip
-    _add_file(parser)
-
-
-def _vacuum(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "reports:vacuum",
-        "compact a state file to its YAML document alone",
-        "Writes the file anew, without a journal, and swaps it in. Programs may be using it. Happens by itself, too.",
-        "mmapstate vacuum example.state",
-    )  # fmt: skip
-    _add_file(parser)
-    _add_writing(parser)
-
-
-def _doctor(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "doctor:doctor",
-        "try whether a folder is a good place for a state",
-        "Tries for real, with temporary files that it removes, what a state needs of the folder: locks, renaming over\n"
-        "a file, maps that processes share, syncs. Says what kind of filesystem it is, and what to do.",
-        "mmapstate doctor .", _EXIT_CODES_OF_DOCTOR,
-    )  # fmt: skip
-    parser.add_argument("path", metavar="PATH", help="a folder, or a state file in it")
-
-
-def _demo(commands: Any, name: str) -> None:
-    parser = _command(
-        commands, name, "demo:demo",
-        "show in about five seconds that processes share a state, and that a kill loses nothing",
-        "Four processes count and append to one state file. One of them is killed and replaced. At the\n"
-        "end the file is compared with what the processes acknowledged, change by change.",
-        "mmapstate demo --file demo.state", _EXIT_CODES_OF_DEMO,
-    )  # fmt: skip
-    parser.add_argument("--file", metavar="PATH", help="make the state file here (there must be none yet), and keep it")
-    parser.add_argument("--keep", action="store_true", help="keep the temporary folder with the state file")
-    parser.add_argument(
-        "--seconds", type=_duration, default=4.0, metavar="N", help="how long the processes work (default: %(default)g)"
-    )
-
-
-def _duration(text: str) -> float:
-    seconds = _number(text)
-    if not 0 < seconds < 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 3600")
-    return seconds
-
-
-COMMANDS = {
-    "show": _show, "get": _get, "set": _set, "delete": _delete, "append": _append, "increment": _increment,
-    "edit": _edit, "journal": _journal, "watch": _watch, "info": _info, "check": _check, "repair": _repair,
-    "vacuum": _vacuum, "doctor": _doctor, "demo": _demo,
-}  # fmt: skip
+        self.exit(MISUSED, f"{self.prog}: {message}; {self.prog} --help tells more\n")

@@ -1,52 +1,48 @@
-"""The subcommand `journal`: the records since the last vacuum, a line for each change; and those that come."""
+"""The subcommand `journal`: the records since the last vacuum, a line for each change; with -f those to come, too."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mmapstate.changes import Change, flow_text
-from mmapstate.command import output
-from mmapstate.command.following import Followed
+from mmapstate.command import opening, output
 from mmapstate.command.key_paths import written
-from mmapstate.command.outcome import INTERRUPTED, WARNING, WELL
-from mmapstate.logger import warnings_shown
+from mmapstate.command.outcome import INTERRUPTED, WELL
 
-__all__ = ["journal", "text_of"]
+if TYPE_CHECKING:
+    from mmapstate.command.following import Followed
 
 _PAUSES = (1e-3, 0.05)  # seconds between two looks at the file: short while it is changed, longer when nothing happens
 
 
 def journal(options: Any) -> int:
     """Print the journal of a state."""
-    with warnings_shown(WARNING):
-        return _journal(options)
-
-
-def _journal(options: Any) -> int:
     printed = _Printed(options.file)
-    followed = Followed(options.file, printed.record, printed.event)
     try:
-        if not options.follow:
+        with opening.followed(options.file, printed.record, printed.event) as followed:
+            if options.follow:
+                _follow(followed, printed)
             if not followed.number:
                 print("# there are no changes since the last vacuum")
             return WELL
-        pause = _PAUSES[0]
-        while True:
-            before = printed.lines
-            followed.look()
-            output.flush()  # who reads a pipe sees each line at once; and is missed when gone
-            pause = _PAUSES[0] if printed.lines != before else min(pause * 1.5, _PAUSES[1])
-            time.sleep(pause)
     except KeyboardInterrupt:
         return INTERRUPTED
-    finally:
-        followed.close()
+
+
+def _follow(followed: Followed, printed: _Printed) -> NoReturn:
+    pause = _PAUSES[0]
+    while True:
+        before = printed.lines
+        followed.look()
+        output.flush()  # so that a pipe gets each line at once; ends when nobody reads it
+        pause = _PAUSES[0] if printed.lines != before else min(pause * 1.5, _PAUSES[1])
+        time.sleep(pause)
 
 
 class _Printed:
-    """Prints what happens to a file; what is no change of a record begins with ``#``."""
+    """Prints what happens to a state; lines about anything but records begin with ``#``."""
 
     def __init__(self, file: str) -> None:
         self.file = file

@@ -1,13 +1,12 @@
-"""The subcommands that tell how a file is, and those that put it right: info, check, repair, vacuum."""
+"""The subcommands about files: info, check, repair."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mmapstate.care.info import Info, Process
+from mmapstate.command import output
 from mmapstate.command.outcome import FAILED, LOST, WELL
-
-__all__ = ["check", "info", "repair", "vacuum"]
 
 
 def info(options: Any) -> int:
@@ -16,9 +15,7 @@ def info(options: Any) -> int:
 
     found = look(options.file)
     if options.json:
-        from mmapstate.command.output import as_json
-
-        print(as_json(_for_json(found)))
+        print(output.as_json(_for_json(found)))
         return WELL
     print(found.file)
     parts = f"snapshot {found.snapshot:,}, journal {found.journal:,}, slack {found.slack:,}"
@@ -42,8 +39,7 @@ def info(options: Any) -> int:
 def _named(process: Process) -> str:
     if not process.pid:
         return "a process that cannot be seen from here"
-    command = "".join(character if character.isprintable() else " " for character in process.command)
-    return f"{process.pid}  {command}".rstrip()
+    return f"{process.pid}  {output.printable(process.command)}".rstrip()
 
 
 def _for_json(found: Info) -> dict[str, Any]:
@@ -79,16 +75,3 @@ def repair(options: Any) -> int:
     else:
         print(f"{options.file}: repaired; as it was before it is in {done.copy}")
     return LOST if done.lost_something else WELL
-
-
-def vacuum(options: Any) -> int:
-    """Compact a file."""
-    from mmapstate.care.info import info as look
-    from mmapstate.command.access import opened
-
-    before = look(options.file).size
-    with opened(options) as state:
-        state.vacuum()
-        after = look(options.file).size
-    print(f"{options.file}: {before:,} bytes before, {after:,} bytes after")
-    return WELL

@@ -1,75 +1,308 @@
-"""Open, vacuum, close, fork: the life of one state file in one process.
-
-What happens at each access in between is told in `committer` and `transactions`.
-"""
+"""One state file behind a live tree: the parts wired together, and their life (open, compact, close, fork)."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+from mmapstate import changes
 from mmapstate.errors import LockTimeout, StateError
-from mmapstate.file import content, forks, images, sidecar, system, windows
-from mmapstate.file.format import LET_GO, stamp
-from mmapstate.file.locks import StoreLock
-from mmapstate.file.mapped import MappedFile
-from mmapstate.file.replica import CLOSE, LOOK_INTERVAL, OPEN, UNSEEN
+from mmapstate.file import content, sidecar, system, windows
+from mmapstate.file.child import Child
+from mmapstate.file.closing import Closing
+from mmapstate.file.compaction import Compaction
+from mmapstate.file.filelock import FileLock
+from mmapstate.file.joining import Joining
+from mmapstate.file.keeper import Keeper
+from mmapstate.file.locks import Locks
+from mmapstate.file.mapped import EditedMeanwhile
+from mmapstate.file.recovery import Recovery
+from mmapstate.file.refresh import Refresh
+from mmapstate.file.replica import READ, WRITE, Replica
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
-from mmapstate.file.transactions import Transactions
-from mmapstate.file.writer import nothing
-from mmapstate.live import tree
-from mmapstate.live.schema import Declared
-from mmapstate.live.undo import Pending
-from mmapstate.logger import log
+from mmapstate.file.writer import Writer
+from mmapstate.live.backend import ADD, APPEND, SLOW, Memory, Options
+from mmapstate.live.node import KINDS, live
+from mmapstate.live.tree import plain_root
+from mmapstate.text import json_text
 from mmapstate.values import Plain
 
-__all__ = ["Store"]
-
+_READ_PATIENCE = 0.1  # seconds that a read waits for the lock, as long as it can go on without
 _LONGEST_CHANGE = 1.0  # seconds that a close waits for a change of another thread at least
 
+_IN_JSON = frozenset({int, str, bool, type(None)})
 
-class Store(Transactions):
-    """One state file in this process: what stands behind the nodes (see `nodes.Tree`)."""
+_T = TypeVar("_T")
 
-    def __init__(
-        self, path: str, *, timeout: float | None, exclusive: bool, power: bool, declared: tuple[Declared, ...] = ()
-    ) -> None:
-        super().__init__(path, timeout=timeout, exclusive=exclusive, power=power, declared=declared)
-        self.user = system.user()
-        forks.inherit(self)
 
-    def open(self) -> None:
-        """Open the file, or create it; nothing is left open when this raises."""
+class FileBackend:
+    """One state file in this process (see `live.backend.Backend`).
+
+    Opens the file, or creates it; nothing is left open where that raises.
+    """
+
+    def __init__(self, path: str, memory: Memory, options: Options) -> None:
+        self.name = path
+        self.memory = memory
+        self.locks = Locks(_open_lock(path), exclusive=options.exclusive)
+        self.replica = Replica(path, memory, self.locks)
+        self.cursor = self.replica.cursor
+        self.compaction = Compaction(self.replica, power=options.durability == "power")
+        keeper = Keeper(self.replica)
+        recovery = Recovery(self.replica, self.compaction, keeper)
+        self.refresher = Refresh(self.replica, recovery)
+        self.closing = Closing(self.replica, self.compaction)
+        self.writer = Writer(
+            self.replica, self.compaction, recovery, self.refresher,
+            timeout=options.timeout, close_files=self.closing.close_files,
+        )  # fmt: skip
+        self.joining = Joining(self.replica, recovery, keeper, self.writer)
+        self.child = Child(self.replica, self.joining, self.writer)
+        self.last_need = 0  # bytes that the record of the last transaction took
         try:
-            self._open()
-            self.opened = True
+            windows.watch(self.refresher)  # before it waits for who has the lock, and may wait for this one to release
+            self.joining.join(options.timeout)
+            sidecar.adjust(self.locks.lock.descriptor, system.status_of(self.replica.file.descriptor))
+            self.child.opened()
         except BaseException:
-            windows.unwatch(self)
-            if hasattr(self, "lock"):
-                self._close_files(None)
+            windows.unwatch(self.refresher)
+            self.closing.close_files(None)
             raise
 
-    def check_declared(self) -> None:
-        """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
-        state = self.steady(tree.plain_root, self.root)
-        if any(declared.misfit(state) is not None for declared in self.declared):
-            self.write(self._check_declared)  # looks for the line, too
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.locks.closed
 
-    def _check_declared(self) -> None:
-        data = self.mapping.read()
-        content.check(data, content.layout(data, self.file), tree.plain_root(self.root), self.declared, self.file)
+    def adjust(self, options: Options, *, power: bool) -> None:
+        """Go by the options of the newest handle; `power`: as any of the handles wants it."""
+        self.writer.wait_for(options.timeout)
+        self.compaction.require_power(power)
+
+    # --- Reads --------------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Bring memory up to date. With nothing new: one comparison and a clock, no lock and no system call."""
+        cursor = self.cursor
+        if cursor.word[0] != cursor.applied or time.monotonic() >= cursor.next_check:
+            self._refresh()
+
+    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
+        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
+        self.refresh()
+        if self.locks.guarded() and self.writer.is_inside():  # a signal handler or finaliser in a change: as it is
+            return read(*args)
+        while True:
+            with self.locks.guard:
+                if not self.cursor.epoch & 1:
+                    return self.cursor.copy(read, *args)  # type: ignore[no-any-return]
+            self._refresh()  # interrupted half-way: rebuild
+
+    def glance(self) -> None:
+        """Bring memory up to date if that raises nothing, needs no lock and waits for nobody: for `repr`."""
+        if not (self.closed or self.child.asleep or self.writer.is_inside()):
+            self.refresher.unless_guarded(self.refresher.follow)
+
+    def wait(self, timeout: float) -> None:
+        """Wait. There is no portable way to be woken by a store into a map of another process."""
+        time.sleep(timeout)
+
+    def _refresh(self) -> None:
+        if self.writer.is_inside():
+            return  # a signal handler or finaliser inside this thread's own change: as it is
+        if self.child.asleep:
+            self.child.wake()
+        if self.refresher.is_going_on():
+            return
+        with self.locks.guard:
+            done = self.refresher.follow()
+        if done:
+            return
+        try:
+            self.writer.locked(READ, bool, patience=_READ_PATIENCE)
+        except LockTimeout:
+            if not self.refresher.go_on():
+                self.writer.locked(READ, bool)
+
+    # --- Writes -------------------------------------------------------------------------------------------------------
+
+    def write(self, decide: Callable[..., _T], *args: Any) -> _T:
+        """Return ``decide(*args)``, run under the locks with memory up to date; it may call `append`."""
+        if self.child.asleep:
+            self.locks.refuse_closed()
+            self.child.wake()
+        return self.writer.locked(WRITE, decide, args)
+
+    def change(self, node: Any, operation: str, key: Any, value: Any) -> Any:
+        """Make one change by the cursor. Not with "power", where the sync is what takes long."""
+        cursor = self.cursor
+        token = cursor.token()
+        if token is None or self.compaction.power or (self.replica.is_json and not _fits_json(node, key, value)):
+            return SLOW
+        items = node._items
+        try:
+            path = [] if node._parent is None else node._path()
+            if operation is APPEND:
+                index = len(items)
+                payload = changes.encode_insert(path, index, value)
+                held = live(value, node, index) if value.__class__ in KINDS else value
+                done = payload is not None and cursor.append(token, payload, items.append, held)
+            else:
+                if operation is ADD:
+                    value = node._sum(key, value)
+                payload = changes.encode_set(path, key, value)
+                held = live(value, node, key) if value.__class__ in KINDS else value
+                done = payload is not None and cursor.append(token, payload, items.__setitem__, key, held)
+        except (StateError, LookupError, TypeError):  # or another thread was half-way: the long way tells
+            return SLOW
+        return value if done else SLOW
+
+    def check(self, record: Sequence[changes.Change]) -> None:
+        """Raise `UnsupportedValueError` where the file is JSON, and that cannot hold what `record` puts there."""
+        if self.replica.is_json:
+            json_text.check(record, self.memory.root, self.name)
+
+    def append(self, record: Sequence[changes.Change], publish: Callable[..., object], *args: Any) -> None:
+        """Commit `record`, then call ``publish(*args)``."""
+        self.writer.append(record, self.compaction.make_room, publish, args)
+
+    # --- Several steps in one -----------------------------------------------------------------------------------------
+
+    def hold(self, holder: int) -> None:
+        """Take both locks and keep them for `holder` until `unhold`; nests."""
+        locks = self.locks
+        locks.refuse_closed()
+        if self.child.asleep:
+            self.child.wake()
+        self.writer.refuse_inside()
+        if locks.lock.owned():
+            locks.holders.append(holder)
+            return
+        try:
+            self.writer.acquire()
+            locks.hold_first(holder)
+            locks.lock.begin()
+            self.writer.look(WRITE)
+            locks.lock.end()
+        except BaseException:
+            locks.lock.release()
+            raise
+
+    def held(self, holder: int) -> int:
+        """Return how many times this thread has taken the locks for `holder`, and not released them."""
+        return self.locks.held(holder)
+
+    def owned(self) -> bool:
+        """Return whether this thread has the locks."""
+        return self.locks.lock.owned()
+
+    def last_holder(self) -> int | None:
+        """Return for whom this thread has taken the locks last; None where it has not got them."""
+        holders = self.locks.holders
+        return holders[-1] if holders and self.locks.lock.owned() else None
+
+    def unhold(self, holder: int) -> bool:
+        """Release what `hold` took for `holder`; return whether this thread had taken it, and not released it yet."""
+        unheld = self.locks.unhold(holder)
+        if unheld and self.closed and not self.locks.lock.owned():
+            self.closing.close_files(0)
+        return unheld
+
+    def prepare(self) -> None:
+        """Make room for as much as the last transaction changed: inside, the region can only grow."""
+        journal = self.replica.journal
+        if journal.start >= 0 and journal.room() < self.last_need:
+            need, self.last_need = self.last_need, 0
+            try:
+                self.compaction.make_room(need)
+            except OSError:  # a full disk: no matter to one that changes less, or nothing
+                raise EditedMeanwhile from None  # look again, and begin without it
+
+    def run_held(self, decide: Callable[..., _T], *args: Any) -> _T:
+        """Do what `write` does, where this thread holds the locks and memory may be ahead of the file."""
+        lock = self.locks.lock
+        if self.closed or lock.busy or self.locks.guarded() or not lock.whole:
+            self.locks.refuse_closed()
+            self.writer.refuse_inside()
+        lock.begin()
+        try:
+            return decide(*args)
+        finally:
+            lock.end()
+
+    def begin_change(self) -> None:
+        """Be in the middle of a change, with the locks."""
+        self.locks.lock.begin()
+
+    def end_change(self) -> None:
+        """Be so no longer."""
+        self.locks.lock.end()
+
+    def go_ahead(self) -> None:
+        """From here on memory is ahead of the file: whoever has not the locks waits."""
+        with self.locks.guard:
+            self.cursor.look_again()
+            self.cursor.begin_change()
+
+    def is_ahead(self) -> bool:
+        """Return whether it is so; not where an interrupt cut a commit short: the file tells what it became."""
+        return bool(self.cursor.epoch & 1) and not self.cursor.unsure
+
+    def append_held(self, record: Sequence[changes.Change], publish: Callable[..., object]) -> bool:
+        """Commit what memory is ahead by; return False where an external edit came meanwhile."""
+        if not self.writer.is_as_left():
+            return False
+        before = self.replica.journal.tail
+        try:
+            self.writer.append(record, self.compaction.make_room_in_place, publish)
+        except EditedMeanwhile:
+            return False
+        try:  # nothing may be raised any more
+            self.last_need = self.replica.journal.tail - before
+        except MemoryError:
+            self.last_need = 0
+        return True
+
+    def fall_back(self, undo: Callable[[], object]) -> None:
+        """Have memory be what is in the file again, by ``undo()``."""
+        cursor = self.cursor
+        cursor.distrust()
+        undo()
+        with self.locks.guard:
+            cursor.end_change()
+            cursor.mark_applied(cursor.word[0] if self.closed else self.replica.journal.sequence)
+            cursor.trust()  # last: without memory for the others it is rebuilt
+
+    def accept_edit(self) -> None:
+        """Bring memory up to date with an external edit. Under the locks."""
+        self.cursor.check_now()
+        self.writer.look(WRITE)
+
+    # --- Its life -----------------------------------------------------------------------------------------------------
+
+    def check_schemas(self) -> None:
+        """Raise `StateFileError` where the state does not fit what the classes of its handles declare."""
+        state = self.steady(plain_root, self.memory.root)
+        if any(schema.mismatch(state) is not None for schema in self.memory.schemas):
+            self.write(self._check_schemas)  # looks for the line, too
+
+    def _check_schemas(self) -> None:
+        data = self.replica.file.read()
+        parts = content.layout(data, self.name)
+        content.check(data, parts, plain_root(self.memory.root), self.memory.schemas, self.name)
+
+    def sync(self) -> None:
+        """Make everything committed so far survive loss of power."""
+        self.write(self.compaction.sync_all)
 
     def vacuum(self) -> None:
         """Compact the file to its snapshot alone. Raises `StateError` where the system refuses to replace it."""
-        if self.is_in_transaction():
-            raise StateError(f"{self.file}: a transaction is open in this thread; compact the file when it has ended")
-        if not self.write(self._vacuum_to_rest):
+        if not self.write(self.compaction.to_rest):
             raise StateError(
-                f"{self.file}: the system refused to replace the file (in use elsewhere?); try again later"
+                f"{self.name}: the system refused to replace the file (in use elsewhere?); try again later"
             )
 
     def rewrite(self, edit: Callable[[bytes, dict[Any, Plain]], bytes]) -> bool:
@@ -77,264 +310,54 @@ class Store(Transactions):
 
         `edit` is called under the locks, again if somebody edits the file by hand meanwhile; with what it raises
         nothing has changed. Returns False where the system refuses to replace the file: nothing has changed either.
-        Raises `StateFileError` where the text is no snapshot, `StateError` inside a transaction, OSError.
+        Raises `StateFileError` where the text is no snapshot, OSError.
         """
-        if self.is_in_transaction():
-            raise StateError(f"{self.file}: a transaction is open in this thread; edit the file when it has ended")
-        return self.write(self._rewrite, edit)
-
-    opened = False
-    pending_of_parent: Pending | None = None
-
-    def _open(self) -> None:
-        self.lock = self._open_lock()
-        windows.watch(self)  # before it waits for who has the lock, and may be waiting for this one to let go
-        self._join()
-        sidecar.adjust(self.lock.descriptor, system.status_of(self.mapping.descriptor))
-
-    def _join(self) -> None:
-        """Stand where the others stand, once those are gone, or have come over, whom the page does not know."""
-        deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        while not self._pin():
-            if deadline is not None and time.monotonic() >= deadline:
-                self._give_up_opening()
-            time.sleep(LOOK_INTERVAL)
-        self._parse_pinned()
-        self.joined_at = self.journal.position
-        self.fresh_page = False  # what is damaged from here on, no loss of power has damaged
-
-    def _give_up_opening(self) -> NoReturn:
-        if self.exclusive:
-            raise LockTimeout(f"{self.file}: other programs have the state open; stop them to have it exclusively")
-        raise StateError(
-            f"{self.file}: a program uses this state under another lock file (was {self.lock.path} deleted?), or has "
-            "locked the state file itself; stop it and try again"
-        )
-
-    def _open_lock(self) -> StoreLock:
-        """Open the sidecar, for whom may write the state. Errors name the state file: it is what the user knows of."""
-        state: os.stat_result | None = None
-        try:
-            descriptor = system.open_regular(self.path, write=True)
-            try:
-                state = system.status_of(descriptor)
-            finally:
-                system.close(descriptor)
-        except FileNotFoundError:
-            if not system.is_folder(os.path.dirname(self.path)):
-                raise FileNotFoundError(
-                    errno.ENOENT, "the folder of the state file does not exist; create it first", self.path
-                ) from None
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-                raise
-            told = f"{error.strerror}; to read it alone, open it with readonly=True"
-            raise OSError(error.errno, told, self.path) from None
-        path = sidecar_path(self.path)
-        return StoreLock(path, open_sidecar(path, state), self.file)
-
-    def _pin(self) -> bool:
-        """Under the lock: know inode and tail to read up to. Returns False where others must be gone first."""
-        lock = self.lock
-        try:
-            lock.acquire(self.timeout)
-            self.busy = True
-            if "page" not in self.__dict__ or not lock.is_in_place():
-                self._change_page()
-            self.fresh_page = not self.page.is_usable(self.boot)
-            if not self._may_open():
-                self.presence.leave()
-                return False
-            if self.fresh_page:
-                self.page.initialise(self.boot)
-                images.sweep(self.path)
-            with self.guard:
-                if self.fresh_page or self.page.unsettled or not self._pin_known():
-                    self._settle(OPEN)
-            if not self.exclusive:
-                self.presence.leave()
-            if not self._be_present() or not lock.is_in_place():  # in this order: see `_be_present`
-                return False
-            if self.exclusive:
-                lock.keep()
-            return True
-        finally:
-            self.busy = False
-            lock.release()
-
-    def _change_page(self) -> None:
-        page, old = self._page_of_lock(), self.__dict__.get("page")
-        self._use_page(page)
-        if old is not None:
-            old.close()
-
-    def _may_open(self) -> bool:
-        """Return whether no other process has the state open, where that matters."""
-        if not (self.fresh_page or self.exclusive) or system.path_image(self.path) is None:
-            return True
-        if system.REPLACE_NEEDS_UNMAPPED:
-            return not system.is_in_use(self.path)
-        # It stays alone until it stands on the file: what it may have to settle there, nobody else shall do meanwhile.
-        alone = self.presence.take(self.path, exclusively=True)
-        return alone and (not self.exclusive or self.lock.attend(exclusively=True))
-
-    def _is_last(self) -> bool:
-        """Return whether no other process has the state open. Under the locks."""
-        if not system.REPLACE_NEEDS_UNMAPPED:
-            return self._be_present() and self.lock.is_only() and self.presence.become_only()
-        self.mapping.close()
-        alone = not system.is_in_use(self.path)
-        return self._take_up() and alone
-
-    def _pin_known(self) -> bool:
-        """Stand in front of the records of a file that the page knows; it is parsed later, without the lock."""
-        page = self.page
-        found = system.path_image(self.path)
-        if found is None or found[:2] != page.image[:2]:
-            return False
-        file = MappedFile.open(self.path)
-        with self._closed_unless_used(file):
-            journal = self._journal_of(file, page.position, page.start)
-            if journal is None or file.inode != found.inode:
-                return False
-            self._stand_on(file, journal)
-        self._begin_unsure()
-        self.pinned = page.position
-        return True
-
-    def _parse_pinned(self) -> None:
-        """Read what `_pin` pinned; anything odd is settled under the lock."""
-        if self.unsure:
-            with self.guard:
-                data = self.mapping.read(0, self.pinned.tail)
-                parts = content.layout(data, self.file)
-                tail = parts.scan.tail if parts.scan is not None else parts.snapshot_end
-                if parts.intact and tail == self.pinned.tail and not (parts.foreign or parts.unborn):
-                    self._rebuild(data, parts)
-                    if parts.scan is not None:
-                        self.journal.stand(parts.scan.tail, parts.scan.crc)
-                    self.unsure = False
-                    self.seen = stamp(self.pinned)
-        if self.unsure:
-            self._locked(OPEN, nothing, ())
-        self.due = time.monotonic() + LOOK_INTERVAL
+        return self.write(self.compaction.rewrite, edit)
 
     def close(self) -> None:
-        """Let go of the file; the last process to do so vacuums it to rest."""
+        """Release the file; the last process to do so compacts it to its snapshot alone."""
         if not self.closed:
             self.rest()
-            windows.unwatch(self)
-        self.closed = True  # whoever comes, or has waited for a lock, finds it so
-        self._close_files(None if self.timeout is None else max(self.timeout, _LONGEST_CHANGE))
+            windows.unwatch(self.refresher)
+        self.locks.close()
+        timeout = self.writer.timeout
+        self.closing.close_files(None if timeout is None else max(timeout, _LONGEST_CHANGE))
 
     def rest(self) -> None:
-        """Vacuum the file to rest if no other process has it open, and be no longer one that has.
-
-        What goes wrong is logged: nothing is lost by it. A later access, as of another handler at exit, still works.
-        """
-        if self.forked or self.closed:
+        """Compact the file if no other process has it open, and be no longer one that has."""
+        if self.child.asleep or self.closed:
             return  # a forked child that never touched the state leaves it to its parent
-        if self.pending is not None and self.lock.owned():
+        if self.memory.undo is not None and self.locks.lock.owned():
             return  # at exit, in a generator that was never ended: what it has not committed, nobody has seen
-        self.due = 0.0  # who leaves a deleted lock file for another one does so before it closes: others wait for that
+        self.closing.rest(self.writer, self.joining)
+
+
+def _open_lock(path: str) -> FileLock:
+    """Open the lock file, for whom may write the state. Errors name the state file: it is what the user knows of."""
+    state: os.stat_result | None = None
+    try:
+        descriptor = system.open_regular(path, write=True)
         try:
-            self._locked(CLOSE, self._rest_if_last, ())
-        except (StateError, OSError) as error:
-            log.warning("left without compacting it: %s", error)
+            state = system.status_of(descriptor)
+        finally:
+            system.close(descriptor)
+    except FileNotFoundError:
+        if not system.is_folder(os.path.dirname(path)):
+            raise FileNotFoundError(
+                errno.ENOENT, "the folder of the state file does not exist; create it first", path
+            ) from None
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        told = f"{error.strerror}; to read it alone, open it with readonly=True"
+        raise OSError(error.errno, told, path) from None
+    lock_path = sidecar_path(path)
+    return FileLock(lock_path, open_sidecar(lock_path, state), path)
 
-    def _rest_if_last(self) -> None:
-        with self.guard:
-            try:
-                self._vacuum_if_last()
-            finally:  # under the lock: of two that end at the same time the second must not see the first, too
-                self.seen = UNSEEN
-                self.presence.leave()
-                self.lock.leave()
-                if system.REPLACE_NEEDS_UNMAPPED:
-                    self.mapping.close()
-                    self.left = True
 
-    def _vacuum_if_last(self) -> None:
-        found = system.path_image(self.path)
-        if found is None or found[:2] != (self.mapping.inode, self.mapping.size):
-            # Not ours to write: only a commit writes it anew. Or an editor is half-way.
-            log.warning("%s: was %s while in use; left so", self.file, "deleted" if found is None else "changed")
-            return
-        if self.journal.start >= 0 and self._is_last():
-            self._vacuum_to_rest()
-
-    def let_go_if_asked(self) -> None:
-        """Let go of the file when another process is about to replace it, take it up again afterwards (see `idle`).
-
-        Quickly, as the other one waits: what is new in the file is read afterwards, so that no second vacuum overtakes.
-        """
-        if not self._has_file() or (self.page_bytes[LET_GO] == 0) == (self.mapping.descriptor >= 0):
-            return
-        with self.guard:
-            if self.closed or (self.page_bytes[LET_GO] == 0) == (self.mapping.descriptor >= 0):
-                return  # it was this process's own vacuum, and is over
-            with contextlib.suppress(StateError, OSError):  # told to whoever uses the state next
-                position = self.page.position
-                if not self.page_bytes[LET_GO]:
-                    if not self.left:
-                        self._follow_quietly()
-                elif not self.unsure and position.generation != self.journal.generation:
-                    self._move_over(position)
-            if self.page_bytes[LET_GO]:
-                self._let_go_of_file()
-
-    def forget(self) -> None:
-        """In a forked child: close what must not be shared; the rest happens at the first access."""
-        self._renew_guard()
-        if self.closed or not self.opened:  # another thread was at it, and is no more
-            self.presence.forget()
-            self._let_go_for_good()
-            return
-        pending = self.pending_of_parent if self.forked else self.pending  # of the grandparent, if it forked twice
-        self.pending = None
-        half_way = self.unsure or self.busy or (pending.torn if pending is not None else self.applying & 1)
-        self.pending_of_parent = None if half_way else pending
-        self.forked = True
-        self.unsure = bool(half_way)
-        self.applying += self.applying & 1
-        self.busy = self.copying = False
-        self.holders = []
-        self.seen = UNSEEN
-
-    def _wake(self) -> None:
-        """Take part again, as a process of its own, after a fork."""
-        if self.exclusive:
-            raise StateError(f"{self.file}: is open exclusively in the parent process; open it in one of the two alone")
-        with self.guard:  # of the child's threads one wakes it; all the others come here first, and find it done
-            if not self.forked:
-                return
-            if self.pending_of_parent is not None:  # the parent's transaction is none of this process
-                self.applying |= 1
-                self.pending_of_parent.take_back()
-                self.applying += 1
-                self.pending_of_parent = None
-            self.due = 0.0
-            self._open_lock_again()
-            # It was replaced meanwhile: the parent may still use the old one. Or the parent was itself a child, in the
-            # middle of this.
-            if "page" not in self.__dict__ or self.lock.inode != self.page.inode:
-                self.stamp = (UNSEEN - 1,)  # readers in other threads find that all is new, and wait for the guard
-                if "page" in self.__dict__:
-                    self.page.close()
-                    del self.page
-                self._join()
-            self.forked = False
-
-    def _open_lock_again(self) -> None:
-        try:
-            self.lock.open_again()
-        except PermissionError as error:
-            if system.user() == self.user:
-                raise
-            raise PermissionError(
-                error.errno,
-                f"this process has become user {system.user()} since user {self.user} opened the state (as gunicorn "
-                f"does with --preload and --user), and may not open the lock file {os.path.basename(self.lock.path)}; "
-                "open the state afterwards, in each worker, or give the state file and its lock file to the new user",
-                self.path,
-            ) from error
+def _fits_json(node: Any, key: Any, value: Any) -> bool:
+    """Return whether a value is one that JSON has, and so is any sum with it, and the key is text."""
+    items = node._items
+    if items.__class__ is not list and (key.__class__ is not str or items.get(key).__class__ is float):
+        return False
+    return value.__class__ in _IN_JSON

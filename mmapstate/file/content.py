@@ -1,11 +1,10 @@
-"""A state file's bytes, read as a whole: which part is what, and the state they hold. Pure: no I/O.
+"""A whole state file's bytes: which part is what, and the state that they hold. Pure: no I/O.
 
-Open, recovery and adoption all go through `read`: there is one parser.
+Opening, recovery and accepting an external edit all go through `read`: there is one parser.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
@@ -14,39 +13,19 @@ from mmapstate import changes
 from mmapstate.errors import StateFileError, place
 from mmapstate.file import persistedstate
 from mmapstate.file.format import DAMAGED, JOURNAL_VERSION, Marker, Scan, find_marker, is_bare, scan, seed, unborn_start
-from mmapstate.text import json_style, json_text, patch, snapshot
-from mmapstate.values import Plain, same
+from mmapstate.text import snapshot
+from mmapstate.text.reader import Suspect
+from mmapstate.values import Plain
 
 if TYPE_CHECKING:
-    from mmapstate.live.schema import Declared  # who has no class of states need not wait for it
-
-__all__ = [
-    "MISFITS",
-    "Content",
-    "Layout",
-    "check",
-    "dump",
-    "is_json",
-    "layout",
-    "line_of",
-    "parse",
-    "read",
-    "read_alone",
-    "record_start",
-    "snapshot_in",
-    "warning_of",
-    "without_last",
-]
-
-MISFITS = (LookupError, TypeError, AttributeError, ValueError, OverflowError)
-"""What `changes.apply` raises for a change that does not fit the state."""
+    from mmapstate.live.schema import Schema  # who has no class of states need not wait for it
 
 
 class Layout(NamedTuple):
     """Where the parts of a state file stand.
 
-    ``intact`` says that the snapshot is the one the marker was written for (at rest: always). ``foreign`` says that
-    documents of the predecessor follow the snapshot.
+    ``intact`` says that the snapshot is the one the marker was written for (at rest: always). ``foreign`` says that it
+    is a file of persistedstate, with changes behind its snapshot.
     """
 
     snapshot_end: int
@@ -71,7 +50,7 @@ def layout(data: bytes, file: str) -> Layout:
     if marker is None:
         unborn = unborn_start(data)
         end = len(data) if unborn < 0 else unborn
-        foreign = persistedstate.find_journal(data[:end])
+        foreign = persistedstate.is_its_own(data[:end])
         return Layout(end, crc32(data[:end]), None, None, True, unborn >= 0 and not foreign, foreign)
     if marker.version == DAMAGED:
         nothing = Scan([], marker.start, 0, marker.start, False)
@@ -86,19 +65,19 @@ def layout(data: bytes, file: str) -> Layout:
     return Layout(marker.start, crc, marker, found, crc == marker.snapshot_crc, False, False)
 
 
-def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect] | None = None) -> Content:
+def read(data: bytes, parts: Layout, file: str, suspects: list[Suspect] | None = None) -> Content:
     """Return the state in `data`, whose parts are known; raise `StateFileError` (line and column) if it is none.
 
     Plain words such as ``yes`` are appended to `suspects`; without it they are logged, once.
     """
     if parts.foreign:
         state = persistedstate.read(data, file, suspects)
-        if is_json(b"", file):
-            _check_json(state, file)
+        if snapshot.is_json(b"", file):
+            snapshot.check_json(state, file)
         return Content(state, 0)
-    words: list[snapshot.Suspect] = [] if suspects is None else suspects
+    words: list[Suspect] = [] if suspects is None else suspects
     text = snapshot_in(data, parts)
-    state = parse(text, file, words)
+    state = snapshot.parse(text, file, words)
     if suspects is None:
         _warn_of(words, file)
     if parts.scan is None:
@@ -107,14 +86,14 @@ def read(data: bytes, parts: Layout, file: str, suspects: list[snapshot.Suspect]
     for number, record in enumerate(records, 1):
         try:
             changes.apply(state, record)
-        except MISFITS as error:
+        except changes.APPLY_ERRORS as error:
             problem = (
                 f"record {number} of the journal ({_described(record[0])}) does not apply to the edited snapshot "
                 f"({type(error).__name__}: {error})"
             )
             raise _refusal(data, parts, file, number, problem) from None
-    if records and is_json(text, file):
-        _check_json(state, file)
+    if records and snapshot.is_json(text, file):
+        snapshot.check_json(state, file)
     return Content(state, len(records))
 
 
@@ -127,54 +106,24 @@ def without_last(parts: Layout, last: int) -> Layout:
     return parts._replace(scan=parts.scan._replace(payloads=payloads, tail=last, crc=crc))
 
 
-def is_json(text: bytes, file: str) -> bool:
-    """Return whether the snapshot `text` of `file` is JSON: by the file's name, or by its text.
-
-    This is all that tells. A text that is blank, or ``{}``, is JSON by the name alone.
-    """
-    return file.lower().endswith(".json") or json_text.is_object(text)
-
-
 def patched(text: bytes, state: dict[Any, Plain], file: str, tell: Callable[[str], None] = lambda _: None) -> bytes:
-    """Return the snapshot `text` of `file` changed to hold `state` (see `patch.patch`), as the next open reads it."""
-    read = functools.partial(read_alone, file=file, suspects=[])
-    return patch.patch(text, state, tell, as_json=is_json(text, file), read=read)
+    """Return the snapshot `text` of `file` changed to hold `state`, as the next open reads it (`snapshot.patch`)."""
+    return snapshot.patch(text, state, tell, file=file, read=_read_back)
 
 
 def followable(text: bytes, file: str) -> bytes:
-    """Return the snapshot `text` of `file` so that a line end behind it changes no value (see `patch.followable`)."""
-    return patch.followable(
-        text, as_json=is_json(text, file), read=functools.partial(read_alone, file=file, suspects=[])
-    )
+    """Return the snapshot `text` of `file` so that a line end behind it changes no value (`snapshot.followable`)."""
+    return snapshot.followable(text, file, _read_back)
 
 
-def parse(text: bytes, file: str, suspects: list[snapshot.Suspect]) -> dict[Any, Plain]:
-    """Return the data of a snapshot, read by the rules of what it is; raise `StateFileError` if it is none."""
-    return json_text.parse(text, file) if is_json(text, file) else snapshot.parse(text, file, suspects)
-
-
-def dump(state: dict[Any, Plain], file: str, *, as_json: bool, line_end: bytes = b"\n") -> bytes:
-    """Return `state` as the text of a snapshot of `file`; raise `StateFileError` where JSON cannot hold it."""
-    if not as_json:
-        return snapshot.dump(state, line_end=line_end)
-    _check_json(state, file)
-    return json_style.dump(state, line_end=line_end)
-
-
-def _check_json(state: dict[Any, Plain], file: str) -> None:
-    """Raise `StateFileError` where changes that another program wrote have put into a JSON file what it cannot hold."""
-    misfit = json_text.misfit(state)
-    if misfit is not None:
-        raise StateFileError(
-            f"{file}: {place(misfit.path)}: {misfit.problem}. Another program has changed it to that: make YAML of the "
-            "snapshot, or remove the journal: all lines from '--- # mmapstate journal' on. The file is left as it is"
-        )
+def _read_back(text: bytes, file: str) -> dict[Any, Plain]:
+    return read_alone(text, file, [])
 
 
 def snapshot_in(data: bytes, parts: Layout) -> bytes:
     """Return the snapshot's text, as it was before a journal behind it needed an end of its last line.
 
-    Of the predecessor's files there is none: what is before their records was overwritten at times.
+    Of a file of persistedstate there is none.
     """
     if parts.foreign:
         return b""
@@ -186,10 +135,10 @@ def snapshot_in(data: bytes, parts: Layout) -> bytes:
     return text.removesuffix(b"\n") if bare else text
 
 
-def read_alone(text: bytes, file: str, suspects: list[snapshot.Suspect] | None = None) -> dict[Any, Plain]:
+def read_alone(text: bytes, file: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
     """Return the state in `text`, a snapshot alone; raise `StateFileError` (line and column) if it is none.
 
-    It is what the next open reads, too: neither the marker of a journal nor records of the predecessor may stand in
+    It is what the next open reads, too: neither the marker of a journal nor changes of persistedstate may stand in
     it. `suspects` is that of `read`.
     """
     parts = layout(text, file)
@@ -236,34 +185,19 @@ def _refusal(data: bytes, parts: Layout, file: str, number: int, problem: str) -
     return error
 
 
-def line_of(data: bytes, parts: Layout, path: tuple[Any, ...], value: Plain, file: str = "") -> int | None:
-    """Return the line in which `value` stands at `path` in the snapshot; None where records have put it there."""
-    if parts.foreign:
-        return None
-    text = snapshot_in(data, parts)
-    found: Any = parse(text, file, [])
-    for key in path:
-        if key not in (found if isinstance(found, dict) else range(len(found)) if isinstance(found, list) else ()):
-            return None
-        found = found[key]
-    if not same(found, value):
-        return None
-    return json_text.line_of(text, path) if is_json(text, file) else snapshot.line_of(text, path)
-
-
-def check(data: bytes, parts: Layout, state: dict[Any, Plain], declared: Iterable[Declared], file: str) -> None:
+def check(data: bytes, parts: Layout, state: dict[Any, Plain], schemas: Iterable[Schema], file: str) -> None:
     """Raise `StateFileError` where `state`, which `data` holds, does not fit what classes of states declare."""
-    for each in declared:
-        misfit = each.misfit(state)
-        if misfit is not None:
+    for schema in schemas:
+        wrong = schema.mismatch(state)
+        if wrong is not None:
             value: Any = state
-            for key in misfit.path:
+            for key in wrong.path:
                 value = value[key]
-            line = line_of(data, parts, misfit.path, value, file)
+            line = None if parts.foreign else snapshot.line_of(snapshot_in(data, parts), file, wrong.path, value)
             where = f", line {line}" if line is not None else ""
             raise StateFileError(
-                f"{file}{where}: {place(misfit.path)}: {each.told(misfit)}; mend the file in an editor, it is left as "
-                "it is"
+                f"{file}{where}: {place(wrong.path)}: {schema.explained(wrong)}; mend the file in an editor, it is "
+                "left as it is"
             )
 
 
@@ -273,7 +207,7 @@ def _described(change: changes.Change) -> str:
     return f"{change[0]} at {place(where)}"
 
 
-def warning_of(suspect: snapshot.Suspect, file: str) -> str:
+def warning_of(suspect: Suspect, file: str) -> str:
     """Return what there is to say of a plain word such as ``yes``."""
     return (
         f"{file}, line {suspect.line}: {suspect.text} is read as text, not as a boolean; write true or false, or put "
@@ -282,11 +216,14 @@ def warning_of(suspect: snapshot.Suspect, file: str) -> str:
 
 
 _warned: set[tuple[str, int, str]] = set()
+_MOST_WARNED = 1000
 
 
-def _warn_of(suspects: list[snapshot.Suspect], file: str) -> None:
+def _warn_of(suspects: list[Suspect], file: str) -> None:
     for suspect in suspects:
         if (file, *suspect) not in _warned:
+            if len(_warned) >= _MOST_WARNED:
+                _warned.clear()  # better told twice than remembered for ever
             _warned.add((file, *suspect))
             from mmapstate.logger import log  # seldom needed, and what it imports takes a while
 

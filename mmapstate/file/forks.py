@@ -1,11 +1,6 @@
-"""Forks: the one owner of what a forked child does first, and of what no child may share without knowing.
+"""What no heir can tell a forked child (see `live.forks`): what the system has just given to another thread.
 
-A child has the memory that its parent had at one moment, the parent's open files, and one thread alone: what the others
-were in the middle of stays so, and their locks stay taken. So each object that has a lock for threads, or an open file
-with a lock for processes, is an heir from the beginning of its life, and is told to `forget` in the child, whatever it
-was in the middle of. A fork waits for nobody, and has nobody wait that is at work: the child's hook suffices.
-
-One thing no heir can tell: what the system has just given to another thread, which has not noted it yet. See `alone`.
+That thread has not noted it yet: see `alone`.
 """
 
 from __future__ import annotations
@@ -13,24 +8,10 @@ from __future__ import annotations
 import functools
 import os
 import time
-import weakref
 from collections.abc import Callable
-from typing import Protocol
 
 from mmapstate.file import system
-from mmapstate.logger import log
-
-__all__ = ["alone", "inherit"]
-
-
-class Heir(Protocol):
-    """What a forked child has a copy of that is of no use to it as it is."""
-
-    def forget(self) -> None:
-        """In a forked child: close what must not be shared, have new locks. Whatever another thread was doing."""
-
-
-_heirs: weakref.WeakSet[Heir] = weakref.WeakSet()
+from mmapstate.live import forks as _heirs_first  # noqa: F401 - its hook is registered before, and runs before
 
 # Both are changed by the hooks in one step each, which no signal handler and no other thread can come between.
 _under_way: list[None] = []  # an item for each thread that is in a fork
@@ -38,11 +19,6 @@ _windows: set[object] = set()  # of those that open a file: one that a fork fell
 
 _TRIES = 1000  # to open a file with nobody in a fork, as another library's hook can keep one there
 _PAUSE = 1e-3
-
-
-def inherit(heir: Heir) -> None:
-    """Have `heir` told in a forked child, for as long as it lives."""
-    _heirs.add(heir)
 
 
 def alone(open_file: Callable[[], int]) -> int:
@@ -70,19 +46,14 @@ def alone(open_file: Callable[[], int]) -> int:
     raise AssertionError("not reached")
 
 
-def _take_over() -> None:
-    """In a forked child: tell the heirs, then close what nobody had noted but as opened."""
+def _close_unshared() -> None:
+    """In a forked child, when the heirs have been told: close what nobody had noted but as opened."""
     _under_way.clear()
-    for heir in list(_heirs):
-        try:
-            heir.forget()
-        except Exception as error:  # the others are to be told all the same
-            log.warning("a descriptor may stay open in a forked child: %s", error)
     for descriptor in list(system.unshared):
         system.close(descriptor)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_windows.clear, after_in_parent=_under_way.pop, after_in_child=_take_over)
+    os.register_at_fork(before=_windows.clear, after_in_parent=_under_way.pop, after_in_child=_close_unshared)
     # What is registered last is called first: who finds nobody in a fork has a window that the next one takes out.
     os.register_at_fork(before=functools.partial(_under_way.append, None))

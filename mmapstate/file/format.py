@@ -1,6 +1,6 @@
-"""Every constant and byte of the state file and of the control page. Pure: no I/O.
+"""Every constant and byte of the state file. Pure: no I/O.
 
-The same, at greater length and without the page, is told in ``docs/format.md`` for readers in other languages.
+The same, at greater length, is told in ``docs/format.md`` for readers in other languages.
 
 The state file
 ==============
@@ -52,104 +52,13 @@ A worked example: a snapshot of 11 bytes, and a journal of one record (the marke
     --- # mmapstate journal 1 00000000000000aa from - f9df1cef newer changes follow; stop the programs before editing
     --- ["set", [], "last_id", 2] #1ddc1b43
     #
-
-The control page
-================
-
-The first page of the sidecar (``<state file>-lock``), mapped by every process; in the byte order of the host:
-
-======  =====  ===========================================================================================
-offset  bytes
-======  =====  ===========================================================================================
-0       8      magic, version in its last byte
-8       1      unsettled: 1 while a holder of the lock changes anything; found set, its owner has died
-9       1      let go: 1 while a vacuum waits for the other processes to unmap the file (Windows)
-10      1      doubtful: 1 after a sync of the image failed; who writes next writes a new file
-11      1      layout of the snapshot: 0 unknown, 1 what a dump of the state gives, 2 written otherwise, to be kept
-12      1      waited for: 1 while somebody waits for the lock for long; who wants it again pauses before
-13      1      moved on: 1 when a process has gone on to the page of another lock file, as this one was deleted
-16      16     generation announced last; stamp, the one word that readers compare
-32      16     the position the present image was made from (zeros: made from none)
-48      24     inode, size and mtime (nanoseconds) of the image as we last wrote it
-72      16     generation and inode of an image about to be swapped in
-104     16     boot id of the machine (zeros: unknown)
-120     8      offset of the journal's marker in the present image (-1: at rest)
-128     16     the position that the image at rest was made from, in which the present journal was begun
-144     8      crc of the present image's snapshot, at rest or before the marker
-256     256    the last positions before edits by hand were adopted, the newest first (zeros: none)
-======  =====  ===========================================================================================
-
-A position is a generation and an offset behind its journal's last record, its tail, of 8 bytes each. The stamp is the
-announced tail, with the generation's last 16 bits above it: one word to load, compare and store. A new generation's
-last 16 bits are one more than those announced before, so none comes again while anybody has not looked.
 """
 
 from __future__ import annotations
 
 import re
-import struct
 from typing import NamedTuple
 from zlib import crc32
-
-__all__ = [
-    "BEFORE",
-    "BOOT",
-    "DAMAGED",
-    "DOUBTFUL",
-    "DUMPED",
-    "FROM",
-    "IMAGE",
-    "JOURNAL_VERSION",
-    "LAYOUT",
-    "LET_GO",
-    "MAGIC",
-    "MARKER_LENGTH",
-    "MARKER_START",
-    "MARK_LENGTH",
-    "MOVED_ON",
-    "NO_POSITION",
-    "PAGE_SIZE",
-    "PENDING",
-    "POSITION",
-    "RECORD",
-    "SNAPSHOT_CRC",
-    "STAMP",
-    "START",
-    "SUPERSEDED",
-    "UNBORN_START",
-    "UNCOMMITTED",
-    "UNKNOWN",
-    "UNSETTLED",
-    "WAITED_FOR",
-    "WRITTEN",
-    "Image",
-    "Marker",
-    "Position",
-    "Run",
-    "Scan",
-    "find_marker",
-    "is_bare",
-    "is_blank",
-    "marker",
-    "pack_announced",
-    "pack_image",
-    "pack_offset",
-    "pack_position",
-    "read_batch",
-    "record",
-    "run",
-    "scan",
-    "seed",
-    "stamp",
-    "successor",
-    "unborn_start",
-    "unpack_announced",
-    "unpack_image",
-    "unpack_offset",
-    "unpack_position",
-    "unpack_positions",
-    "unsynced",
-]
 
 JOURNAL_VERSION = 1
 DAMAGED = "1, damaged"
@@ -178,34 +87,7 @@ _MARK = b"!%08x"
 MARK_LENGTH = 9  # bytes
 _MARK_LEFT = re.compile(rb"!?[0-9a-f]{0,8}")
 
-PAGE_SIZE = 4096
-MAGIC = b"mmapst\x00\x03"
-UNSETTLED = 8
-LET_GO = 9
-DOUBTFUL = 10
-LAYOUT = 11
-UNKNOWN, DUMPED, WRITTEN = 0, 1, 2  # layouts
-WAITED_FOR = 12
-MOVED_ON = 13
-POSITION = slice(16, 32)
-STAMP = 3  # counted in words of 8 bytes
-FROM = slice(32, 48)
-IMAGE = slice(48, 72)
-PENDING = slice(72, 88)
-BOOT = slice(104, 120)
-START = slice(120, 128)
-BEFORE = slice(128, 144)
-SNAPSHOT_CRC = slice(144, 152)
-SUPERSEDED = slice(256, 512)
-NO_POSITION = bytes(16)
-
-_GENERATION = 2**64 - 1
-_GENERATION_PART = 2**16 - 1
-_TAIL_BITS = 48
-_TAIL = 2**_TAIL_BITS - 1
-_POSITION = struct.Struct("=QQ")
-_IMAGE = struct.Struct("=QQq")
-_OFFSET = struct.Struct("=q")
+PAGE_SIZE = 4096  # bytes, of the header page (see `page`)
 
 
 class Position(NamedTuple):
@@ -395,62 +277,6 @@ def unsynced(boot: bytes, inode: int) -> bytes:
 def is_blank(slack: bytes) -> bool:
     """Return whether nothing stands behind the slack's ``#``, or no more than loss of power may have left of a mark."""
     return _MARK_LEFT.fullmatch(slack.strip(b" \x00")) is not None
-
-
-def pack_position(position: Position) -> bytes:
-    """Return the 16 bytes of a position in the control page."""
-    return _POSITION.pack(*position)
-
-
-def stamp(position: Position) -> int:
-    """Return the stamp of a position (see the control page)."""
-    return (position.generation & _GENERATION_PART) << _TAIL_BITS | position.tail
-
-
-def pack_announced(position: Position) -> bytes:
-    """Return the 16 bytes that announce a position in the control page."""
-    return _POSITION.pack(position.generation, stamp(position))
-
-
-def unpack_announced(data: bytes) -> Position:
-    """Return the position that 16 bytes of the control page announce."""
-    generation, word = _POSITION.unpack(data)
-    return Position(generation, word & _TAIL)
-
-
-def successor(generation: int, bits: int) -> int:
-    """Return a generation to follow `generation`, made unique by `bits`, of which it takes 48."""
-    return ((bits << 16 & _GENERATION) | (generation + 1 & _GENERATION_PART)) or 1
-
-
-def unpack_positions(data: bytes) -> list[Position]:
-    """Return the positions in `data` that are some."""
-    return [Position(*each) for each in _POSITION.iter_unpack(data) if each[0]]
-
-
-def unpack_position(data: bytes) -> Position:
-    """Return the position that 16 bytes of the control page hold."""
-    return Position(*_POSITION.unpack(data))
-
-
-def pack_image(image: Image) -> bytes:
-    """Return the 24 bytes of an image in the control page."""
-    return _IMAGE.pack(*image[:3])
-
-
-def unpack_image(data: bytes) -> Image:
-    """Return the image that 24 bytes of the control page hold."""
-    return Image(*_IMAGE.unpack(data))
-
-
-def pack_offset(offset: int) -> bytes:
-    """Return the 8 bytes of an offset in the control page."""
-    return _OFFSET.pack(offset)
-
-
-def unpack_offset(data: bytes) -> int:
-    """Return the offset that 8 bytes of the control page hold."""
-    return int(_OFFSET.unpack(data)[0])
 
 
 class _Found(NamedTuple):

@@ -1,6 +1,6 @@
 """Write files beside the state file: the image that a vacuum swaps in, and copies of what would be lost.
 
-The mechanics alone. When to do it, and what is announced around it, is told in `store`.
+The mechanics alone. When to do it, and what is announced around it, is decided in `compaction`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,7 @@ from zlib import crc32
 from mmapstate.errors import StateError
 from mmapstate.file import system
 from mmapstate.file.format import Position, marker
-
-__all__ = [
-    "GROWING_REGION",
-    "LARGEST_REGION",
-    "copies_of",
-    "images_of",
-    "keep_copy",
-    "keep_damaged",
-    "region_size",
-    "sweep",
-    "temporary_path",
-    "whole_image",
-    "write_beside",
-]
+from mmapstate.file.page import successor
 
 _FIRST_REGION = 16 * 1024
 GROWING_REGION = 1024 * 1024  # bytes; a smaller one that is full grows where it is
@@ -48,6 +35,11 @@ def region_size(snapshot: int, before: int, need: int) -> int:
     else:
         size = max(min(before * 8, LARGEST_REGION), snapshot * _SNAPSHOTS_PER_REGION)
     return max(size, need + 4096)
+
+
+def new_generation(before: int) -> int:
+    """Return a new name for a journal that follows the generation `before`."""
+    return successor(before, random.SystemRandom().getrandbits(48))  # of the system: no child repeats its parent's
 
 
 def whole_image(snapshot: bytes, generation: int, origin: Position | None, capacity: int) -> tuple[bytes, int]:
@@ -97,7 +89,7 @@ def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
     target = f"{path}.{suffix}"
     if system.is_there(target):
         return None
-    same = _copy_of(f"{path}.{suffix.partition('-')[0]}-", path, data)
+    same = _copy_of(path, f"{path}.{suffix.partition('-')[0]}-", data)
     if same is not None:
         return same
     temporary = temporary_path(path, random.SystemRandom().getrandbits(64))
@@ -110,19 +102,14 @@ def keep_copy(path: str, suffix: str, data: bytes) -> str | None:
     return target
 
 
-def _copy_of(kind: str, path: str, data: bytes) -> str | None:
-    """Return the path of a copy that was kept of `path`, whose path begins with `kind`, and that is `data`."""
+def _copy_of(path: str, prefix: str, data: bytes) -> str | None:
+    """Return the path of a copy that was kept of `path`, begins with `prefix`, and holds `data`."""
     with contextlib.suppress(PermissionError):  # of a folder that cannot be listed
         for copy in copies_of(path):
-            if not copy.startswith(kind):
-                continue
-            with contextlib.suppress(OSError, StateError):  # another user's, or no file
-                descriptor = system.open_regular(copy, write=False, follow=False)
-                try:
-                    if system.file_size(descriptor) == len(data) and system.read(descriptor, 0, len(data)) == data:
+            if copy.startswith(prefix):
+                with contextlib.suppress(OSError, StateError):  # another user's, or no file
+                    if system.read_file(copy, follow=False, most=len(data) + 1)[0] == data:
                         return copy
-                finally:
-                    system.close(descriptor)
     return None
 
 
@@ -132,11 +119,8 @@ def keep_damaged(path: str, data: bytes) -> str:
     Raises, and uses a copy that is there, as `keep_copy` does.
     """
     stamp = time.strftime("%Y%m%dT%H%M%S")
-    for number in itertools.count():
-        kept = keep_copy(path, f"damaged-{stamp}" + (f"-{number}" if number else ""), data)
-        if kept is not None:
-            return kept
-    raise AssertionError("not reached")
+    suffixes = (f"damaged-{stamp}" + (f"-{number}" if number else "") for number in itertools.count())
+    return next(kept for suffix in suffixes if (kept := keep_copy(path, suffix, data)) is not None)
 
 
 def sweep(path: str) -> None:
@@ -148,13 +132,16 @@ def sweep(path: str) -> None:
 
 def images_of(path: str) -> list[str]:
     """Return the paths of images of `path` that are not swapped in: left by a killed vacuum, or written just now."""
-    folder, name = os.path.split(path)
-    image = re.compile(re.escape(f".{name}.") + r"[0-9a-f]{16}\.tmp\Z")
-    return [os.path.join(folder, found) for found in sorted(system.names_in(folder or ".")) if image.match(found)]
+    return _beside(path, r"\.{}\.[0-9a-f]{{16}}\.tmp")
 
 
 def copies_of(path: str) -> list[str]:
     """Return the paths of what was kept of `path` (see `keep_copy`)."""
+    return _beside(path, r"{}\.(superseded|damaged)-[0-9A-Za-z-]+")
+
+
+def _beside(path: str, pattern: str) -> list[str]:
+    """Return the paths of files beside `path`, in order, whose names `pattern` matches, with its name filled in."""
     folder, name = os.path.split(path)
-    copy = re.compile(re.escape(name) + r"\.(superseded|damaged)-[0-9A-Za-z-]+\Z")
-    return [os.path.join(folder, found) for found in sorted(system.names_in(folder or ".")) if copy.match(found)]
+    wanted = re.compile(pattern.format(re.escape(name)))
+    return [os.path.join(folder, found) for found in sorted(system.names_in(folder or ".")) if wanted.fullmatch(found)]

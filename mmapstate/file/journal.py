@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
-from mmapstate.file import system
+from mmapstate.file import host
 from mmapstate.file.format import (
     MARK_LENGTH,
     UNCOMMITTED,
@@ -20,14 +20,12 @@ from mmapstate.file.format import (
     read_batch,
     run,
     seed,
-    stamp,
     unsynced,
 )
+from mmapstate.file.page import sequence
 
 if TYPE_CHECKING:
     from mmapstate.file.mapped import MappedFile  # who only reads need not wait for it
-
-__all__ = ["COMMITTED", "SLACK", "Journal", "Readable", "is_lasting"]
 
 SLACK = ord("#")
 COMMITTED = ord("-")
@@ -54,13 +52,18 @@ class Journal:
         self.bare = False  # whether the snapshot's last line has an end only because of the journal behind it
         self.file = file
         self.generation = generation
-        self.base = stamp(Position(generation, 0))  # a tail's stamp is so much more
+        self.base = sequence(Position(generation, 0))  # the sequence word of a tail is so much more
         self.start = start
         self.tail = tail
         self.crc = crc
         self.snapshot_crc = snapshot_crc
         # The bytes from `end_start` to the tail, and the slack's first: the last crc and its LF, or the last record.
         self.end, self.end_start = b"", tail
+
+    @classmethod
+    def nowhere(cls, file: MappedFile) -> Journal:
+        """Return the position of who has no file yet."""
+        return cls(file, 0, -1, 0, 0, 0)
 
     @classmethod
     def at_rest(cls, file: MappedFile, generation: int, snapshot_crc: int) -> Journal:
@@ -81,8 +84,8 @@ class Journal:
         return Position(self.generation, self.tail)
 
     @property
-    def stamp(self) -> int:
-        """How far this process has seen, in the form in which it is announced."""
+    def sequence(self) -> int:
+        """How far this process has seen, as the sequence word that announces it."""
         return self.base + self.tail
 
     @property
@@ -101,6 +104,10 @@ class Journal:
         """
         crc = crc32(payload, self.crc)
         return UNCOMMITTED % (payload, crc), crc
+
+    def advance(self, start: int, end: bytes, crc: int, tail: int) -> None:
+        """Stand behind the record just appended; `end` are its last bytes, from `start` on, and the slack's first."""
+        self.end_start, self.end, self.crc, self.tail = start, end, crc, tail
 
     def unmark(self, text: bytes) -> None:
         """Blank the mark behind the record just appended: it is synced."""
@@ -174,6 +181,6 @@ def is_lasting(file: Readable, last: int, tail: int) -> bool:
     It may have been taken back since it was read. Then it lost its commit byte before its mark, so that comes first.
     """
     mark = file.read(tail + 1, tail + 1 + MARK_LENGTH)
-    if mark[:1] == b"!" and mark == unsynced(system.boot_id(), file.inode):
+    if mark[:1] == b"!" and mark == unsynced(host.boot_id(), file.inode):
         return False
     return file.read(last, last + 1) == b"-"

@@ -1,369 +1,91 @@
-"""The lock: one for the threads of a process, one for the processes of a host; the only user of ``portalocker``.
+"""The locks of one state in one process, taken in this order and never the other way round.
 
-The file lock is held on the sidecar (``<state file>-lock``), a file of its own that is never deleted: a lock on the
-state file would go with each vacuum's rename, and on Windows keep other programs from reading it. Its descriptor is
-never mapped: a map keeps a duplicate of its descriptor alive, and with it the lock, in a forked child.
-
-flock belongs to the open file, which a fork shares: the child must close its descriptors (see `forks`), and must not
-unlock, else it would unlock its parent. Who closes one otherwise unlocks it first: a child that another thread forks in
-that moment has it open, too, and does not know of it.
+- the thread lock of `FileLock` lets one thread of this process write at a time, and joins what it nests;
+- the file lock lets one process of the host write at a time;
+- ``guard`` protects this process's `Replica`. It is held briefly, and by readers too. A writer holds it whenever it
+  changes the replica, so a reader in another thread can follow the others' commits while a writer of this process waits
+  for the file lock.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import random
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
-from portalocker import portalocker as _portalocker
-
-from mmapstate.errors import ClosedError, LockTimeout
-from mmapstate.file import forks, system
-from mmapstate.file.sidecar import open_sidecar
-
-__all__ = [
-    "EXCLUSIVE",
-    "LONGEST_WAIT",
-    "UNLOCK",
-    "Presence",
-    "StoreLock",
-    "file_lock",
-    "new_thread_lock",
-]
-
-_FIRST_WAIT = 200e-6  # seconds; grows to the longest, jittered, so that waiting processes do not march in step
-LONGEST_WAIT = 2e-3
-
-EXCLUSIVE: Any = _portalocker.LockFlags.EXCLUSIVE | _portalocker.LockFlags.NON_BLOCKING
-UNLOCK: Any = _portalocker.LockFlags.UNBLOCK
-
-if system.WINDOWS:
-    from portalocker.exceptions import AlreadyLocked as _Contended
-    from portalocker.exceptions import LockException as _Failed
-
-    _locker: Any = _portalocker.MsvcrtLocker()  # type: ignore[attr-defined,unused-ignore]
-
-    def _windows_lock(descriptor: int, operation: Any) -> None:
-        """Take (`EXCLUSIVE`) or release (`UNLOCK`) a lock at once; raise BlockingIOError if somebody else has it."""
-        try:
-            if operation == UNLOCK:
-                _locker.unlock(descriptor)
-            else:
-                _locker.lock(descriptor, operation)
-        except _Contended as error:
-            raise BlockingIOError(f"somebody else has the lock: {error}") from error
-        except _Failed as error:
-            raise OSError(f"the lock cannot be had, or be released: {error}") from error
-
-    file_lock: Any = _windows_lock
-
-else:
-    # portalocker's own function for the platform (flock), called directly: `portalocker.lock` spends 8 us on checks.
-    file_lock = _portalocker.FlockLocker().locker
-    EXCLUSIVE, UNLOCK = int(EXCLUSIVE), int(UNLOCK)
-    _SHARED = int(_portalocker.LockFlags.SHARED | _portalocker.LockFlags.NON_BLOCKING)
+from mmapstate.errors import closed
+from mmapstate.file import system
+from mmapstate.file.filelock import FileLock, new_thread_lock
+from mmapstate.file.presence import Presence
 
 
-def new_thread_lock() -> Any:
-    """Return a re-entrant lock that can tell, by ``_is_owned``, whether the asking thread holds it."""
-    return threading.RLock()  # has told threading.Condition so since Python 2; typeshed does not know
+class Locks:
+    """The three locks, who holds the first two for several changes, and the presence that others go by."""
 
+    def __init__(self, lock: FileLock, *, exclusive: bool) -> None:
+        self.lock = lock
+        self.exclusive = exclusive
+        self.closed = False  # whoever comes, or has waited for one of them, finds it so
+        self.presence = Presence()
+        self.holders: list[int] = []
+        self.renew_guard()
 
-class StoreLock:
-    """Thread lock and file lock, taken together in this order.
+    def renew_guard(self) -> None:
+        """Have a guard that nobody has: another thread had it when this process was forked, and is no more."""
+        self.guard: Any = new_thread_lock()
+        self.guarded: Callable[[], bool] = self.guard._is_owned
 
-    ``held`` tells that the file lock is, or may be, ours: it is set before the system is asked, so that an interrupt
-    in between never leaves a lock that nobody releases. ``whole`` tells that the thread with the thread lock has the
-    file lock, too, and what it calls can join it: not so for a signal handler that comes in between.
-    """
-
-    def __init__(self, path: str, descriptor: int, file: str) -> None:
-        self.path = path
-        self.file = file
-        self.descriptor = descriptor
-        self.inode = 0
-        self.held = self.whole = self.kept = self.closed = False
-        self.attended = False  # whether the sidecar says that this process has the state open
-        self._renew()
-        forks.inherit(self)
-        self._know(descriptor)
-
-    def _renew(self) -> None:
-        self.thread = new_thread_lock()
-        self.owned: Callable[[], bool] = self.thread._is_owned  # as threading.Condition asks: is it this thread's?
-
-    def _know(self, descriptor: int) -> None:
-        try:
-            self.inode = system.image_of(descriptor).inode
-        except BaseException:
-            self._close()  # it was given away
-            raise
-
-    def acquire(
-        self,
-        timeout: float | None,
-        meanwhile: Callable[[float], object] = bool,
-        patience: float | None = None,
-    ) -> None:
-        """Take both locks within `timeout` seconds (None: wait for ever); raise `LockTimeout` otherwise.
-
-        While another process has the file lock `meanwhile` is called now and then, with the seconds waited so far. It
-        is given up after `patience` seconds, if that is less.
-        """
-        if patience is None or (timeout is not None and timeout < patience):
-            patience = timeout
-        thread = self.thread
-        if not thread.acquire(False):
-            self._acquire_thread(timeout)
-        if self.kept:
-            return
-        if self.descriptor < 0:
-            self.open_again()
-        self.held = True
-        if not _try_lock(self.descriptor):
-            try:
-                self._wait(self.descriptor, patience, meanwhile)
-            except LockTimeout:
-                self.held = False
-                raise
-        self.whole = True
-
-    def take(self) -> bool:
-        """Take both locks if nobody has them, this thread neither; return False otherwise. `free` must follow.
-
-        Not `whole`: what a signal handler calls shall not join it.
-        """
-        if not self.thread.acquire(False):
-            return False
-        if not self.kept:
-            if self.descriptor < 0:
-                return False
-            self.held = True
-            try:
-                file_lock(self.descriptor, EXCLUSIVE)
-            except BlockingIOError:
-                return False
-        return True
-
-    def free(self) -> None:
-        """Release what this thread holds of the two, where an interrupt has it called again.
-
-        It needs no more stack than `take`, and no memory: neither a RecursionError nor a MemoryError that sends a
-        thread here can keep it from being done. Nor does it raise: what was done under the lock is done.
-        """
-        if self.owned():
-            if self.held and not self.kept:
-                whole, self.whole = self.whole, False
-                try:
-                    file_lock(self.descriptor, UNLOCK)
-                except OSError:
-                    if whole or not system.WINDOWS:
-                        self.drop()
-                    else:  # there it can be that somebody else had the lock; or a signal handler raised it, before
-                        _free(self.descriptor)
-                self.held = False
-            self.thread.release()
-
-    def release(self) -> None:
-        """Release what this thread holds of the two, also where an interrupt comes just now."""
-        try:
-            self.free()
-        except BaseException:
-            self.free()
-            raise
-
-    def drop(self) -> None:
-        """Close the descriptor, where the system refuses to unlock it (ENOLCK): that frees the lock in any case.
-
-        What was done under the lock is done: it must not be an error of who did it. The next one opens it anew.
-        """
-        self._close()
-
-    def open_again(self) -> None:
-        """Open the sidecar where it is not open, as after `drop` and `forget`; `inode` may be another one then."""
-        if self.closed:  # while this thread waited
-            raise ClosedError(f"{self.file}: the state was closed; open it again")
-        if self.descriptor >= 0:
-            return
-        self.descriptor = open_sidecar(self.path)
-        self._know(self.descriptor)
-
-    def is_in_place(self) -> bool:
-        """Return whether the file that is locked is the one at its path: if not, others may lock another one."""
-        found = system.path_image(self.path)
-        return found is not None and found.inode == self.inode
-
-    def attend(self, *, exclusively: bool = False) -> bool:
-        """Have the sidecar say that this process has the state open; return False if that is not to be had now."""
-        if not self.attended and self.descriptor >= 0:
-            self.attended = system.say_open(self.descriptor, alone=exclusively)
-        return self.attended
-
-    def is_only(self) -> bool:
-        """Return whether no other process says so. Under the file lock."""
-        alone = system.say_open(self.descriptor, alone=True)
-        return system.say_open(self.descriptor) and alone
-
-    def leave(self) -> None:
-        """Have the sidecar say so no longer."""
-        self.attended = False
-        if self.descriptor >= 0:
-            system.say_closed(self.descriptor)
-
-    def keep(self) -> None:
-        """Keep the file lock from now on, until `close`: `release` frees the thread lock alone."""
-        self.kept = True
-
-    def successor(self, timeout: float | None) -> StoreLock:
-        """Return the lock of the sidecar that stands at the path by now, its file lock taken; made if there is none.
-
-        Its thread lock is not taken: `replace_by` makes it this one's. Raises `LockTimeout`.
-        """
-        while True:
-            new = StoreLock(self.path, open_sidecar(self.path), self.file)
-            try:
-                if not _try_lock(new.descriptor):
-                    new._wait(new.descriptor, timeout, bool)
-                new.held = True
-                if new.is_in_place():
-                    return new
-            except BaseException:
-                new.close()
-                raise
-            new.close()
-
-    def replace_by(self, new: StoreLock) -> None:
-        """Go on with the file of `new`, which is locked; free the old one."""
-        self.attended = False
-        self.descriptor, new.descriptor = new.descriptor, self.descriptor
-        self.inode = new.inode
-        new.close()
-
-    def forget(self) -> None:
-        """In a forked child: close the inherited descriptor without unlocking, and start with a fresh thread lock."""
-        self._close()
-        self.held = self.whole = False
-        self._renew()
+    def forget_holders(self) -> None:
+        """In a forked child: its parent holds the locks, it does not."""
+        self.holders = []
 
     def close(self) -> None:
-        """Free the lock, and close the descriptor."""
+        """Have nobody take them any more."""
         self.closed = True
-        if self.held and self.descriptor >= 0:
-            _free(self.descriptor)
-        self._close()
-        self.held = self.whole = self.kept = False
 
-    def _close(self) -> None:
-        # Forgotten first: its number may be another file's a moment later, and a fork or an interrupt can come between.
-        self.attended = False
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            system.close(descriptor)
+    def refuse_closed(self) -> None:
+        """Raise `ClosedError` where nobody may take them any more."""
+        if self.closed:
+            raise closed(self.lock.file)
 
-    def _acquire_thread(self, timeout: float | None) -> None:
-        if not self.thread.acquire(True, -1 if timeout is None else max(timeout, 0)):
-            raise LockTimeout(
-                f"{self.file}: another thread of this process held the state for more than {timeout} s; "
-                "shorten what it does there, or open the state with a larger timeout"
-            )
+    def is_inside(self) -> bool:
+        """Return whether this thread has left the guard, or the locks, in the middle of a change."""
+        lock = self.lock
+        return self.guarded() or (lock.owned() and (lock.busy or not lock.whole or not self.holders))
 
-    def _wait(self, descriptor: int, timeout: float | None, meanwhile: Callable[[float], object]) -> None:
-        start = time.monotonic()
-        deadline = None if timeout is None else start + timeout
-        wait = _FIRST_WAIT
-        while True:
-            if deadline is not None:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise LockTimeout(
-                        f"{self.file}: another process held the lock for more than {timeout} s (a stopped program? "
-                        f"a state opened with exclusive=True?); end it, or open the state with a larger timeout"
-                    )
-                wait = min(wait, left)
-            time.sleep(wait * random.uniform(0.5, 1))
-            meanwhile(time.monotonic() - start)
-            if _try_lock(descriptor):
-                return
-            wait = min(wait * 1.5, LONGEST_WAIT)
+    def hold_first(self, holder: int) -> None:
+        """Note that this thread, which has just acquired the locks, keeps them for `holder`."""
+        self.holders = [holder]  # a new list: the last holder may be taking itself off the old one
 
+    def held(self, holder: int) -> int:
+        """Return how many times this thread has taken the locks for `holder`, and not released them."""
+        return self.holders.count(holder) if self.lock.owned() else 0
 
-class Presence:
-    """A shared lock on the state file's inode, held while a process has the state open (POSIX).
-
-    Who can get it exclusively is the only one. On a descriptor of its own: a map keeps a duplicate of its descriptor.
-    On Windows there is none: there the system itself refuses to replace a file that somebody else has open.
-    """
-
-    def __init__(self) -> None:
-        self.descriptor = -1
-        self.inode = 0
-        forks.inherit(self)
-
-    def take(self, path: str, *, exclusively: bool = False) -> bool:
-        """Be present on the inode at `path`, leaving the former one. Return False if that is not to be had.
-
-        It stays present on the former one then, if that is another.
-        """
-        if system.REPLACE_NEEDS_UNMAPPED:
-            return True
-        new = Presence()
-        try:
-            new.descriptor = forks.alone(functools.partial(system.open_regular, path, write=False))
-        except FileNotFoundError:  # deleted a moment ago: who looks next finds out
-            return False
-        try:
-            inode = system.image_of(new.descriptor).inode
-            if inode == self.inode:  # as its own other lock would be in the way
-                self.leave()
-            taken = _try_lock(new.descriptor, EXCLUSIVE if exclusively else _SHARED)
-            found = system.path_image(path) if taken else None
-            taken = found is not None and found.inode == inode  # else it was replaced before it was locked
-        except BaseException:
-            new.leave()
-            raise
-        if not taken:
-            new.leave()
-            return False
-        self.leave()
-        self.descriptor, new.descriptor = new.descriptor, -1
-        self.inode = inode
+    def unhold(self, holder: int) -> bool:
+        """Release what was held for `holder`; return whether this thread held anything, and still did."""
+        if not self.held(holder):
+            return False  # as in a child forked inside: its parent holds the lock, it does not
+        holders = self.holders
+        if len(holders) == 1:
+            self.lock.release()  # first: an interrupt in it leaves a holder that can call this again
+        holders.remove(holder)
         return True
 
-    def become_only(self) -> bool:
-        """Be present alone, so that no other process can be until this one leaves; return False if others are.
+    def is_present(self, inode: int) -> bool:
+        """Return whether others find this process on the file that has this `inode`."""
+        return system.REPLACE_NEEDS_UNMAPPED or (self.lock.attended and self.presence.inode == inode)
 
-        Then this one is present no longer: the system drops the lock before it looks who has another one.
+    def be_present(self, path: str, inode: int) -> bool:
+        """Be present on the file that this process stands on. Under the guard.
+
+        Whoever comes with another lock file, as this one's was deleted, has made that before it looks who is present.
+        So this one looks at the lock file after it is present, and writes nothing before: one finds the other.
         """
-        alone = _try_lock(self.descriptor)
-        if not alone:
-            self.leave()
-        return alone
+        if not self.is_present(inode):
+            self.lock.attend(exclusively=self.exclusive)
+            self.presence.take(path, exclusively=self.exclusive)
+        return self.is_present(inode)
 
-    def leave(self) -> None:
-        """Be no longer present."""
-        if self.descriptor >= 0:
-            _free(self.descriptor)
-        self.forget()
-
-    def forget(self) -> None:
-        """In a forked child: not be present, which the parent still is."""
-        descriptor, self.descriptor, self.inode = self.descriptor, -1, 0
-        if descriptor >= 0:
-            system.close(descriptor)
-
-
-def _free(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # Windows refuses to unlock what is not locked
-        file_lock(descriptor, UNLOCK)
-
-
-def _try_lock(descriptor: int, operation: Any = EXCLUSIVE) -> bool:
-    try:
-        file_lock(descriptor, operation)
-    except BlockingIOError:
-        return False
-    return True
+    def move_presence(self, presence: Presence) -> None:
+        """Go on with a presence that was taken on a new image before that had its name."""
+        former, self.presence = self.presence, presence
+        former.leave()

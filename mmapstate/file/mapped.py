@@ -1,6 +1,6 @@
-"""The mapped file and the control page; the only user of ``mmap``.
+"""The mapped file and the mapped header page; the only user of ``mmap``.
 
-All stores go through the ``bytes`` of these two (an ``mmap``, or what behaves like one) and the ``stamp`` of the page.
+All stores go through the ``bytes`` of these two (an ``mmap``, or what behaves like one) and the ``word`` of the page.
 """
 
 from __future__ import annotations
@@ -10,40 +10,13 @@ import mmap
 from typing import Any
 
 from mmapstate.errors import StateError
-from mmapstate.file import system
-from mmapstate.file.format import (
-    BEFORE,
-    BOOT,
-    FROM,
-    IMAGE,
-    MAGIC,
-    NO_POSITION,
-    PAGE_SIZE,
-    PENDING,
-    POSITION,
-    SNAPSHOT_CRC,
-    STAMP,
-    START,
-    SUPERSEDED,
-    UNSETTLED,
-    Image,
-    Position,
-    pack_announced,
-    pack_image,
-    pack_offset,
-    pack_position,
-    unpack_announced,
-    unpack_image,
-    unpack_offset,
-    unpack_position,
-    unpack_positions,
-)
-
-__all__ = ["ControlPage", "EditedMeanwhile", "MappedFile"]
+from mmapstate.file import host, system
+from mmapstate.file.format import PAGE_SIZE, Image
+from mmapstate.file.page import SEQUENCE, HeaderPage
 
 
 class EditedMeanwhile(Exception):
-    """The file was found edited after the decision what to write: settle it, and decide again."""
+    """The file was found edited after the decision what to write: recover, and decide again."""
 
 
 _END = 16  # bytes, by which a file is known again that something was appended to
@@ -56,7 +29,7 @@ class MappedFile:
     descriptor: a file that another program cuts gives a short read there, and kills the process here. On Windows they
     go through the map: nobody can cut a mapped file there, and a read need not show at once what was stored in a map.
 
-    Nor can anybody replace a file there that is open. So it can be let go of for a while, and taken up again.
+    Nor can anybody replace a file there that is open. So it can be released for a while, and reopened.
     """
 
     def __init__(self, descriptor: int, path: str, *, write: bool = True) -> None:
@@ -71,7 +44,15 @@ class MappedFile:
         self.size = self.image.size
         self.bytes: Any = None
         self.write = write
-        self.kept = (0, b"")  # of a file let go of: an offset, and the bytes from there on that are still to be read
+        self.kept = (0, b"")  # of a file released: an offset, and the bytes from there on that are still to be read
+
+    @classmethod
+    def absent(cls, path: str) -> MappedFile:
+        """Return what stands for the file of who has none yet: it is empty, and was released."""
+        file = cls.__new__(cls)
+        file.image, file.descriptor, file.path = Image(0, 0, 0), -1, path
+        file.inode, file.size, file.bytes, file.write, file.kept = 0, 0, None, True, (0, b"")
+        return file
 
     @classmethod
     def open(cls, path: str, *, write: bool = True) -> MappedFile:
@@ -79,7 +60,7 @@ class MappedFile:
         return cls(system.open_regular(path, write=write), path, write=write)
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """Return the bytes from `start` to `stop` (default: to the end of the file); of one let go of, what it kept."""
+        """Return the bytes from `start` to `stop` (default: to the end of the file); of one released, what it kept."""
         if self.descriptor < 0:
             first, kept = self.kept
             return kept[start - first : None if stop is None else stop - first] if start >= first else b""
@@ -92,7 +73,7 @@ class MappedFile:
     def map(self) -> None:
         """Map the whole file, as large as it is now; raise `EditedMeanwhile` if another program has cut it."""
         size = system.file_size(self.descriptor)
-        if system.writes_copies(self.path, self.descriptor):
+        if host.writes_copies(self.path, self.descriptor):
             mapped: Any = _Written(self.descriptor)
         else:
             try:
@@ -111,7 +92,7 @@ class MappedFile:
             raise EditedMeanwhile
 
     def unmap(self) -> None:
-        """Let go of the mapping, if there is one."""
+        """Unmap it, if it is mapped."""
         if self.bytes is not None:
             self.bytes.close()
             self.bytes = None
@@ -142,14 +123,14 @@ class MappedFile:
             self.bytes.flush()
         system.sync_data(self.descriptor)
 
-    def let_go(self, start: int, stop: int) -> None:
+    def release(self, start: int, stop: int) -> None:
         """Close the file for a while, and keep what is in it from `start` to `stop`."""
         kept = self.read(start, stop)
         self.close()
         self.kept = (start, kept)
 
-    def take_up(self, *, mapped: bool) -> bool:
-        """Open again, and map, what was let go of or closed; return False if it is not there, or not to be had."""
+    def reopen(self, *, mapped: bool) -> bool:
+        """Open again, and map, what was released or closed; return False if it is not there, or not to be had."""
         if self.descriptor >= 0:
             return True
         try:
@@ -167,7 +148,7 @@ class MappedFile:
         return False
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close it."""
         self.unmap()
         descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `lock`
         if descriptor >= 0:
@@ -201,146 +182,36 @@ class _Written:
         """Have nothing to do: the descriptor is the file's."""
 
 
-def stamp_of(page: mmap.mmap) -> memoryview:
-    """Return the stamp in `page`, as the one item of a view. To store it is one store of the machine."""
-    return memoryview(page).cast("Q")[STAMP : STAMP + 1]
+def sequence_of(page: mmap.mmap) -> memoryview:
+    """Return the sequence word in `page`, as the one item of a view. To store it is one store of the machine."""
+    return memoryview(page).cast("Q")[SEQUENCE : SEQUENCE + 1]
 
 
-class ControlPage:
-    """The first page of the sidecar, mapped; `bytes` are its contents and `stamp` their stamp, for paths in a hurry."""
+def map_page(path: str) -> HeaderPage:
+    """Return the header page in the lock file at `path`, mapped."""
+    descriptor = system.open_regular(path, write=True, follow=False)
+    try:
+        inode = system.image_of(descriptor).inode
+        contents = mmap.mmap(descriptor, PAGE_SIZE)
+    finally:
+        system.close(descriptor)
+    return HeaderPage(contents, sequence_of(contents), inode)
 
-    def __init__(self, path: str) -> None:
-        descriptor = system.open_regular(path, write=True, follow=False)
-        try:
-            self.inode = system.image_of(descriptor).inode
-            self.bytes: Any = mmap.mmap(descriptor, PAGE_SIZE)
-        finally:
-            system.close(descriptor)
-        self.stamp: Any = stamp_of(self.bytes)
 
-    @classmethod
-    def behind(cls, path: str, lock_descriptor: int, inode: int) -> ControlPage | None:
-        """Return the page of the sidecar whose lock is held; None if that is no longer the file at `path`.
+def page_behind(path: str, lock_descriptor: int, inode: int) -> HeaderPage | None:
+    """Return the page of the lock file whose lock is held; None if that is no longer the file at `path`.
 
-        The map needs an open file of its own, which is opened by name: it could be another one's, and two processes
-        would have one lock and two pages, or the other way round.
-        """
-        if system.file_size(lock_descriptor) < PAGE_SIZE:
-            # Through the lock's own descriptor: on Windows no other may write where the lock is.
-            system.write_all(lock_descriptor, bytes(PAGE_SIZE), 0)
-        try:
-            page = cls(path)
-        except (FileNotFoundError, ValueError):  # removed, or a new one, still empty
-            return None
-        if page.inode == inode:
-            return page
-        page.close()
+    The map needs an open file of its own, which is opened by name: it could be another one's, and two processes would
+    have one lock and two pages, or the other way round.
+    """
+    if system.file_size(lock_descriptor) < PAGE_SIZE:
+        # Through the lock's own descriptor: on Windows no other may write where the lock is.
+        system.write_all(lock_descriptor, bytes(PAGE_SIZE), 0)
+    try:
+        page = map_page(path)
+    except (FileNotFoundError, ValueError):  # removed, or a new one, still empty
         return None
-
-    @classmethod
-    def of_bytes(cls, data: bytes) -> ControlPage:
-        """Return what `data`, the bytes of a page, say: to be looked at alone."""
-        page = cls.__new__(cls)
-        page.bytes = data
+    if page.inode == inode:
         return page
-
-    def is_usable(self, boot: bytes) -> bool:
-        """Return whether the page is of this version and was written since the machine started."""
-        return bool(self.bytes[: len(MAGIC)] == MAGIC and self.bytes[BOOT] == boot)
-
-    def initialise(self, boot: bytes) -> None:
-        """Make the page a valid one that announces nothing yet: unsettled."""
-        self.bytes[UNSETTLED] = 1
-        self.bytes[UNSETTLED + 1 : PAGE_SIZE] = bytes(PAGE_SIZE - UNSETTLED - 1)
-        self.bytes[BOOT] = boot
-        self.bytes[: len(MAGIC)] = MAGIC
-
-    def take_over(self, other: ControlPage) -> None:
-        """Say what `other`, the page of a sidecar that is gone, has said."""
-        self.bytes[:PAGE_SIZE] = other.bytes[:PAGE_SIZE]
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether a holder of the lock is at work, or died at work."""
-        return bool(self.bytes[UNSETTLED])
-
-    @unsettled.setter
-    def unsettled(self, value: bool) -> None:
-        self.bytes[UNSETTLED] = value
-
-    @property
-    def position(self) -> Position:
-        """The position announced last."""
-        return unpack_announced(self.bytes[POSITION])
-
-    @property
-    def origin(self) -> Position:
-        """The position the present image was made from."""
-        return unpack_position(self.bytes[FROM])
-
-    @property
-    def image(self) -> Image:
-        """Inode, size and mtime of the image as we last wrote it."""
-        return unpack_image(self.bytes[IMAGE])
-
-    @image.setter
-    def image(self, image: Image) -> None:
-        self.bytes[IMAGE] = pack_image(image)
-
-    @property
-    def start(self) -> int:
-        """Where the journal's marker stands; -1 at rest."""
-        return unpack_offset(self.bytes[START])
-
-    @property
-    def pending(self) -> Position:
-        """Generation and inode of an image about to be swapped in."""
-        return unpack_position(self.bytes[PENDING])
-
-    @pending.setter
-    def pending(self, pending: Position) -> None:
-        self.bytes[PENDING] = pack_position(pending)
-
-    @property
-    def superseded(self) -> list[Position]:
-        """The last positions before edits by hand were adopted, the newest first."""
-        return unpack_positions(self.bytes[SUPERSEDED])
-
-    def supersede(self, position: Position) -> None:
-        """Add to them, in the place of the oldest."""
-        if position.generation and position not in self.superseded:
-            self.bytes[SUPERSEDED] = pack_position(position) + self.bytes[SUPERSEDED][: -len(NO_POSITION)]
-
-    @property
-    def snapshot_crc(self) -> int:
-        """The crc of the present image's snapshot."""
-        return unpack_offset(self.bytes[SNAPSHOT_CRC])
-
-    @property
-    def before(self) -> Position:
-        """The position that the image at rest was made from, in which the present journal was begun."""
-        return unpack_position(self.bytes[BEFORE])
-
-    def announce(
-        self,
-        position: Position,
-        origin: Position | None,
-        image: Image,
-        start: int,
-        before: Position | None,
-        snapshot_crc: int,
-    ) -> None:
-        """Announce a new generation; who reads the new position reads what belongs to it."""
-        announced = pack_announced(position)
-        self.bytes[SNAPSHOT_CRC] = pack_offset(snapshot_crc)
-        self.bytes[BEFORE] = pack_position(before) if before else NO_POSITION
-        self.bytes[FROM] = pack_position(origin) if origin else NO_POSITION
-        self.bytes[IMAGE] = pack_image(image)
-        self.bytes[START] = pack_offset(start)
-        self.bytes[POSITION] = announced
-        self.bytes[PENDING] = NO_POSITION  # last: who dies before is found out by it
-
-    def close(self) -> None:
-        """Let go of the mapping."""
-        self.stamp.release()
-        self.bytes.close()
+    page.close()
+    return None

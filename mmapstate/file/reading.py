@@ -12,10 +12,8 @@ from typing import Any, TypeVar
 from mmapstate.errors import DamagedStateError, StateFileError
 from mmapstate.file import content, system
 from mmapstate.file.journal import Readable, is_lasting
-from mmapstate.text.snapshot import Suspect
+from mmapstate.text.reader import Suspect
 from mmapstate.values import Plain
-
-__all__ = ["ENDLESS", "layout", "read", "read_text", "settled"]
 
 _T = TypeVar("_T")
 _File = TypeVar("_File", bound=Readable)
@@ -31,7 +29,7 @@ def read(path: str, suspects: list[Suspect] | None = None) -> dict[Any, Plain]:
 
 
 def read_text(path: str, suspects: list[Suspect] | None = None) -> tuple[bytes, dict[Any, Plain]]:
-    """Return the snapshot of the file at `path`, none of a predecessor's, and the state that the whole file holds.
+    """Return the snapshot of the file at `path` (none of persistedstate's), and the state that the whole file holds.
 
     `suspects` is that of `content.read`. What is caught half-way through an edit is read again until it stands. Raises
     OSError, `StateFileError`, `DamagedStateError`.

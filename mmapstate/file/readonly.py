@@ -1,66 +1,98 @@
-"""A state file that is only read (``readonly=True``): no lock, no sidecar, no write permission needed.
+"""A state file that is only read (``readonly=True``): no lock, no lock file, no write permission needed.
 
-What stands behind the nodes is a `View` in place of a `Store`. It is the same replica, of the same parts, but for what
-it goes by: not by the page, which is for those who may write, but by the file itself. Each access asks which file
-stands at the path, and how large it is, and looks at the one byte at its own tail, which turns from ``#`` to ``-`` when
-a record is committed. So what was committed before is seen, be it the first change after a rest or behind a vacuum.
+It is the same replica, of the same parts, but for what it goes by: not by the header page, which is for those who may
+write, but by the file itself. Each access asks which file stands at the path, and how large it is, and looks at the one
+byte at its own tail, which turns from ``#`` to ``-`` when a record is committed. So what was committed before is seen,
+be it the first change after a rest or behind a vacuum.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
-from time import monotonic
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Protocol, TypeVar
 from zlib import crc32
 
 from mmapstate import changes
-from mmapstate.errors import ClosedError, ReadOnlyError, StateError, StateFileError
-from mmapstate.file import content, forks, reading, system
+from mmapstate.errors import ReadOnlyError, StateError, StateFileError, closed
+from mmapstate.file import content, reading, system, validation
 from mmapstate.file.format import JOURNAL_VERSION, MARKER_LENGTH, UNBORN_START, Image, find_marker
 from mmapstate.file.journal import Journal
 from mmapstate.file.mapped import MappedFile
-from mmapstate.live import tree
-from mmapstate.live.schema import Declared
-from mmapstate.values import same
-
-__all__ = ["View"]
+from mmapstate.file.validation import ByteCheck
+from mmapstate.live.backend import SLOW, Memory, Unwritable
+from mmapstate.live.forks import inherit
+from mmapstate.live.merge import reconcile, replay
+from mmapstate.live.tree import plain_root
+from mmapstate.values import Plain, same
 
 _T = TypeVar("_T")
 
-LOOK_INTERVAL = 0.05  # seconds between two looks at the snapshot's bytes, at least
-SHARE = 100  # times as long as such a look has taken is waited until the next: it takes a hundredth of the time
 _END = 1024  # bytes of a file that has become larger, which are looked at
 
 
-class View:
-    """One state file as a reader sees it (see `nodes.Tree`)."""
+class _Always:
+    """The cursor of who has no page that tells whether something is new: each read looks."""
 
-    mapping: MappedFile  # the file that memory was read from, and where memory stands in it
-    journal: Journal
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.applied = 0
 
-    exclusive = False
-    stamp, seen, due = (0,), -1, 0.0  # there is no page to tell whether something is new: `refresh` looks
+    def begin_change(self) -> None:
+        """Memory goes from one state to the next from here on."""
+        self.epoch |= 1
 
-    def __init__(self, path: str, defaults: dict[Any, Any], declared: Declared) -> None:
-        self.path = path
-        self.file = path
-        self.defaults = defaults
-        self.declared = declared
-        self.root = tree.new_root(self)
+    def end_change(self) -> None:
+        """Memory is there."""
+        self.epoch += self.epoch & 1
+        self.applied += 1
+
+    def is_half_way(self) -> bool:
+        """Return whether an interrupt came in between."""
+        return bool(self.epoch & 1)
+
+    def read(self, items: Any, key: Any, default: Any) -> Any:  # noqa: ARG002
+        """Have it be done the slow way."""
+        return SLOW
+
+
+class Watcher(Protocol):
+    """Who is told what comes to a file, and not only what it holds then."""
+
+    def replayed(self, records: list[list[changes.Change]]) -> None:
+        """Be told of records that were applied."""
+
+    def rebuilt(self, before: dict[Any, Plain], generation: int, data: bytes, parts: content.Layout) -> None:
+        """Be told that memory was read anew: what it was before, and in which journal (0: at rest, or nowhere yet)."""
+
+
+def _refusal(name: str) -> ReadOnlyError:
+    return ReadOnlyError(f"{name}: is open readonly; open it without readonly=True to change, lock, sync or compact it")
+
+
+class ReadonlyBackend(Unwritable):
+    """One state file as a reader sees it (see `live.backend.Backend`)."""
+
+    def __init__(self, path: str, memory: Memory, watcher: Watcher | None = None) -> None:
+        super().__init__(path, _refusal)
+        self.memory = memory
+        self.watcher = watcher
+        self.root = memory.root
+        self.cursor = _Always()
         self.guard: Any = threading.RLock()
-        forks.inherit(self)
-        self.applying = 0
+        inherit(self)
         self.closed = False
-        self.due = 0.0
         self.slack = b""  # the byte at the tail while nothing has come
-        self.times: tuple[int, int] | None = None  # of the file, when its snapshot was found to be the one known here
-        self.open_files: list[MappedFile] = []  # `mapping`, from the first look on
+        self.checked = ByteCheck()
+        self.file = MappedFile.absent(path)  # that memory was read from, and where memory stands in it
+        self.journal = Journal.nowhere(self.file)
+        self.open_files: list[MappedFile] = []  # `file`, from the first look on
         if system.status(path) is None:
             raise FileNotFoundError(2, "there is no state file to read", path)
         try:
-            with self.guard, self._taken_up():
+            with self.guard, self._reopened():
                 self._load()
         except BaseException:
             _close_all(self.open_files)
@@ -68,7 +100,7 @@ class View:
 
     def refresh(self) -> None:
         """Bring memory up to date with what was committed."""
-        self.steady(_nothing)
+        self.steady(bool)
 
     def steady(self, read: Callable[..., _T], *args: Any) -> _T:
         """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
@@ -83,66 +115,31 @@ class View:
         """Bring memory up to date. Under the guard."""
         try:
             if system.REPLACE_NEEDS_UNMAPPED:
-                with self._taken_up():
+                with self._reopened():
                     self._catch_up()
             else:
                 self._catch_up()
         except StateFileError:
-            self.due, self.times = 0.0, None  # each access looks again, until it is mended
+            self.checked.forget()  # each access looks again, until it is mended
             raise
 
     @contextlib.contextmanager
-    def _taken_up(self) -> Iterator[None]:
+    def _reopened(self) -> Iterator[None]:
         """On Windows, where nobody can replace a file that is open, have it open while it is read, and no longer."""
         try:
             if system.REPLACE_NEEDS_UNMAPPED:
                 for file in self.open_files:
-                    file.take_up(mapped=False)  # if another file is there now, that shows
+                    file.reopen(mapped=False)  # if another file is there now, that shows
             yield
         finally:
             if system.REPLACE_NEEDS_UNMAPPED:
                 _close_all(self.open_files)
 
-    def write(self, decide: Callable[..., _T], *args: Any) -> _T:  # noqa: ARG002
-        """Refuse to write."""
-        raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to change it")
-
-    def commit_one(self, node: Any, key: Any, value: Any, how: str = "") -> Any:  # noqa: ARG002
-        """Refuse to write."""
-        self.write(node.plain)
-
-    def commit(self, node: Any, record: tuple[changes.Change, ...], publish: Callable[..., None], *args: Any) -> None:  # noqa: ARG002
-        """Refuse to write."""
-        self.write(publish, *args)
-
-    def hold(self, holder: int = 0) -> NoReturn:  # noqa: ARG002
-        """Refuse to lock: there is nothing to write."""
-        raise ReadOnlyError(f"{self.file}: is open readonly; open it without readonly=True to lock, sync or compact it")
-
-    def unhold(self, holder: int = 0) -> bool:  # noqa: ARG002
-        """Have nothing to release."""
-        return False
-
-    begin = hold
-
-    def held(self, holder: int = 0) -> int:  # noqa: ARG002
-        """Hold nothing."""
-        return 0
-
-    def end(self, holder: int, *, commit: bool) -> None:
-        """Have nothing to end."""
-
-    def check_declared(self) -> None:
-        """Have nothing to check: it is done whenever the file is read."""
-
-    def refuse_to_wait(self) -> None:
-        """Raise `ClosedError` when closed: nothing changes any more."""
+    def wait(self, timeout: float) -> None:
+        """Wait."""
         if self.closed:
-            raise ClosedError(f"{self.file}: the state was closed; open it again")
-
-    def is_in_transaction(self) -> bool:
-        """Be in none."""
-        return False
+            raise closed(self.name)
+        time.sleep(timeout)
 
     def glance(self) -> None:
         """Bring memory up to date if that raises nothing and waits for nobody."""
@@ -156,33 +153,22 @@ class View:
             if self.guard._is_owned():
                 self.guard.release()
 
-    def sync(self) -> None:
-        """Refuse to write."""
-        self.hold()
-
-    def vacuum(self) -> None:
-        """Refuse to write."""
-        self.hold()
-
-    def rest(self) -> None:
-        """Leave the file as it is."""
-
     def forget(self) -> None:
         """In a forked child: start with a fresh lock. What another thread was at work on is read anew."""
         self.guard = threading.RLock()
 
     def close(self) -> None:
-        """Let go of the file; reads go on working on the last state."""
+        """Close the file; reads go on working on the last state."""
         with self.guard:
             self.closed = True
             _close_all(self.open_files)
 
     def _catch_up(self) -> None:
-        found = system.path_image(self.path)
-        file = self.mapping
+        found = system.path_image(self.name)
+        file = self.file
         if found is None or (found.size == 0 != file.size):
             return  # deleted, or an editor half-way: what is read is the last state
-        if self.applying & 1:
+        if self.cursor.is_half_way():
             self._load()
         elif found.inode != file.inode:
             if file.descriptor >= 0:  # what was committed last to the file that is still open
@@ -193,14 +179,14 @@ class View:
         elif found.size != file.size and not self._has_grown(found.size):
             self._load()
         else:
-            is_due = found.times != self.times and monotonic() >= self.due
+            is_due = self.checked.is_needed(found, often=True)
             if not (self._is_quiet() or self._follow()) or (is_due and not self._is_intact(found)):
                 self._load()
 
     def _is_quiet(self) -> bool:
         """Return whether nothing has come at the tail; at rest there is none."""
         tail = self.journal.tail
-        return self.journal.start < 0 or self.mapping.read(tail, tail + 1) == self.slack
+        return self.journal.start < 0 or self.file.read(tail, tail + 1) == self.slack
 
     def _follow(self) -> bool:
         """Apply the records behind the own tail; return False if there is something else."""
@@ -212,26 +198,28 @@ class View:
                 return False
             self.journal.stand(run.tail, run.crc)
             self.slack = b"#"
-            self.applying += 1
+            self.cursor.end_change()
         return True
 
     def _apply(self, payloads: list[bytes]) -> bool:
         """Apply records; memory is half-way then. Return False where it is not what they were made for."""
         try:
             records = changes.decode_each(payloads)
-            self.applying |= 1
+            self.cursor.begin_change()
             self._replay(records)
-        except (*content.MISFITS, StateFileError):
+        except (*changes.APPLY_ERRORS, StateFileError):
             return False  # a look at the whole file tells more
         return True
 
     def _replay(self, records: list[list[changes.Change]]) -> None:
         for record in records:
-            tree.replay(self.root, record)
+            replay(self.root, record)
+        if self.watcher is not None:
+            self.watcher.replayed(records)
 
     def _has_grown(self, size: int) -> bool:
         """Return whether the open file, of another size now, is what it was, with a journal or more room behind it."""
-        file, journal = self.mapping, self.journal
+        file, journal = self.file, self.journal
         if size < file.size:
             return False
         if journal.start >= 0:
@@ -256,18 +244,16 @@ class View:
 
     def _is_intact(self, found: Image) -> bool:
         """Return whether no editor has changed the open file in place, and left its size."""
-        began = monotonic()
+        began = self.checked.now()
         journal = self.journal
-        intact = crc32(self.mapping.read(0, journal.snapshot_end)) == journal.snapshot_crc and journal.is_in_file()
-        self.times = found.times if system.is_settled(found) else None
-        ended = monotonic()
-        self.due = ended + max(LOOK_INTERVAL, SHARE * (ended - began))
+        intact = crc32(self.file.read(0, journal.snapshot_end)) == journal.snapshot_crc and journal.is_in_file()
+        self.checked.passed(found, began, at_least=validation.CHECK_INTERVAL)
         return intact
 
     def _load(self) -> None:
         """Read the whole file, as soon as it stands still."""
         try:
-            reading.settled(lambda: MappedFile.open(self.path, write=False), self._accept, self._leave)
+            reading.settled(lambda: MappedFile.open(self.name, write=False), self._accept, self._leave)
         except FileNotFoundError:  # deleted a moment ago
             if not self.open_files:
                 raise
@@ -282,24 +268,29 @@ class View:
         if not self._follow_vacuum(parts):
             self._rebuild(data, parts)
         self._stand_on(file, data, parts)
-        self.applying += 1
+        self.cursor.end_change()
 
     def _follow_vacuum(self, parts: content.Layout) -> bool:
         """Apply the records behind an image that was made from what memory is; return False where it is another."""
-        if not self.open_files or self.applying & 1 or self.journal.start < 0:
+        if self.watcher is not None:
+            return False  # it is told of, with what is different besides
+        if not self.open_files or self.cursor.is_half_way() or self.journal.start < 0:
             return False
         if parts.marker is None or parts.scan is None or not parts.intact:
             return False
         return parts.marker.origin == self.journal.position and self._apply(parts.scan.payloads)
 
     def _rebuild(self, data: bytes, parts: content.Layout) -> None:
-        state = content.read(data, parts, self.file).state
-        content.check(data, parts, state, (self.declared,), self.file)
-        for key, value in self.defaults.items():
+        state = content.read(data, parts, self.name).state
+        content.check(data, parts, state, self.memory.schemas, self.name)
+        for key, value in self.memory.defaults.items():
             state.setdefault(key, value)
-        self.applying |= 1
-        if not same(state, tree.plain_root(self.root)):  # as it is after a vacuum to rest, in which all stay the same
-            tree.reconcile(self.root, state)
+        self.cursor.begin_change()
+        before = plain_root(self.root)
+        if not same(state, before):  # as it is after a vacuum to rest, in which all stay the same
+            reconcile(self.root, state)
+        if self.watcher is not None:
+            self.watcher.rebuilt(before, self.journal.generation, data, parts)
 
     def _stand_on(self, file: MappedFile, data: bytes, parts: content.Layout) -> None:
         if parts.marker is None or parts.scan is None:
@@ -309,15 +300,11 @@ class View:
             journal = Journal.begun(file, parts.marker._replace(snapshot_crc=parts.snapshot_crc))
             journal.stand(parts.scan.tail, parts.scan.crc)
         old = self.open_files
-        self.mapping, self.open_files = file, [file]
+        self.file, self.open_files = file, [file]
         _close_all(old)
         self.journal = journal
         self.slack = data[journal.tail : journal.tail + 1].replace(b"-", b"#")  # of a record that was left out
-        self.due, self.times = monotonic() + LOOK_INTERVAL, None
-
-
-def _nothing() -> None:
-    """Read nothing: to be up to date is all that is wanted."""
+        self.checked.put_off(validation.CHECK_INTERVAL)
 
 
 def _close_all(files: list[MappedFile]) -> None:

@@ -1,7 +1,7 @@
-"""The sidecar as a file: where it stands, whose it is, and what standing there is none of ours.
+"""The sidecar as a file: where it is, whose it is, and what in its place is none of ours.
 
-Who can read a file can hold a lock on it for ever, and who can write it can have others believe what they should not.
-So it is for those alone who may write the state, and is used only where one of them made it.
+Anybody who can read a file can hold a lock on it for ever, and anybody who can write it can mislead the others. So only
+those who may write the state can open the sidecar, and it is used only if one of them made it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import stat
 from typing import NamedTuple
 
 from mmapstate.errors import StateError
-from mmapstate.file import forks, system
-from mmapstate.file.format import BOOT, MAGIC, PAGE_SIZE, UNSETTLED
-
-__all__ = ["adjust", "fault_of", "may_be_page", "open_sidecar", "sidecar_mode", "sidecar_path"]
+from mmapstate.file import forks, host, system
+from mmapstate.file.format import PAGE_SIZE
+from mmapstate.file.page import BOOT, DIRTY, MAGIC
 
 _SUFFIX = "-lock"
 _GROUP = 0o070
-_STORED_FIRST = {UNSETTLED, *range(BOOT.start, BOOT.stop)}
+_STORED_FIRST = {DIRTY, *range(BOOT.start, BOOT.stop)}
 
 
 def sidecar_path(path: str) -> str:
@@ -45,26 +44,26 @@ def open_sidecar(path: str, state: os.stat_result | None = None) -> int:
 
 def _open_or_create(path: str, state: os.stat_result | None) -> int:
     while True:
-        with contextlib.ExitStack() as undo:
-            try:
-                descriptor = system.open_regular(path, write=True, follow=False)
-            except FileNotFoundError:
-                pass
-            else:
-                undo.callback(system.close, descriptor)
-                _refuse_another(descriptor, path, state)
-                undo.pop_all()
-                return descriptor
+        made = False
+        try:
+            descriptor = system.open_regular(path, write=True, follow=False)
+        except FileNotFoundError:
             try:
                 # Who may write a new state, the umask tells: the system applies it here. Nobody else can read this yet.
                 descriptor = system.create(path, 0o600 if state is not None else 0o622)
             except FileExistsError:
                 continue
-            undo.callback(system.close, descriptor)
-            system.write_in_place(path, descriptor)
-            _make_like(descriptor, state or system.status_of(descriptor))
-            undo.pop_all()
-            return descriptor
+            made = True
+        try:
+            if made:
+                host.write_in_place(path, descriptor)
+                _make_like(descriptor, state or system.status_of(descriptor))
+            else:
+                _refuse_another(descriptor, path, state)
+        except BaseException:  # no ExitStack, which needs memory to close it
+            system.close(descriptor)
+            raise
+        return descriptor
 
 
 # --- Whose it is ------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Windows: a thread that lets go of files that this process has open, for the sake of another process's vacuum.
+"""Windows: a thread that releases the files of this process, so that another process can replace them.
 
-Windows replaces no file that anybody has open. So who wants to replace one asks the others, in the control page, to let
-go of it for a moment. A process that is at work would find that at its next access; one that sleeps finds it here. The
-thread is started with the first state that is opened, and ends with the last. Elsewhere there is none.
+Windows replaces no file that anybody has open. So a process that wants to replace one asks the others, in the header
+page, to release it for a moment. A process at work notices that at its next access; for one that sleeps this thread
+does. It is started with the first state that is opened, and ends with the last. On other systems there is none.
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ from typing import Protocol
 from mmapstate.file import system
 from mmapstate.logger import log
 
-__all__ = ["unwatch", "watch"]
-
 _PAUSE = 0.01  # seconds between two looks at the pages: a load that cannot be measured, and a short wait for a vacuum
 
 
 class Watched(Protocol):
-    """A store, as it is seen from here."""
+    """What a store is to this thread."""
 
-    file: str
+    path: str
 
-    def let_go_if_asked(self) -> None:
-        """Let go of the file if another process asks for it; take it up again when it does no longer."""
+    def release_if_asked(self) -> None:
+        """Release the file if another process asks for it; reopen it once none does."""
 
 
 class _Watch:
-    """The stores to look at, and the thread that does."""
+    """The open stores, and the thread that looks after them."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -64,16 +62,16 @@ class _Watch:
                 stores = list(self.stores)
             for store in stores:
                 try:
-                    store.let_go_if_asked()
+                    store.release_if_asked()
                 except Exception:
-                    log.exception("%s: this process may keep it open, so that others cannot compact it", store.file)
+                    log.exception("%s: this process may keep it open, so that others cannot compact it", store.path)
 
 
 _watch = _Watch()
 
 
 def watch(store: Watched) -> None:
-    """Have `store` let go of its file whenever it is asked to, from now on."""
+    """Have `store` release its file whenever that is asked for, from now on."""
     if system.REPLACE_NEEDS_UNMAPPED:
         _watch.add(store)
 

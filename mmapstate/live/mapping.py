@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from operator import getitem
-from time import monotonic
 from types import MappingProxyType
 from typing import Any, cast
 
 from mmapstate.changes import SET_STARTS, Change
 from mmapstate.errors import UnsupportedValueError
-from mmapstate.live.node import ADD, KINDS, NODES, Node, Step, comparable, copy_of, live
+from mmapstate.live.backend import ADD, MISSING, SET, SLOW
+from mmapstate.live.node import KINDS, NODES, Node, Step, comparable, copy_of, live
 from mmapstate.values import SURE_INT, SURE_KEY, Plain, normalise_key
-
-__all__ = ["StateDict"]
-
-_MISSING: Any = object()
 
 
 class StateDict(Node, MutableMapping[Any, Any]):
@@ -37,35 +33,17 @@ class StateDict(Node, MutableMapping[Any, Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, key: Any) -> Any:
-        tree = self._tree
-        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
-            before = tree.applying
-            try:
-                value = self._items[key]
-                if tree.applying is before and not before & 1:
-                    return value
-            except KeyError:  # or half-way without it
-                pass
-        return tree.steady(getitem, self._items, key)
+        value = self._tree.cursor.read(self._items, key, SLOW)
+        return value if value is not SLOW else self._tree.steady(getitem, self._items, key)
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value at `key`, or `default` if there is none."""
-        tree = self._tree
-        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
-            before = tree.applying
-            value = self._items.get(key, default)
-            if tree.applying is before and not before & 1:
-                return value
-        return tree.steady(self._items.get, key, default)
+        value = self._tree.cursor.read(self._items, key, default)
+        return value if value is not SLOW else self._tree.steady(self._items.get, key, default)
 
     def __contains__(self, key: object) -> bool:
-        tree = self._tree
-        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
-            before = tree.applying
-            found = key in self._items
-            if tree.applying is before and not before & 1:
-                return found
-        return tree.steady(self._items.__contains__, key)
+        value = self._tree.cursor.read(self._items, key, MISSING)
+        return value is not MISSING if value is not SLOW else self._tree.steady(self._items.__contains__, key)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._listed(list))
@@ -113,19 +91,19 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if not (key.__class__ is str and len(key) < SURE_KEY and key.isascii()):
             key = self._checked_key(key)
         if value.__class__ is int and -SURE_INT < value < SURE_INT:  # spares a counter three calls
-            self._tree.commit_one(self, key, value)
+            self._tree.change(self, SET, key, value)
         elif self._is_own(value):
             self._tree.write(self._set_node, key, value)
         else:
-            self._tree.commit_one(self, key, self._checked(value, key))
+            self._tree.change(self, SET, key, self._checked(value, key))
 
     def __delitem__(self, key: Any) -> None:
         self._tree.write(self._delete, key)
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value at `key`; where there is none, store `default` first. Of racing calls one stores."""
-        value = self.get(key, _MISSING)
-        if value is not _MISSING:
+        value = self.get(key, MISSING)
+        if value is not MISSING:
             return value
         key = self._checked_key(key)
         return self._tree.write(self._setdefault, key, self._checked(default, key))
@@ -138,7 +116,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
 
     def popitem(self) -> tuple[Any, Any]:
         """Remove the last entry and return it as key and plain value; raise KeyError if there is none."""
-        return self._tree.write(self._popitem)
+        return cast("tuple[Any, Any]", self._tree.write(self._popitem))
 
     def clear(self) -> None:
         """Remove all entries, as one record."""
@@ -167,7 +145,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
         if by.__class__ is not int or not -SURE_INT < by < SURE_INT:
             by = self._checked(by, key)
             self._refuse_no_number(by, key, "add")
-        return self._tree.commit_one(self, key, by, ADD)
+        return self._tree.change(self, ADD, key, by)
 
     # The inner halves run under the locks, with memory up to date. They take plain values, and `Node`s where told.
 
@@ -181,8 +159,8 @@ class StateDict(Node, MutableMapping[Any, Any]):
 
     def _sum(self, key: Any, by: Any) -> Any:
         """Return what stands at `key` plus `by`; raise `UnsupportedValueError` where that cannot be stored."""
-        value = self._items.get(key, _MISSING)
-        if value is _MISSING:
+        value = self._items.get(key, MISSING)
+        if value is MISSING:
             value = self._start_of(key)
         if value.__class__ is int and by.__class__ is int and -SURE_INT < value < SURE_INT:
             return value + by
@@ -298,7 +276,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
             return next(stored for stored in self._items if stored == key)
 
     def _listed(self, kind: Callable[[dict[Any, Any]], list[Any]]) -> list[Any]:
-        return self._tree.steady(kind, self._items)
+        return cast("list[Any]", self._tree.steady(kind, self._items))
 
     def _instead(self, name: str) -> str:
         return f'write ["{name}"] for the key'

@@ -1,4 +1,4 @@
-"""What the two kinds of live container have in common, and the seam to what stands behind them.
+"""What the two kinds of live container have in common.
 
 A node holds its children in a plain ``dict`` or ``list``: scalars as they are, containers as nodes. It knows its parent
 and its key there (in a list a hint, searched outward when stale), not its path: an insert at the front of a long list
@@ -11,34 +11,13 @@ when they are in the file. The inner halves named ``_put...`` and ``_take...`` c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from time import monotonic
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsIndex, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from mmapstate.changes import Change
 from mmapstate.errors import DetachedError, StateFileError, UnsupportedValueError
-from mmapstate.text import snapshot
+from mmapstate.text import writer
 from mmapstate.values import Live, Plain, normalise
-
-__all__ = [
-    "ADD",
-    "APPEND",
-    "KINDS",
-    "NODES",
-    "SET",
-    "Node",
-    "Step",
-    "Tree",
-    "comparable",
-    "copy_of",
-    "fill",
-    "hint",
-    "live",
-    "new_node",
-    "use_tree",
-]
-
-_T = TypeVar("_T")
 
 Step = tuple[Any, ...]
 """What takes back a change in memory: a function and its arguments. Harmless where the change was not made."""
@@ -49,68 +28,20 @@ KINDS: dict[Any, Any] = {}
 NODES: set[Any] = set()
 """All classes of nodes: a look here is many times faster than isinstance, which asks the abstract base classes."""
 
-SET, ADD, APPEND = "_set", "_increment", "_append"
-"""What `Tree.commit_one` does: the inner half of a node that does it."""
-
 _FLAT = frozenset({int, str, float, bool, bytes, type(None)})  # the types that are no container
-
-
-class Tree(Protocol):
-    """What stands behind the nodes: where changes go, and where others' changes come from."""
-
-    file: str
-    """The name of the whole in messages."""
-    root: Any
-    """The mapping at the top (a `StateDict`); its ``_items`` stay the same object for ever."""
-    applying: int
-    """Counts up when memory begins to go from one state to the next, and again when it is there: odd half-way."""
-
-    stamp: Sequence[int]
-    """Its one item, which all processes share, tells how far the whole has come."""
-    seen: int
-    """How far memory has come, in the same form."""
-    due: float
-    """When, by the monotonic clock, something else has to be looked at. Before that, ``stamp[0] == seen`` is all."""
-
-    def refresh(self) -> None:
-        """Bring memory up to date with what others committed; fast when there is nothing new."""
-
-    def glance(self) -> None:
-        """Do what `refresh` does, as far as that raises nothing and waits for nobody."""
-
-    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
-        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
-
-    def write(self, decide: Callable[..., _T], *args: Any) -> _T:
-        """Return ``decide(*args)``, which may call `commit`, run under the locks with memory up to date.
-
-        Raises `StateError` when called by `decide` or by anything that runs inside it, such as a sort key.
-        """
-
-    def commit_one(self, node: Any, key: Any, value: Any, how: str = SET) -> Any:
-        """Do one change, in whatever way; with `ADD`, return the sum.
-
-        With `SET` it is ``write(node._set, key, value)`` of a mapping, with `ADD` ``write(node._increment, key,
-        value)``; with `APPEND` it is ``write(node._append, key, value)`` of a sequence, and `key` is ignored.
-        """
-
-    def commit(self, node: Any, changes: tuple[Change, ...], publish: Callable[..., None], *args: Any) -> None:
-        """Put `changes` of `node` into the file as one record, then call ``publish(*args)``, which makes them there."""
 
 
 class Node(Live):
     """One live container.
 
-    A read asks first whether there is anything new. If not, it fetches, and then looks whether ``Tree.applying`` stood
-    still and even meanwhile: else another thread may have been half-way through a change (or a transaction that it
-    takes back). Where one of the two is not so, the read is done steadily. The reads that programs do most have that
-    written out in one go: a call takes as long as all of it.
+    A read tries the cursor of what stands behind the state. Where that says `SLOW`, as anything is new, or another
+    thread is half-way through a change, the read is done steadily: with memory up to date and nobody changing it.
     """
 
     __slots__ = ("_items", "_key", "_parent", "_tree")
 
     _items: Any
-    _tree: Tree
+    _tree: Any  # a `tree.Tree`
     _parent: Node | None
     _key: Any
 
@@ -133,13 +64,7 @@ class Node(Live):
             self._refuse(name, f"a {type(self).__name__} has no attribute {name!r}")
 
     def __len__(self) -> int:
-        tree = self._tree
-        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
-            before = tree.applying
-            length = len(self._items)
-            if tree.applying is before and not before & 1:
-                return length
-        return tree.steady(len, self._items)
+        return self._tree.steady(len, self._items)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         """Return what can be told at once: never raises, and waits neither for a lock nor for an editor."""
@@ -192,12 +117,12 @@ class Node(Live):
 
     def _is_part(self) -> bool:
         """Return whether this container is part of the state. Needs no lock: half-way through a change it says yes."""
-        tree = self._tree
-        before = tree.applying
+        cursor = self._tree.cursor
+        before = cursor.epoch
         node, parent = self, self._parent
         while parent is not None and parent._holds(node):
             node, parent = parent, parent._parent
-        return parent is None or bool(before & 1) or tree.applying is not before
+        return parent is None or bool(before & 1) or cursor.epoch is not before
 
     def _path(self) -> list[Any]:
         """Return the keys from the root to this container. Needs the locks: an index may move."""
@@ -213,7 +138,7 @@ class Node(Live):
 
     def _detached(self) -> DetachedError:
         return DetachedError(
-            f"{self._tree.file}: this container was removed from the state, or replaced in it; "
+            f"{self._tree.name}: this container was removed from the state, or replaced in it; "
             "read it again from the state"
         )
 
@@ -238,7 +163,7 @@ class Node(Live):
             path = self._path()
         except (DetachedError, LookupError):
             path = []
-        return error.within((*path, *key), self._tree.file)
+        return error.within((*path, *key), self._tree.name)
 
     def _is_own(self, value: Any) -> bool:
         """Return whether `value` is a node of this state: whether it stands in its place already, a write finds out."""
@@ -308,4 +233,4 @@ def comparable(value: Any) -> Any:
     return value.plain() if value.__class__ in NODES else value
 
 
-snapshot.represent_as_plain(Node, Node.plain)
+writer.represent_as_plain(Node, Node.plain)

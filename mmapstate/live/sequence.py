@@ -5,14 +5,12 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
-from time import monotonic
 from typing import Any, SupportsIndex, cast
 
 from mmapstate.changes import Change
-from mmapstate.live.node import APPEND, KINDS, NODES, Node, Step, comparable, copy_of, hint, live
+from mmapstate.live.backend import APPEND, SLOW
+from mmapstate.live.node import KINDS, NODES, Node, Step, comparable, copy_of, hint, live
 from mmapstate.values import SURE_INT, Plain
-
-__all__ = ["StateList"]
 
 _REACH = 256  # items to each side: how far a child is looked for, before all are told their index anew
 
@@ -34,16 +32,8 @@ class StateList(Node, MutableSequence[Any]):
     __hash__ = None  # type: ignore[assignment]
 
     def __getitem__(self, index: Any) -> Any:
-        tree = self._tree
-        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
-            before = tree.applying
-            try:
-                value = self._items[index]
-                if tree.applying is before and not before & 1:
-                    return value
-            except IndexError:  # or half-way without it
-                pass
-        return tree.steady(operator.getitem, self._items, index)
+        value = self._tree.cursor.read(self._items, index, SLOW)
+        return value if value is not SLOW else self._tree.steady(operator.getitem, self._items, index)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._listed())
@@ -133,7 +123,7 @@ class StateList(Node, MutableSequence[Any]):
         """Add `value` at the end. No value that another process appends is lost."""
         if not (value.__class__ is int and -SURE_INT < value < SURE_INT):
             value = self._checked(value, len(self._items))
-        self._tree.commit_one(self, None, value, APPEND)
+        self._tree.change(self, APPEND, None, value)
 
     def extend(self, values: Iterable[Any]) -> None:
         """Add all `values` at the end, as one record."""
@@ -359,7 +349,7 @@ class StateList(Node, MutableSequence[Any]):
         ]
 
     def _listed(self) -> list[Any]:
-        return self._tree.steady(list, self._items)
+        return cast("list[Any]", self._tree.steady(list, self._items))
 
     def _compared(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         if not isinstance(other, list) and other.__class__ is not StateList:

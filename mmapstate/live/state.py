@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
-from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from mmapstate.errors import ClosedError, ReadOnlyError, StateError, UnsupportedValueError
-from mmapstate.file import registry, system
-from mmapstate.file.backend import Store
-from mmapstate.file.blocks import Hold, Transaction
-from mmapstate.file.readonly import View
-from mmapstate.live import tree as nodes
-from mmapstate.live.schema import Declared
-from mmapstate.live.tree import StateDict
+from mmapstate.errors import ClosedError, ReadOnlyError, UnsupportedValueError, closed
+from mmapstate.live import registry
+from mmapstate.live.backend import MISSING, SET, SLOW, Closed, Options, Place, place_of
+from mmapstate.live.mapping import StateDict
+from mmapstate.live.node import use_tree
+from mmapstate.live.schema import Schema
+from mmapstate.live.transaction import Hold, Transaction
+from mmapstate.live.tree import Tree, adopt_root, plain_root
 from mmapstate.live.waiting import wait_for
-from mmapstate.logger import log
 from mmapstate.values import SURE_INT, SURE_KEY, normalise, normalise_key
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing.Self, since 3.11; checkers bring this module along
 
-__all__ = ["PersistedState", "State", "open_state"]
-
 _T = TypeVar("_T")
 
-_DURABILITIES = ("process", "power")
-
-_MISSING: Any = object()
 _MOST_SURE_NAMES = 256
 
 
@@ -46,20 +38,17 @@ class State(StateDict):
     edit by hand, an `UnsupportedValueError` at a write. Keys that are not declared stay in the file, and are read and
     written in brackets: ``state["other"]``. Names with a leading underscore are attributes that are never stored.
 
-    All states of one file in a process share one picture of it; `readonly` and `durability` are each state's own (a
+    All states of one file in a process share one replica of it; `readonly` and `durability` are each state's own (a
     change through a nested container is as durable as the strictest of them asks).
     """
 
     __slots__ = ("__dict__", "__weakref__")
 
-    _durability: str
-    _options: dict[str, Any]
-    _path_text: str
-    _store: Store | View
-    _readonly: bool
+    _options: Options
+    _place: Place
 
     _free: ClassVar[bool] = False  # whether any name is an attribute, declared or not
-    _declared: ClassVar[Declared]
+    _declared: ClassVar[Schema]
     _hidden: ClassVar[frozenset[str]]
     _sure_names: ClassVar[set[str]]  # attributes that are keys, and need no further look at that
 
@@ -74,66 +63,51 @@ class State(StateDict):
         timeout: float | None = 10.0,
         exclusive: bool = False,
     ) -> None:
-        if durability not in _DURABILITIES:
-            raise ValueError(f"durability is {durability!r}; it can be 'process' or 'power'")
-        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):
-            raise ValueError(f"timeout is {timeout!r}; it can be None, 0 or seconds")
+        options = Options(readonly, durability, timeout, exclusive).checked()
         if defaults is not None and not isinstance(defaults, Mapping):
             raise TypeError(f"defaults is a {type(defaults).__name__}; it can be a mapping of keys to values")
-        if readonly and exclusive:
-            raise ValueError("readonly=True and exclusive=True exclude each other")
-        real = system.real_path(os.fspath(path))
-        if not isinstance(real, str):
-            raise TypeError("the path must be text, not bytes")
-        declared = type(self)._declared.read()
-        checked = {**declared.defaults, **_checked_defaults(defaults or {}, real)}
-        misfit = declared.misfit(checked)
-        if misfit is not None:
-            raise declared.error(misfit, real)
+        place = place_of(path)
+        schema = type(self)._declared.read()
+        checked = {**schema.defaults, **_checked_defaults(defaults or {}, place.name)}
+        wrong = schema.mismatch(checked)
+        if wrong is not None:
+            raise schema.error(wrong, place.name)
         put = object.__setattr__
-        put(self, "_path_text", real)
-        put(self, "_durability", durability)
-        put(self, "_readonly", readonly)
-        put(self, "_options", {"timeout": timeout, "exclusive": exclusive})
-        _warn_of_filesystem(real)
-        store: Store | View
-        if readonly:
-            store = View(real, checked, declared)
-        else:
-            store = registry.enter(real, self, timeout=timeout, exclusive=exclusive)
-        put(self, "_store", store)
+        put(self, "_options", options)
+        put(self, "_place", place)
+        tree = registry.opened(place, options, schema, checked) if readonly else registry.enter(place, self)
         try:
-            nodes.adopt_root(self, store.root)
+            adopt_root(self, tree)
             if not readonly:
-                store.refresh()  # where this process has it open already, it may not have looked for a while
-                if declared.kinds:
-                    self._store.check_declared()
+                tree.refresh()  # where this process has it open already, it may not have looked for a while
+                if schema.fields:
+                    tree.backend.check_schemas()
                 self._commit_defaults(checked)
         except BaseException:
-            self._let_go()
+            use_tree(self, tree)
+            self._release()
             raise
 
     def close(self) -> None:
-        """Let go of the file; the last process to do so leaves it as plain YAML, without a journal.
+        """Close the file; the last process to do so leaves it as plain YAML, without a journal.
 
         Reads go on working on the last state; writes raise `ClosedError`. Can be called again. Raises `StateError`
         inside a transaction.
         """
-        if isinstance(self._tree, _Closed):
+        if self._is_closed():
             return
-        if self._store.is_in_transaction():
-            raise StateError(
-                f"{self._path_text}: a transaction is open in this thread; close the state when it has ended"
-            )
-        self._let_go()
+        self._tree.refuse_in_transaction("close the state")
+        self._release()
 
-    def _let_go(self) -> None:
-        closed = _Closed(self._store)
-        if isinstance(self._store, View):
-            self._store.close()
+    def _release(self) -> None:
+        if self._options.readonly:
+            self._tree.backend.close()
         else:
-            registry.leave(self._path_text, self)
-        nodes.use_tree(self, closed)
+            registry.leave(self._place, self)
+        use_tree(self, Tree.closed(self._place.name, self._tree.root))  # last: it needs memory
+
+    def _is_closed(self) -> bool:
+        return isinstance(self._tree.backend, Closed)
 
     def sync(self) -> None:
         """Make everything committed so far, by whomever, survive loss of power.
@@ -141,16 +115,17 @@ class State(StateDict):
         With ``durability="power"`` each change does so by itself. Raises OSError if the system cannot, `LockTimeout`,
         `ClosedError`, `ReadOnlyError`.
         """
-        self._store.sync()
+        self._tree.backend.sync()
 
     def vacuum(self) -> None:
         """Compact the file to its YAML document alone, at once: to look at it, to edit it, to copy it.
 
-        It happens by itself now and then, and when the last process lets go of the file. Raises `StateError` inside a
+        It happens by itself now and then, and when the last process closes the file. Raises `StateError` inside a
         transaction, and where the system does not let the file be replaced (a mount point; on Windows a program of
         another kind that has it open); OSError, `LockTimeout`, `ClosedError`, `ReadOnlyError`.
         """
-        self._store.vacuum()
+        self._tree.refuse_in_transaction("compact the file")
+        self._tree.backend.vacuum()
 
     def transaction(self) -> Transaction[Self]:
         """Return a ``with`` block that yields this state and whose changes happen together: all of them, or none.
@@ -167,7 +142,7 @@ class State(StateDict):
         full or a sync fails.
         """
         self._refuse_closed()
-        return Transaction(self._store, self)
+        return Transaction(self._tree, self)
 
     def wait_for(self, predicate: Callable[[], _T], timeout: float | None = None) -> _T:
         """Wait until `predicate`, called without arguments, returns something true, and return that.
@@ -182,7 +157,7 @@ class State(StateDict):
         `DetachedError` where the variables of `predicate` show that it looks at nothing but containers that were
         removed; what `predicate` and reading raise.
         """
-        return wait_for(self._store, self._refuse_to_wait, predicate, timeout)
+        return wait_for(self._tree, self._refuse_to_wait, predicate, timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -191,15 +166,19 @@ class State(StateDict):
         self.close()
 
     @property
+    def _schema(self) -> Schema:
+        return type(self)._declared
+
+    @property
     def _thread_lock(self) -> Hold:
-        """A lock for several steps, against threads and processes; as in the predecessor, without rolling back."""
-        return Hold(self._store)
+        """A lock for several steps, against threads and processes; as `persistedstate` has it, without roll-back."""
+        return Hold(self._tree)
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls._sure_names = set()
         bases = cls.__mro__[1:]
-        cls._declared = declared = Declared(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
+        cls._declared = declared = Schema(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
         cls._hidden = _names_in(cls) - declared.fields
         _hidden_somewhere.update(cls._hidden)
         _sure_where_free.difference_update(cls._hidden)
@@ -223,8 +202,8 @@ class State(StateDict):
                 return self._missing_field(name)
             if not self._free:
                 raise AttributeError(self._undeclared(name))
-            value = self.get(name, _MISSING)
-            if value is _MISSING:
+            value = self.get(name, MISSING)
+            if value is MISSING:
                 raise AttributeError(f"{self._name()} has no key {name!r}")
             self._found_key(name)
             return value
@@ -233,7 +212,7 @@ class State(StateDict):
             if (
                 value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
-                self._tree.commit_one(self, name, value)
+                self._tree.change(self, SET, name, value)
             elif name in _INTERNAL:
                 raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
             elif name[:1] == "_" or (name in self._hidden and _has_setter(type(self), name)):
@@ -272,16 +251,16 @@ class State(StateDict):
         return self._declared.defaults.get(key, 0)
 
     def _refuse_closed(self) -> None:
-        if isinstance(self._tree, _Closed):
-            self._tree.write(None)
+        if self._is_closed():
+            raise closed(self._place.name)
 
     def _refuse_to_wait(self) -> None:
         self._refuse_closed()
-        self._store.refuse_to_wait()
+        self._tree.refuse_to_wait()
 
     def _missing_field(self, name: str) -> Any:
-        default = self._declared.defaults.get(name, _MISSING)
-        if default is _MISSING:
+        default = self._declared.defaults.get(name, MISSING)
+        if default is MISSING:
             raise AttributeError(
                 f"{self._name()} has no key {name!r}, which {type(self).__name__} declares without a default; assign it"
             )
@@ -312,7 +291,8 @@ class State(StateDict):
         )
 
     def _name(self) -> str:
-        return str(self.__dict__.get("_path_text", "a state"))
+        place = self.__dict__.get("_place")
+        return "a state" if place is None else str(place.name)
 
     def __dir__(self) -> Iterable[str]:
         keys = {key for key in self._items if isinstance(key, str)}
@@ -322,12 +302,11 @@ class State(StateDict):
 
     def __repr__(self) -> str:
         self._tree.glance()
-        closed = ", closed" if isinstance(self._tree, _Closed) else ""
-        return f"<{type(self).__name__} {self._path_text!r}: {nodes.plain_root(self)!r}{closed}>"
+        closed = ", closed" if self._is_closed() else ""
+        return f"<{type(self).__name__} {self._place.name!r}: {plain_root(self)!r}{closed}>"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        options = {**self._options, "readonly": self._readonly, "durability": self._durability}
-        return _open_again, (type(self), self._path_text, options)
+        return _open_again, (type(self), self._place.name, self._options._asdict())
 
     def _commit_defaults(self, defaults: dict[Any, Any]) -> None:
         if any(key not in self for key in defaults):
@@ -342,16 +321,14 @@ class State(StateDict):
 _INTERNAL = frozenset(
     [
         "_declared",
-        "_durability",
         "_free",
         "_hidden",
         "_items",
         "_key",
         "_options",
         "_parent",
-        "_path_text",
-        "_readonly",
-        "_store",
+        "_place",
+        "_schema",
         "_sure_names",
         "_thread_lock",
         "_tree",
@@ -381,7 +358,7 @@ def _has_setter(kind: type, name: str) -> bool:
 
 State._hidden = _names_in(State)
 State._sure_names = set()
-State._declared = Declared(State, State.__mro__)
+State._declared = Schema(State, State.__mro__)
 
 _hidden_somewhere = set(State._hidden)
 """What any class of states defines: no class that it may come from learns such a name as a key."""
@@ -395,18 +372,11 @@ def _key_attribute(name: str) -> property:
     """Return a data descriptor that reads the key `name`: found at once, where `__getattr__` is called last of all."""
 
     def read(state: State) -> Any:
-        tree = state._tree
-        if tree.stamp[0] == tree.seen and monotonic() < tree.due:
-            before = tree.applying
-            try:
-                value = state._items[name]
-                if tree.applying is before and not before & 1:
-                    return value
-            except KeyError:  # or half-way without it
-                pass
-        value = tree.steady(state._items.get, name, _MISSING)
-        if value is _MISSING:
-            raise AttributeError(name)  # `__getattr__` is asked next
+        value = state._tree.cursor.read(state._items, name, SLOW)
+        if value is SLOW:
+            value = state._tree.steady(state._items.get, name, MISSING)
+            if value is MISSING:
+                raise AttributeError(name)  # `__getattr__` is asked next
         return value
 
     return property(read)
@@ -442,25 +412,9 @@ class PersistedState(State):
             if (
                 value.__class__ is int and name in _sure_where_free and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
-                self._tree.commit_one(self, name, value)
+                self._tree.change(self, SET, name, value)
             else:
                 State.__setattr__(self, name, value)
-
-
-_warned_of: set[int] = set()  # devices
-
-
-def _warn_of_filesystem(path: str) -> None:
-    """Tell, once, that a state is where other machines may write it, too."""
-    with contextlib.suppress(OSError):  # it is the open that tells what is wrong with the path
-        device, kind = system.foreign_filesystem(path)
-        if kind and device not in _warned_of:
-            _warned_of.add(device)
-            log.warning(
-                "%s: is on %s, not on a disk of this machine alone; where programs of two machines use it, changes "
-                "are lost; locks, mapped pages and syncs may not be there what they promise. Keep it on a local disk",
-                path, kind,
-            )  # fmt: skip
 
 
 def open_state(
@@ -494,31 +448,14 @@ def open_state(
     return state
 
 
-class _Closed:
-    """What stands behind a state after `close`: reads work, writes raise."""
+def rewrite_document(state: State, edit: Callable[[bytes, dict[Any, Any]], bytes]) -> bool:
+    """Have the document of a state become the text that ``edit(document, state)`` makes of it: one step, synced.
 
-    applying = False
-    stamp, seen = (0,), 0  # nothing new, for ever
-    due = float("inf")
-
-    def __init__(self, store: Store | View) -> None:
-        self.file = store.file
-        self.root = store.root
-
-    def refresh(self) -> None:
-        """Have nothing to catch up with."""
-
-    glance = refresh
-
-    def steady(self, read: Any, *args: Any) -> Any:
-        """Return ``read(*args)``."""
-        return read(*args)
-
-    def write(self, decide: Any, *args: Any, **options: Any) -> Any:  # noqa: ARG002
-        """Refuse to write."""
-        raise ClosedError(f"{self.file}: the state was closed; open it again")
-
-    commit_one = commit = write
+    For `mmapstate edit`. Returns False, with nothing changed, where the system refuses to replace the file. Raises what
+    `edit` raises, with nothing changed, `StateFileError` where the text is no state, and what a write raises.
+    """
+    state._tree.refuse_in_transaction("edit the file")
+    return cast("bool", state._tree.backend.rewrite(edit))
 
 
 def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:

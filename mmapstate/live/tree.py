@@ -1,32 +1,251 @@
-"""Live containers, and what is done to a whole tree of them: begin, copy, replay, reconcile. Knows nothing of files.
+"""The live tree of one state in this process, and the way of each access to what stands behind it.
 
-What both kinds have in common, and what must stand behind them, is told in `tree`.
+What is the same whatever that is, stands here: the choice between the fast path and the long way, transactions and
+their roll-back, what classes declare.
+
+In a transaction the thread that has the locks sees what it has changed; everybody else waits for them, or sees what was
+there before: memory is ahead of what is stored.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from typing import Any, cast
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 from mmapstate.changes import Change
+from mmapstate.errors import StateError, closed
+from mmapstate.live.backend import ADD, APPEND, SET, SLOW, Backend, Closed
 from mmapstate.live.mapping import StateDict
-from mmapstate.live.node import KINDS, NODES, Node, Tree, copy_of, fill, hint, live, new_node, use_tree
-from mmapstate.live.sequence import StateList
-from mmapstate.text.alignment import origins_of_items
-from mmapstate.values import Plain, same
+from mmapstate.live.node import Node, copy_of, fill, new_node
+from mmapstate.live.undo import UndoLog
+from mmapstate.values import Plain
 
-__all__ = ["StateDict", "StateList", "Tree", "adopt_root", "new_root", "plain_root", "reconcile", "replay", "use_tree"]
+_T = TypeVar("_T")
+
+_LONG_WAY = {SET: "_set", ADD: "_increment", APPEND: "_append"}  # the inner half of a node that does it
+
+entered: dict[int, weakref.ref[Any]] = {}
+"""The blocks of all states that were entered and not left, by the number that they hold the locks for."""
 
 
-def new_root(tree: Any) -> StateDict:
-    """Return an empty mapping that is the top of `tree`."""
-    return cast("StateDict", new_node(StateDict, tree, None, None, {}))
+class Tree:
+    """The live tree of one state; nodes of all its handles belong to it."""
 
+    def __init__(
+        self,
+        open_backend: Callable[[Tree], Backend],
+        root: StateDict | None = None,
+        schemas: Sequence[Any] = (),
+        defaults: dict[Any, Plain] | None = None,
+        *,
+        exclusive: bool = False,
+    ) -> None:
+        self.root = cast("StateDict", new_node(StateDict, self, None, None, {})) if root is None else root
+        self.schemas = schemas
+        self.defaults = defaults or {}
+        self.exclusive = exclusive
+        self.undo: UndoLog | None = None  # of the transaction that is open, in the thread that holds the locks for it
+        self.backend = open_backend(self)
+        self.cursor = self.backend.cursor
+        self.name = self.backend.name
 
-def adopt_root(node: StateDict, root: StateDict) -> None:
-    """Make `node` another face of `root`: the same entries, the same tree."""
-    fill(node, root._tree, None, None, root._items)
+    @classmethod
+    def closed(cls, name: str, root: StateDict) -> Tree:
+        """Return what stands behind a handle that was closed: the same tree, which cannot be written to."""
+        return cls(lambda _: Closed(name), root)
+
+    def declare(self, schemas: Sequence[Any]) -> None:
+        """Have what the classes of the handles declare be `schemas` from now on."""
+        self.schemas = schemas
+
+    # --- Reads --------------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Bring memory up to date with what others committed; fast when there is nothing new."""
+        if self.undo is None or not self.is_in_transaction():
+            self.backend.refresh()
+
+    def glance(self) -> None:
+        """Do what `refresh` does, as far as that raises nothing and waits for nobody."""
+        if self.undo is None:
+            self.backend.glance()
+
+    def steady(self, read: Callable[..., _T], *args: Any) -> _T:
+        """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
+        if self.undo is not None and self.is_in_transaction():
+            return read(*args)
+        return self.backend.steady(read, *args)
+
+    # --- Writes -------------------------------------------------------------------------------------------------------
+
+    def write(self, decide: Callable[..., _T], *args: Any) -> _T:
+        """Return ``decide(*args)``, run under the locks with memory up to date; it may call `commit`.
+
+        Raises `LockTimeout`, `ClosedError`, `StateFileError` (an external edit that does not parse), `StateError` (a
+        write inside a write of the same thread, as a signal handler can try), and what `decide` raises.
+        """
+        if self.undo is not None and self.is_in_transaction():
+            return self.backend.run_held(decide, *args)
+        return self.backend.write(decide, *args)
+
+    def change(self, node: Any, operation: str, key: Any, value: Any) -> Any:
+        """Make one change, in whatever way; return what stands there then."""
+        if self.undo is None and (not self.schemas or self._fits(node, key, value)):
+            result = self.backend.change(node, operation, key, value)
+            if result is not SLOW:
+                return result
+        return self.write(getattr(node, _LONG_WAY[operation]), key, value)
+
+    def _fits(self, node: Node, key: Any, value: Any) -> bool:
+        """Return whether a value at the top of the state, and any sum with it, is sure to be what is declared."""
+        if node._parent is not None:
+            return False
+        for schema in self.schemas:
+            validator = schema.record.items.get(key)
+            if validator is not None and (value.__class__ not in validator.scalars or key not in node._items):
+                return False
+        return True
+
+    def commit(self, node: Node, record: tuple[Change, ...], publish: Callable[..., object], *args: Any) -> None:
+        """Commit `record`, changes of `node`; ``publish(*args)`` makes them in memory. Inside `write` only.
+
+        In a transaction it waits for the end of that. Raises `UnsupportedValueError`, and OSError when the disk is full
+        or a sync fails; nothing has changed then.
+        """
+        for schema in self.schemas:
+            schema.check(record, self.root, self.name)
+        backend = self.backend
+        backend.check(record)
+        if self.undo is not None and backend.held(self.undo.holder):
+            if not backend.is_ahead():
+                backend.go_ahead()
+            self.undo.add(node, record, publish, *args)
+        else:
+            backend.append(record, publish, *args)
+
+    # --- Transactions -------------------------------------------------------------------------------------------------
+
+    def begin(self, holder: int) -> None:
+        """Hold the locks for `holder`, and let what this thread changes be one record, committed by `end`; nests.
+
+        To be ended even when it raises.
+        """
+        self.hold(holder)
+        if self.undo is not None and self.backend.held(self.undo.holder):
+            self.undo.begin_inner(holder)
+        else:
+            self.backend.write(self._begin, holder)
+
+    def _begin(self, holder: int) -> None:
+        self.backend.prepare()
+        undo = UndoLog(holder, _current_task())
+        if undo.task is not None:  # reads of other tasks are to be noticed even before the first change
+            self.backend.go_ahead()
+        self.undo = undo
+
+    def hold(self, holder: int) -> None:
+        """Take the locks and keep them for `holder` until `unhold`; nests."""
+        if self.undo is not None:
+            self.is_in_transaction()
+        self.backend.hold(holder)
+
+    def end(self, holder: int, *, commit: bool) -> None:
+        """Commit what was changed since `holder` began, or roll it back. Does nothing in a child forked inside.
+
+        The inner one of two leaves the commit to the outer. To be called again, without `commit`, when this raises: an
+        interrupt may have come anywhere. Raises, with all rolled back, `StateError` when an external edit came
+        meanwhile, `ClosedError` when another thread closed the state, and OSError.
+        """
+        backend = self.backend
+        if not backend.held(holder):
+            return
+        undo, done = self.undo, False
+        backend.begin_change()
+        try:
+            try:
+                if undo is not None and undo.holder == holder:
+                    self._end(undo, commit)
+                elif undo is not None:
+                    undo.end_inner(holder, commit=commit)
+                done = True
+            finally:
+                backend.end_change()
+                if done or self.undo is None:  # else it is to be called again
+                    backend.unhold(holder)
+        except MemoryError:
+            if not (done and commit):  # else it is in the file, and the next access releases what is held
+                raise
+
+    def _end(self, undo: UndoLog, commit: bool) -> None:
+        edited = committed = False
+        try:
+            if commit and undo.torn:
+                raise StateError(
+                    f"{self.name}: the transaction was interrupted in the middle of a change; run it again"
+                )
+            if commit and undo.changes:
+                if self.backend.closed:
+                    raise closed(self.name)
+                committed = self.backend.append_held(undo.changes, undo.forget)
+                edited = not committed
+        finally:
+            try:
+                if not committed and self.backend.is_ahead():
+                    self.backend.fall_back(undo.roll_back)
+            finally:
+                self.undo = None
+        if edited:
+            self.backend.accept_edit()
+            raise StateError(
+                f"{self.name}: was edited by hand during the transaction, which is rolled back; run it again"
+            )
+
+    def is_in_transaction(self) -> bool:
+        """Return whether a transaction of this thread is open; raise `StateError` in another task of the thread."""
+        undo = self.undo
+        if undo is None or not self.backend.held(undo.holder):
+            return False
+        self.end_abandoned()
+        undo = self.undo
+        if undo is None:
+            return False
+        if undo.task is not None and _current_task() is not undo.task:
+            raise StateError(
+                f"{self.name}: another task of this thread has a transaction open; do not await inside of one, or run "
+                "it in a thread of its own (asyncio.to_thread)"
+            )
+        return True
+
+    def end_abandoned(self) -> None:
+        """End what blocks of this thread began that are gone: memory was wanting to end it then."""
+        while (holder := self.backend.last_holder()) is not None:
+            block = entered.get(holder)
+            if block is None or block() is not None:
+                break
+            self.end(holder, commit=False)
+            del entered[holder]
+
+    def refuse_to_wait(self) -> None:
+        """Raise the error that waiting for others would be in vain, if so."""
+        if self.backend.closed:
+            raise closed(self.name)
+        if self.backend.owned():
+            raise StateError(
+                f"{self.name}: this thread has the state's locks, so nobody else can change it; wait outside of the "
+                "transaction"
+            )
+
+    def refuse_in_transaction(self, what: str) -> None:
+        """Raise `StateError` where this thread has a transaction open; `what` is to be done when it has ended."""
+        if self.is_in_transaction():
+            raise StateError(f"{self.name}: a transaction is open in this thread; {what} when it has ended")
+
+    def forget(self) -> UndoLog | None:
+        """In a forked child: have no part in the transaction of its parent; return its log, if one was open."""
+        undo, self.undo = self.undo, None
+        return undo
 
 
 def plain_root(root: StateDict) -> dict[Any, Plain]:
@@ -34,149 +253,17 @@ def plain_root(root: StateDict) -> dict[Any, Plain]:
     return cast("dict[Any, Plain]", copy_of(root._items))
 
 
-def replay(root: StateDict, changes: Iterable[Change]) -> None:
-    """Apply `changes`, which are in the file, to the live tree below `root`.
-
-    Raises LookupError, TypeError or AttributeError when one does not fit the tree; those before it are applied then.
-    """
-    for change in changes:
-        operation = change[0]
-        node: Any = root
-        for key in change[1]:
-            node = node._items[key]
-        if node.__class__ not in NODES:
-            raise TypeError(f"{operation} of something that is no container")
-        if operation == "set":
-            node._put(change[2], change[3])
-        elif operation == "delete":
-            node._take(change[2])
-        elif operation == "insert":
-            node._put_in(change[2], change[3])
-        else:
-            node._put_slice(change[2], change[3], _moved(node._items[change[2] : change[3]], change[4]))
+def adopt_root(node: StateDict, tree: Tree) -> None:
+    """Make `node` another face of the root of `tree`: the same entries."""
+    fill(node, tree, None, None, tree.root._items)
 
 
-def _moved(items: list[Any], values: list[Plain]) -> list[Any]:
-    """Return `values`, which come in the place of `items`, with the nodes among these for those that they equal.
-
-    A record of ``sort()`` or ``reverse()`` does not tell what it moved. As for who sorts, so for all others a container
-    that is there before and after stays live.
-    """
-    if not items or not values:
-        return values
-    nodes: dict[str, list[Any]] = defaultdict(list)
-    for item in reversed(items):
-        if item.__class__ in NODES:
-            nodes[repr(copy_of(item))].append(item)
-    if not nodes:
-        return values
-    texts = (repr(value) if value.__class__ in KINDS else "" for value in values)
-    return [nodes[text].pop() if nodes.get(text) else value for text, value in zip(texts, values, strict=True)]
-
-
-def reconcile(node: StateDict, data: dict[Any, Plain]) -> None:
-    """Make the contents of `node` equal `data`; a container that is still there stays the same object.
-
-    Which one that is, keys tell, and in a list, where nobody tells, what it holds (see `_origins`).
-    """
-    entries = {key: _become(node._items.get(key), value, node, key) for key, value in data.items()}
-    node._items.clear()
-    node._items.update(entries)
-
-
-def _become(held: Any, value: Plain, parent: Node, key: Any) -> Any:
-    """Return what is to stand at `key` for `value`: `held`, with other contents, if it is a container of that kind."""
-    kind = KINDS.get(value.__class__)
-    if kind is None:
-        return value
-    if held.__class__ is not kind:
-        return live(value, parent, key)
-    if kind is StateDict:
-        reconcile(held, cast("dict[Any, Plain]", value))
-    else:
-        _reconcile_list(held, cast("list[Plain]", value))
-    hint(held, key)
-    return held
-
-
-def _reconcile_list(node: StateList, data: list[Plain]) -> None:
-    """Do what `reconcile` does. The ends that are as they were are only looked at: mostly that is all there is."""
-    items = node._items
-    shorter = min(len(items), len(data))
-    front = next((index for index in range(shorter) if not _is(items[index], data[index])), shorter)
-    shorter -= front
-    back = next((index for index in range(shorter) if not _is(items[-1 - index], data[-1 - index])), shorter)
-    before, after = items[front : len(items) - back], data[front : len(data) - back]
-    if before or after:
-        has_nodes = any(item.__class__ in NODES for item in before)  # else nobody holds anything of it
-        numbers = _origins([copy_of(item) for item in before], after) if has_nodes else [-1] * len(after)
-        items[front : len(items) - back] = [
-            _become(before[number] if number >= 0 else None, value, node, index)
-            for index, (number, value) in enumerate(zip(numbers, after, strict=True), front)
-        ]
-
-
-def _is(item: Any, value: Plain) -> bool:
-    """Return whether what a node holds, `item`, is `value` already."""
-    kind = KINDS.get(value.__class__)
-    if kind is None:
-        return same(item, value)
-    if item.__class__ is not kind or len(item._items) != len(value):  # type: ignore[arg-type]
-        return False
-    if kind is StateList:
-        return all(map(_is, item._items, cast("list[Plain]", value)))
-    entries = cast("dict[Any, Plain]", value)
-    return all(
-        same(key, name) and _is(item._items[key], entries[name]) for key, name in zip(item._items, entries, strict=True)
-    )
-
-
-def _origins(old: list[Plain], new: list[Plain]) -> list[int]:
-    """Return of each new item of a list the number of the old one that it is, -1 for none.
-
-    What is alike is the same item; so is what has the same first entry, often an id or a name, and is alone with it.
-    Between the nearest of those, if as many items are left as there were, each is what stood in its place. Else some
-    came or went, and who is who would be a guess. A comment can bear one, a container that somebody holds can not: what
-    is written through it would go to another item. It is detached, which is told.
-    """
-    old_marks, new_marks = _marks(old, new)
-    numbers, staying = origins_of_items(old_marks, new_marks)
-    moved = {number for number in numbers if number >= 0} - staying
-    sure = [
-        index for index, number in enumerate(numbers) if number in staying and old_marks[number] == new_marks[index]
-    ]
-    start = first = 0
-    for end in [*sure, len(new)]:
-        last = numbers[end] if end < len(new) else len(old)
-        come = [index for index in range(start, end) if numbers[index] not in moved]
-        gone = [number for number in range(first, last) if number not in moved]
-        for index, number in zip(come, gone if len(come) == len(gone) else [-1] * len(come), strict=True):
-            numbers[index] = number
-        start, first = end + 1, last + 1
-    return numbers
-
-
-def _marks(old: list[Plain], new: list[Plain]) -> tuple[list[Plain], list[Plain]]:
-    """Return for each item of both what it can be known by: a text that no other has, unless they are the same one."""
-    alike = {*map(repr, old)} & {*map(repr, new)}
-    names = _alone(old) & _alone(new)
-
-    def marks(values: list[Plain], side: str) -> list[Plain]:
-        made: list[Plain] = []
-        for index, value in enumerate(values):
-            text, name = repr(value), _name(value)
-            made.append(f"={text}" if text in alike else f"~{name}" if name in names else f"{side} {index}")
-        return made
-
-    return marks(old, "old"), marks(new, "new")
-
-
-def _alone(values: list[Plain]) -> set[str]:
-    return {name for name, count in Counter(map(_name, values)).items() if name and count == 1}
-
-
-def _name(value: Plain) -> str:
-    """Return the first entry of a container, as text."""
-    if value.__class__ in KINDS and value:
-        return repr(next(iter(value.items()))) if isinstance(value, dict) else repr(cast("list[Plain]", value)[:1])
-    return ""
+def _current_task() -> Any:
+    """Return the asyncio task that this thread is running, if any. Who has not imported asyncio has none."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running in this thread
+        return None

@@ -1,4 +1,4 @@
-"""The changes of a transaction that is open: made in memory already, not yet in the file, and how to take them back.
+"""The changes of a transaction that is open: made in memory already, not yet in the file, and how to roll them back.
 
 Every change is preceded by its inverse in an undo log; where there is none that is cheap (a key deleted from the middle
 of a mapping would lose its place), the container's entries are copied, once. Each step of the log can be done twice, or
@@ -13,10 +13,8 @@ from typing import Any
 from mmapstate.changes import Change
 from mmapstate.live.node import KINDS, Node, Step
 
-__all__ = ["Pending"]
 
-
-class Pending:
+class UndoLog:
     """What an open transaction has changed. `holder` began it, in the asyncio task `task` if in any.
 
     ``torn`` says that an interrupt came in the middle of a change: what is to be committed, and memory, may differ.
@@ -32,7 +30,7 @@ class Pending:
         self._whole: dict[int, int] = {}  # containers that a step restores whatever comes after it: its number, by id
         self._last: dict[int, int] = {}  # mappings whose last change sets a scalar: its number in `changes`, by id
 
-    def add(self, node: Node, changes: tuple[Change, ...], publish: Callable[..., None], *args: Any) -> None:
+    def add(self, node: Node, changes: tuple[Change, ...], publish: Callable[..., object], *args: Any) -> None:
         """Make `changes` of `node` in memory by ``publish(*args)``, to be committed later.
 
         A set replaces the earlier set of the same key where nothing else touched that mapping in between.
@@ -58,7 +56,7 @@ class Pending:
         self.torn = torn
 
     def begin_inner(self, holder: int) -> None:
-        """Begin a transaction inside: what it changes can be taken back alone."""
+        """Begin a transaction inside: what it changes can be rolled back alone."""
         self._last.clear()
         self._inner.append((holder, len(self.changes), len(self._steps), self.torn))
 
@@ -67,21 +65,21 @@ class Pending:
         for place, (name, changes, steps, torn) in enumerate(self._inner):
             if name == holder:
                 if not commit:
-                    self._take_back_to(changes, steps)
+                    self._roll_back_to(changes, steps)
                     self.torn = torn
                 del self._inner[place:]  # with those that an interrupt kept from ending
                 return
 
-    def take_back(self) -> None:
+    def roll_back(self) -> None:
         """Make memory what it was: the same objects, in the same order. Can be called again after an interrupt."""
-        self._take_back_to(0, 0)
+        self._roll_back_to(0, 0)
 
     def forget(self) -> None:
-        """Have nothing to take back any more: it is in the file."""
+        """Have nothing to roll back any more: it is in the file."""
         self.changes.clear()
         self._steps.clear()
 
-    def _take_back_to(self, changes: int, steps: int) -> None:
+    def _roll_back_to(self, changes: int, steps: int) -> None:
         self.torn = True
         self._last.clear()
         while len(self._steps) > steps:
@@ -92,7 +90,7 @@ class Pending:
         del self.changes[changes:]
 
     def _remember(self, node: Node, changes: tuple[Change, ...]) -> None:
-        since = self._inner[-1][2] if self._inner else 0  # what an inner transaction can be taken back to
+        since = self._inner[-1][2] if self._inner else 0  # what an inner transaction can be rolled back to
         if self._whole.get(id(node._items), -1) >= since:
             return
         if len(changes) > 1 and changes[0][0] == "delete":

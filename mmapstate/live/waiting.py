@@ -11,9 +11,8 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any, TypeVar
 
 from mmapstate.errors import DetachedError, LockTimeout
+from mmapstate.live.backend import Sentinel
 from mmapstate.live.node import Node
-
-__all__ = ["wait_for"]
 
 _T = TypeVar("_T")
 
@@ -26,8 +25,6 @@ def wait_for(tree: Any, check: Callable[[], object], predicate: Callable[[], _T]
 
     Returns what it returned last, as ``threading.Condition.wait_for`` does. `check` raises where waiting is in vain,
     and so does this where all that the predicate looks at was removed from the state.
-    There is no portable way to be woken by a store into a map of another process: this looks at the control page, which
-    costs no system call.
     """
     if timeout is not None and not isinstance(timeout, int | float):
         raise TypeError(f"timeout is {timeout!r}; it can be None, or seconds")
@@ -57,12 +54,12 @@ def _refuse_in_vain(predicate: Callable[[], object]) -> None:
     nodes = [value for value in found if isinstance(value, Node)]
     if nodes and not any(node._is_part() for node in nodes) and all(isinstance(value, _KNOWN) for value in found):
         raise DetachedError(
-            f"{nodes[0]._tree.file}: what wait_for looks at was removed from the state, or replaced in it, and changes "
+            f"{nodes[0]._tree.name}: what wait_for looks at was removed from the state, or replaced in it, and changes "
             "no more; have the predicate read it from the state, as in STATE['jobs'][0]['done']"
         )
 
 
-_KNOWN = (Node, BuiltinFunctionType, ModuleType, type, str, bytes, int, float, type(None))
+_KNOWN = (Node, Sentinel, BuiltinFunctionType, ModuleType, type, str, bytes, int, float, type(None))
 _FUNCTIONS = 3  # that call each other, and are looked into: what those behind them look at is not known
 
 
@@ -99,7 +96,7 @@ def _version(tree: Any) -> tuple[Any, int] | None:
         tree.refresh()
     except LockTimeout:
         return None
-    return tree.seen, tree.applying
+    return tree.cursor.applied, tree.cursor.epoch
 
 
 def _changes(tree: Any, check: Callable[[], object], before: tuple[Any, int] | None, deadline: float | None) -> bool:
@@ -112,6 +109,6 @@ def _changes(tree: Any, check: Callable[[], object], before: tuple[Any, int] | N
             if left <= 0:
                 return False
             pause = min(pause, left)
-        time.sleep(pause)
+        tree.backend.wait(pause)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
     return True

@@ -1,7 +1,7 @@
-"""What became of the entries of a container: which of them stay, are moved, changed, removed; which are new.
+"""What became of the entries of a container: which of them stay, moved, changed or are gone; which are new.
 
-Nobody tells: two states are compared. The keys of a mapping say which entry is which. The items of a list have no
-names: what is alike is the same item; what is left over between two that stay became what it has most in common with.
+Two states are compared, as nobody says what was done. The keys of a mapping tell which entry is which. Items of a list
+have no names: equal ones are the same item, and what is left between two that stay is paired by what it has in common.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mmapstate.text.source import Written
 from mmapstate.values import Plain, same
-
-__all__ = ["Origins", "origins_of_entries", "origins_of_items", "origins_of_keys"]
 
 _MOST_PAIRS = 10_000  # of items that are compared with each other; beyond that, in their order
 
@@ -30,6 +29,14 @@ class Origins(NamedTuple):
     def nothing_moves(self, count: int) -> bool:
         """Return whether all of `count` entries stay, and none is new."""
         return len(self.numbers) == len(self.staying) == count
+
+
+def origins_of(written: Written, new: dict[Any, Plain] | list[Plain]) -> Origins:
+    """Return where the entries of a container come from, which has become `new`, one of the same kind."""
+    old = written.entries or []
+    if isinstance(new, dict):
+        return origins_of_entries([(key.value, value.value) for key, value in old], new)
+    return origins_of_items([item.value for item in old], new)
 
 
 def origins_of_entries(old: Sequence[tuple[Any, Plain]], new: dict[Any, Plain]) -> Origins:

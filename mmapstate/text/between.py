@@ -1,4 +1,4 @@
-"""What becomes of the lines between two entries that stay: others go, and come; blank lines are not heaped up."""
+"""The lines between two entries that stay: others are removed and inserted there, and blank lines do not pile up."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from mmapstate.text.spans import Place, Text
-
-__all__ = ["Edit", "between", "edited", "emptied"]
 
 _BLANK_ABOVE = re.compile(r"(?:^ *\n)*\Z", re.MULTILINE)
 _BLANK_BELOW = re.compile(r"(?: *\n)*")
@@ -36,7 +34,7 @@ def edited(source: str, start: int, stop: int, edits: list[Edit]) -> str:
 
 
 def between(text: Text, places: list[Place], before: int, behind: int, lines: str) -> list[Edit]:
-    """Return the edits that put lines between two entries that stay, and take away those that stood there.
+    """Return the edits that insert lines between two entries that stay, and remove those that stood there.
 
     The entries are told by their numbers: -1 where the container begins, as many as there are where it ends. Of the
     blank lines above and below what goes the longer run stays; where the container begins the one above, at its end the
@@ -70,9 +68,9 @@ def between(text: Text, places: list[Place], before: int, behind: int, lines: st
 
 
 def emptied(text: Text, places: list[Place], after: int | None = None) -> list[Edit]:
-    """Return the edits that take all entries of a container away, and no comment that was set apart from them.
+    """Return the edits that remove all entries of a container, but no comment that was set apart from them.
 
-    It is in the line in which `after` is, or below it.
+    The container begins in the line of `after`, or below it.
     """
     first, last = places[0], places[-1]
     left = _left(text, places)
@@ -92,14 +90,14 @@ def emptied(text: Text, places: list[Place], after: int | None = None) -> list[E
 
 
 def _left(text: Text, gone: list[Place]) -> str:
-    """Return what was set apart between entries that go: comments, with the blank lines between them."""
+    """Return the comments that were set apart between removed entries, with the blank lines between them."""
     found = "".join(text.source[place.bottom : other.top] for place, other in pairwise(gone))
     found = _BLANK_BELOW.sub("", found, count=1).rstrip(" \n")
     return _HEAPS.sub("\n\n", found) + "\n" if found else ""
 
 
 def _sign_end(text: Text, start: int) -> int:
-    """Return where the sign ends behind which the first entry of a container stands."""
+    """Return where the dash (or ``?``) ends that the first entry of a container follows."""
     return start - len(text.before(start)) + len(text.before(start).rstrip(" "))
 
 

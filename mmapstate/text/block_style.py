@@ -1,7 +1,7 @@
 """A document in block style, changed only where it has to be, as edits of its text.
 
-What stays where it is keeps its lines; what is moved in its container takes its lines along; what is new is dumped
-there. A container whose layout is not understood is dumped anew, alone.
+An entry that stays keeps its lines, one that moves within its container takes them along, a new one is dumped in place.
+A container whose layout is not understood is rewritten, and no other.
 """
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
-from mmapstate.text import flow_style, snapshot
-from mmapstate.text.alignment import Origins, origins_of_entries, origins_of_items
+from mmapstate.text import flow_style, reader
+from mmapstate.text.alignment import Origins, origins_of
 from mmapstate.text.between import Edit, between, edited, emptied
 from mmapstate.text.lines import changed_text
-from mmapstate.text.siblings import Siblings
-from mmapstate.text.snapshot import Written
+from mmapstate.text.siblings import LONGEST_KEY, Siblings
+from mmapstate.text.source import Written
 from mmapstate.text.spans import NotUnderstood, Place, Text
 from mmapstate.values import Plain, same
 
-__all__ = ["Changer"]
-
-_LONGEST_KEY = 100
 _NO_PLACE = Place(0, 0, 0)
 _END_OF_DOCUMENT = re.compile(r"^\.\.\.(?=\s)", re.MULTILINE)
 
@@ -30,7 +27,7 @@ _END_OF_DOCUMENT = re.compile(r"^\.\.\.(?=\s)", re.MULTILINE)
 class Changer:
     """Changes one text, whose last line has an end.
 
-    With `literal`, new text of several lines is a block of them. `tell` is told which containers are written anew, and
+    With `literal`, new text of several lines becomes a block scalar. `tell` is told which containers are rewritten, and
     why.
     """
 
@@ -43,7 +40,7 @@ class Changer:
 
     def to(self, state: dict[Any, Plain]) -> str:
         """Return the text with `state` in it."""
-        root = snapshot.compose(self.source)
+        root = reader.compose(self.source)
         if root is None or root.start == root.end:  # nothing, or comments
             found = _END_OF_DOCUMENT.search(self.source)
             at = len(self.source) if found is None else found.start()
@@ -82,10 +79,7 @@ class Changer:
         if written.style:
             return [Edit(written.start, written.end, flow_style.changed(self.text, written, new))]
         entries = written.entries or []
-        if isinstance(new, dict):
-            origins = origins_of_entries([(key.value, value.value) for key, value in entries], new)
-        else:
-            origins = origins_of_items([item.value for item in entries], new)
+        origins = origins_of(written, new)
         values = list(new.values()) if isinstance(new, dict) else new
         if isinstance(new, dict) and origins.nothing_moves(len(entries)):
             edits = []
@@ -140,7 +134,7 @@ class Changer:
         edits = [] if same(value.value, new) else self._value_of_key(key, value, new)
         if not same(key.value, name):
             start = self.text.content(key)
-            if "\n" in self.source[start : key.end] or len(text := flow_style.renamed(key, name)) > _LONGEST_KEY:
+            if "\n" in self.source[start : key.end] or len(text := flow_style.renamed(key, name)) > LONGEST_KEY:
                 raise NotUnderstood("a key has another name, and takes more than a line")
             edits.insert(0, Edit(start, key.end, text))
         return edits
@@ -201,7 +195,7 @@ class Changer:
         else:
             begin = text.line_start(start)
             if written.style in ("|", ">"):
-                told = text.comment(self._behind_header(written)) or ""
+                told = text.comment(text.header_end(written)) or ""
             elif lines:
                 told += text.comment(end) or ""
                 end = text.line_end(end)
@@ -228,12 +222,6 @@ class Changer:
             return self.text.places(written)
         except NotUnderstood:
             return []
-
-    def _behind_header(self, written: Written) -> int:
-        """Return where the header of a block of lines ends."""
-        found = re.compile(r"[|>][-+0-9]*").match(self.source, self.text.content(written))
-        assert found is not None
-        return found.end()
 
     def _behind_bracket(self, written: Written) -> str:
         """Return the comment behind the bracket that opens a container in flow style: it is that of the entry."""

@@ -1,7 +1,7 @@
-"""A container in flow style, ``{...}`` or ``[...]``, in one line or several, changed only where it has to be.
+"""A container in flow style, ``{...}`` or ``[...]``, on one line or several, changed only where it has to be.
 
-It is put together from what stands between its brackets: entries, and the gaps between them with their comma, blanks,
-line ends and comments. A gap is taken as it is where the entries on both sides stay.
+It is reassembled from what is between its brackets: the entries, and the gaps between them with comma, blanks, line
+ends and comments. Where the entries on both sides of a gap stay, the gap stays as it is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mmapstate.text import snapshot
-from mmapstate.text.alignment import origins_of_entries, origins_of_items
-from mmapstate.text.snapshot import Written
+from mmapstate.text import writer
+from mmapstate.text.alignment import origins_of
+from mmapstate.text.source import Written, parts_of, value_of
 from mmapstate.text.spans import NotUnderstood, Text, parted
 from mmapstate.values import Plain, same
-
-__all__ = ["Manner", "changed", "flow", "manner_of", "quoted_alike", "renamed"]
 
 _TO_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*,")
 _MOST_SIBLINGS = 50  # that are looked at
@@ -57,7 +55,7 @@ def quoted_alike(style: str, new: Plain, otherwise: str) -> str:
     if not isinstance(new, str) or not new.isprintable():
         return otherwise
     if style == '"':
-        return snapshot.flow([new]).decode()[1:-1]
+        return writer.flow([new]).decode()[1:-1]
     return "'" + new.replace("'", "''") + "'" if style == "'" else otherwise
 
 
@@ -76,10 +74,7 @@ class _Flow:
         source, text = self.source, self.text
         manner = manner_of(written, manner)
         old = written.entries or []
-        if isinstance(new, dict):
-            origins = origins_of_entries([(key.value, value.value) for key, value in old], new)
-        else:
-            origins = origins_of_items([item.value for item in old], new)
+        origins = origins_of(written, new)
         opened = text.content(written) + 1
         places = self._places(written, opened)
         gaps = self._gaps(places, opened, written.end - 1)
@@ -102,13 +97,13 @@ class _Flow:
         places: list[tuple[int, int]] = []
         position = opened
         for entry in written.entries or ():
-            key, value = entry if isinstance(entry, tuple) else (None, entry)
-            start = self.text.next_sign(self._behind_comma(position) if places else position)
+            key, value = parts_of(entry)
+            start = self.text.next_token(self._behind_comma(position) if places else position)
             if start != (key or value).start and self.source[start] != "?":
                 raise NotUnderstood("its entries do not follow each other")
             position = self.text.end(value, key)
             places.append((start, position))
-        if self.text.next_sign(self._behind_comma(position) if places else position) != written.end - 1:
+        if self.text.next_token(self._behind_comma(position) if places else position) != written.end - 1:
             raise NotUnderstood("something stands before the closing bracket")
         return places
 
@@ -261,12 +256,14 @@ class _Joints:
 
 def manner_of(written: Written, around: Manner) -> Manner:
     """Return how text is quoted in a container; as `around` it where it has none."""
-    last = (written.entries or [])[-_MOST_SIBLINGS:]
-    keys = [entry[0] for entry in last if isinstance(entry, tuple)]
-    key = _quotes_of(keys, around.key)
-    return Manner(
-        key, _quotes_of([entry[1] if isinstance(entry, tuple) else entry for entry in last], key or around.value)
-    )
+    last = last_entries(written)
+    key = _quotes_of([entry[0] for entry in last if isinstance(entry, tuple)], around.key)
+    return Manner(key, _quotes_of([value_of(entry) for entry in last], key or around.value))
+
+
+def last_entries(written: Written) -> list[Any]:
+    """Return the last entries of a container, as many as are looked at to find out how it is written."""
+    return (written.entries or [])[-_MOST_SIBLINGS:]
 
 
 def _quotes_of(written: list[Written], otherwise: str) -> str:
@@ -292,7 +289,7 @@ def flow(value: Plain, manner: Manner) -> str:
         return "[" + ", ".join(flow(inner, manner) for inner in value) + "]"
     if type(value) is int:
         return str(value)
-    text = snapshot.dump([value], literal=False).decode()[2:-1]
+    text = writer.dump([value], literal=False).decode()[2:-1]
     if isinstance(value, str) and not _PLAIN.fullmatch(text):
-        text = snapshot.flow([value]).decode()[1:-1]
+        text = writer.flow([value]).decode()[1:-1]
     return quoted_alike(manner.value, value, text)

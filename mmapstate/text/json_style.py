@@ -1,7 +1,7 @@
-"""A snapshot that is JSON, written, and changed only where the state has changed.
+"""Plain data to JSON text, and a JSON text changed only where the state has changed.
 
-There are no comments in it. What is kept is the order, the blanks between, and how each value is written that is there;
-what comes is written as what is there is.
+JSON has no comments. Order and white space stay, and the spelling of each value that stays; new values are written in
+the manner of the old ones.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ from typing import Any
 
 from mmapstate.text.alignment import origins_of_items, origins_of_keys
 from mmapstate.text.json_text import NOT_RAW, compose, escaped
-from mmapstate.text.snapshot import Written
+from mmapstate.text.source import Written, parts_of, split_bom, value_of
 from mmapstate.values import Plain, same
 
-__all__ = ["dump", "patch"]
-
-_BOM = b"\xef\xbb\xbf"
 _ESCAPED_LETTER = re.compile(r"(?<!\\)(?:\\\\)*\\u(?!00[0-7])")
 
 
@@ -35,8 +32,8 @@ def _text(value: Plain, colon: str, comma: str, *, ascii_alone: bool) -> str:
 
 def patch(text: bytes, state: dict[Any, Plain]) -> bytes:
     """Return the JSON `text` changed to hold `state`. Raises `StateFileError` where it is none."""
-    bom = _BOM if text.startswith(_BOM) else b""
-    source = text.removeprefix(_BOM).decode()
+    bom, utf8 = split_bom(text)
+    source = utf8.decode()
     root = compose(source)
     if root is None:
         return bom + dump(state)
@@ -68,7 +65,7 @@ class _Writer:
         while todo:
             written = todo.pop()
             for number, entry in enumerate(written.entries or ()):
-                key, value = entry if isinstance(entry, tuple) else (None, entry)
+                key, value = parts_of(entry)
                 colons += [self.source[key.end : value.start]] if key is not None else []
                 commas += ["," + self._lead(written, number)] if number else []
                 if value.entries:
@@ -118,15 +115,14 @@ class _Writer:
         if old is None:
             before = "" if name is None else self._new(name, indent) + self.colon
             return before + self._new(value, indent, in_line=in_line)
-        now = old[1] if isinstance(old, tuple) else old
+        now = value_of(old)
         return self.source[_start_of(old) : now.start] + self.value(now, value, indent, in_line=in_line)
 
     def _behind(self, old: list[Any], number: int) -> str:
         """Return the blanks between an entry and the comma behind it; those of the first where it had none."""
         if len(old) < 2:
             return ""
-        entry = old[number if 0 <= number < len(old) - 1 else 0]
-        end = (entry[1] if isinstance(entry, tuple) else entry).end
+        end = value_of(old[number if 0 <= number < len(old) - 1 else 0]).end
         return self.source[end : self.source.index(",", end)]
 
     def _new(self, value: Plain, indent: str, *, in_line: bool = False) -> str:
@@ -148,8 +144,8 @@ class _Writer:
 
 
 def _start_of(entry: Any) -> int:
-    start: int = (entry[0] if isinstance(entry, tuple) else entry).start
-    return start
+    key, value = parts_of(entry)
+    return (key or value).start
 
 
 def _blanks_before(source: str, position: int) -> str:

@@ -1,8 +1,7 @@
-r"""A snapshot that is JSON: text to plain data, and what plain data JSON can hold.
+r"""JSON text to plain data, and what plain data JSON can hold.
 
-JSON is not read as the YAML that it nearly is: ``1e5``, ``"\ud83d\udc0d"`` and a key of 1,100 characters are JSON, and
-YAML of another meaning, or of none. What JSON cannot hold is refused when it is to be stored, and so is never to be
-written (by `json_style`).
+JSON is not read as YAML, though it nearly is: ``1e5``, ``"\ud83d\udc0d"`` and a key of 1,100 characters mean something
+else in YAML, or nothing. What JSON cannot hold is refused at the write, so that `json_style` never meets it.
 """
 
 from __future__ import annotations
@@ -13,37 +12,22 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from mmapstate.errors import StateFileError, UnsupportedValueError
-from mmapstate.text.snapshot import Leniency, Written
+from mmapstate.errors import UnsupportedValueError
+from mmapstate.text.source import BOM, SURROGATE, Leniency, Source, Written, split_bom
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain
-
-__all__ = [
-    "NOT_RAW",
-    "check",
-    "compose",
-    "escaped",
-    "is_object",
-    "line_of",
-    "may_begin",
-    "misfit",
-    "parse",
-    "parse_leniently",
-]
 
 NOT_RAW = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 """What JSON lets stand for itself, and YAML takes for a line break or refuses."""
 
-_BOM = b"\xef\xbb\xbf"
-_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*(?:\{|\Z)")
+_BEGINNING = re.compile(rb"(?:%b)?[ \t\r\n]*(?:\{|\Z)" % BOM)
 _TOKEN = re.compile(r'[ \t\r\n]*([{}\[\],:]|"(?:[^"\\]|\\.)*"|[^ \t\r\n{}\[\],:"]+)')
 _SUSPECT = re.compile(rf"\\u[dD][89a-fA-F]|[0-9]{{{MAX_INT_DIGITS + 1}}}")  # halves of pairs; integers too long
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONSTANTS = {"NaN", "Infinity", "-Infinity"}
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 class _Odd(Exception):
-    """The text is read by `json`, and is yet to be looked at closely."""
+    """`json` reads the text, but the state could not hold what it found: look closely."""
 
 
 def escaped(match: re.Match[str]) -> str:
@@ -61,7 +45,7 @@ def is_object(text: bytes) -> bool:
     if not may_begin(text):
         return False
     try:
-        found = json.loads(text.removeprefix(_BOM).decode())
+        found = json.loads(split_bom(text)[1].decode())
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
         return False
     except ValueError:  # an integer of too many digits
@@ -74,12 +58,12 @@ def parse(text: bytes, file: str) -> dict[Any, Plain]:
 
     Raises `StateFileError`, with line and column, for anything else, and for keys that stand twice in an object.
     """
-    reader = _Reader(text, file)
-    if not reader.source.strip(" \t\r\n"):
+    source = Source(text, file)
+    if not source.text.strip(" \t\r\n"):
         return {}
-    data = reader.read()
+    data = _Reader(source).read()
     if not isinstance(data, dict):
-        raise reader.refusal("the top is no object; write one, in braces", 0)
+        raise source.refusal("the top is no object; write one, in braces", 0)
     return data
 
 
@@ -89,66 +73,35 @@ def parse_leniently(text: bytes, told: list[Leniency]) -> dict[Any, Plain]:
     The last of equal keys counts; what is no number in JSON is null; an integer of too many digits is text. Raises
     `StateFileError` for anything else.
     """
-    reader = _Reader(text, "", told)
-    written = reader.compose()
+    source = Source(text, "")
+    written = _Reader(source, told).compose()
     if written is None or not isinstance(written.value, dict):
-        raise reader.refusal("no object", 0)
+        raise source.refusal("no object", 0)
     return written.value
 
 
-def compose(source: str) -> Written | None:
+def compose(text: str) -> Written | None:
     """Return the root of a JSON text, without a BOM, which `parse` reads, with the places of all that is in it."""
-    return _Reader(source.encode(), "").compose()
-
-
-def line_of(text: bytes, path: Iterable[Any]) -> int | None:
-    """Return the line, from 1 on, in which the value at `path` begins in a text that `parse` reads."""
-    source = text.removeprefix(_BOM).decode()
-    found = compose(source)
-    for key in path:
-        entries = [] if found is None or found.entries is None else found.entries
-        if found is not None and isinstance(found.value, dict):
-            found = next((value for name, value in entries if name.value == key), None)
-        else:
-            found = entries[key] if key in range(len(entries)) else None
-        if found is None:
-            return None
-    return source.count("\n", 0, found.start) + 1 if found is not None else None
+    return _Reader(Source(text.encode(), "")).compose()
 
 
 class _Reader:
-    """Reads one text; knows its name for messages. With `told`, what can be read somehow is, and told there."""
+    """Reads one text. With `told`, what can be read somehow is, and told there."""
 
-    def __init__(self, text: bytes, file: str, told: list[Leniency] | None = None) -> None:
-        self.file = file
+    def __init__(self, source: Source, told: list[Leniency] | None = None) -> None:
+        self.source = source
         self.told = told
-        self.source = ""
-        try:
-            self.source = text.removeprefix(_BOM).decode()
-        except UnicodeDecodeError as error:
-            self.source = text.removeprefix(_BOM)[: error.start].decode()
-            problem = f"not UTF-8 (byte {error.start}: {error.reason}); save the file as UTF-8"
-            raise self.refusal(problem, len(self.source)) from None
-
-    def refusal(self, problem: str, at: int) -> StateFileError:
-        before = self.source[:at]
-        line, column = before.count("\n") + 1, at - (before.rfind("\n") + 1) + 1
-        error = StateFileError(
-            f"{self.file}, line {line}, column {column}: {problem}; mend the file in an editor, it is left as it is"
-        )
-        error.problem, error.line, error.column, error.offset = problem, line, column, len(before.encode())
-        return error
 
     def read(self) -> Plain:
         """Return what the text holds: by Python's reader, which is fast, and tells of what is odd no place."""
-        source = self.source
+        source = self.source.text
         try:
             data: Plain = json.loads(source, object_pairs_hook=_object, parse_constant=_refuse)
             if source.count("[") + source.count("{") <= MAX_DEPTH and not _SUSPECT.search(source):
                 return data
         except json.JSONDecodeError as error:
             problem = f"by its name the file is JSON, and its text is not ({error.msg})"
-            raise self.refusal(problem, error.pos) from None
+            raise self.source.refusal(problem, error.pos) from None
         except (_Odd, ValueError, RecursionError):
             pass
         written = self.compose()
@@ -161,24 +114,24 @@ class _Reader:
         container: Written | None = None
         key: Written | None = None
         at = 0
-        while (token := _TOKEN.match(self.source, at)) is not None:
+        while (token := _TOKEN.match(self.source.text, at)) is not None:
             start, at, sign = token.start(1), token.end(), token[1]
             if sign in ",:":
                 continue
             if sign in "{[":
                 if len(around) >= MAX_DEPTH:
-                    raise self.refusal(f"more than {MAX_DEPTH} containers inside each other", start)
+                    raise self.source.refusal(f"more than {MAX_DEPTH} containers inside each other", start)
                 around.append((container, key))
-                container, key = Written({} if sign == "{" else [], start, sign, []), None
+                container, key = Written({} if sign == "{" else [], start, start, sign, []), None
                 continue
             if sign in "}]":
                 if container is None:
-                    raise self.refusal("no JSON (a bracket too many)", start)
+                    raise self.source.refusal("no JSON (a bracket too many)", start)
                 found = container
+                found.end = at
                 container, key = around.pop()
             else:
-                found = Written(self._scalar(sign, start), start, '"' if sign[0] == '"' else "")
-            found.end = at
+                found = Written(self._scalar(sign, start), start, at, '"' if sign[0] == '"' else "")
             if container is None:
                 root.append(found)
             elif isinstance(container.value, dict) and key is None:
@@ -190,8 +143,8 @@ class _Reader:
 
     def _odd(self, problem: str, at: int, becomes: str) -> None:
         if self.told is None:
-            raise self.refusal(problem, at)
-        self.told.append(Leniency(self.source.count("\n", 0, at) + 1, f"{problem}: {becomes}"))
+            raise self.source.refusal(problem, at)
+        self.told.append(Leniency(self.source.place(at)[0], f"{problem}: {becomes}"))
 
     def _scalar(self, sign: str, at: int) -> Plain:
         if sign in _CONSTANTS:
@@ -203,15 +156,15 @@ class _Reader:
         try:
             value: Plain = json.loads(sign)
         except ValueError as error:
-            raise self.refusal(f"no JSON ({error})", at) from None
-        if isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
+            raise self.source.refusal(f"no JSON ({error})", at) from None
+        if isinstance(value, str) and not value.isascii() and SURROGATE.search(value):
             self._odd("half of a surrogate pair is no text", at, "it is a question mark now")
-            return _SURROGATE.sub("?", value)
+            return SURROGATE.sub("?", value)
         return value
 
     def _key(self, found: Written, container: Any) -> Written:
         if not isinstance(found.value, str):
-            raise self.refusal("no JSON (a key is text)", found.start)
+            raise self.source.refusal("no JSON (a key is text)", found.start)
         if found.value in container.value:
             problem = f"the key {found.value!r} stands twice in one mapping"
             self._odd(
@@ -243,38 +196,38 @@ def _refuse(name: str) -> Any:
 # --- What JSON cannot hold -------------------------------------------------------------------------------------------
 
 
-class Misfit(NamedTuple):
+class Mismatch(NamedTuple):
     """A value, or a key, that JSON cannot hold: where it is, and what is wrong with it."""
 
     path: tuple[Any, ...]
     problem: str
 
 
-def misfit(value: Plain) -> Misfit | None:
+def mismatch(value: Plain) -> Mismatch | None:
     """Return the first thing in plain data that JSON cannot hold."""
-    return next(_misfits(value, ()), None)
+    return next(_mismatches(value, ()), None)
 
 
-def _misfits(value: Plain, path: tuple[Any, ...]) -> Iterator[Misfit]:
+def _mismatches(value: Plain, path: tuple[Any, ...]) -> Iterator[Mismatch]:
     if isinstance(value, dict):
         for key, item in value.items():
             if key.__class__ is not str:
-                yield _misfit_of_key(key, path)
-            yield from _misfits(item, (*path, key))
+                yield _mismatch_of_key(key, path)
+            yield from _mismatches(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             if item.__class__ is not str and item.__class__ is not int:  # as most are
-                yield from _misfits(item, (*path, index))
+                yield from _mismatches(item, (*path, index))
     elif value.__class__ not in _SCALARS:
         kind = type(value).__name__
         way_out = "base64 of it, as text" if isinstance(value, bytes) else "its .isoformat()"
-        yield Misfit(path, f"the file is JSON, which has no {kind}; store {way_out}")
+        yield Mismatch(path, f"the file is JSON, which has no {kind}; store {way_out}")
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Misfit(path, f"the file is JSON, which has no number {value}; store None, or text")
+        yield Mismatch(path, f"the file is JSON, which has no number {value}; store None, or text")
 
 
-def _misfit_of_key(key: Any, path: tuple[Any, ...]) -> Misfit:
-    return Misfit(
+def _mismatch_of_key(key: Any, path: tuple[Any, ...]) -> Mismatch:
+    return Mismatch(
         (*path, key), f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
     )
 
@@ -283,17 +236,17 @@ def check(record: Iterable[tuple[Any, ...]], root: Any, file: str) -> None:
     """Raise `UnsupportedValueError` for the first of the changes below the node `root` that JSON cannot hold."""
     for operation, path, key, *values in record:
         where = tuple(path)
-        found: Misfit | None = None
+        found: Mismatch | None = None
         if operation == "splice":
-            found = misfit(values[1])
+            found = mismatch(values[1])
             if found is not None:
-                found = Misfit((key + found.path[0], *found.path[1:]), found.problem)
+                found = Mismatch((key + found.path[0], *found.path[1:]), found.problem)
         elif operation != "delete":
             if operation == "set" and key.__class__ is not str and _is_mapping(root, path):
-                found = _misfit_of_key(key, ())
+                found = _mismatch_of_key(key, ())
             else:
-                found = misfit(values[0])
-                found = found and Misfit((key, *found.path), found.problem)
+                found = mismatch(values[0])
+                found = found and Mismatch((key, *found.path), found.problem)
         if found is not None:
             raise UnsupportedValueError(found.problem, where + found.path, file)
 

@@ -1,8 +1,8 @@
-"""A text written in several lines, of which some have changed: the others stay as they are, as does the style.
+"""A scalar of several lines, some of which have changed: the other lines stay, and so does the style.
 
-The text is parted into its lines, each with the part of the value that it gives. Lines that give the beginning or the
-end of the new value stay, and between them those that give some of it. What comes of it is read back alone; where it is
-another text, the text is written anew (see `block_style`).
+The scalar is split into its lines, each with the part of the value that it yields. Lines that yield the beginning or
+the end of the new value stay, and between them those that yield some of it. The result is read back on its own; if it
+is another text, the scalar is rewritten (see `block_style`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import re
 from typing import NamedTuple
 
 from mmapstate.errors import StateFileError
-from mmapstate.text import snapshot
-from mmapstate.text.snapshot import Written
+from mmapstate.text import reader, writer
+from mmapstate.text.source import Written
 from mmapstate.text.spans import Text
-
-__all__ = ["changed_text"]
 
 _HEADER = re.compile(r"[|>](?P<signs>[-+]?[1-9]?|[1-9][-+])(?:[ \t][^\n]*)?\n")
 _IN_LINES = re.compile("[\t\n -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*")
@@ -27,7 +25,7 @@ _MOST_LINES = 100  # between which lines are looked for that stay
 
 
 class _Line(NamedTuple):
-    """A line as it is written, with the blank lines below it, and its part of the value."""
+    """A line as it is written, with the blank lines below it, and the part of the value that it yields."""
 
     raw: str
     part: str
@@ -82,7 +80,7 @@ def _is_read_as(source: str, column: int, wanted: str) -> bool:
     """Return whether what stands behind a colon in that column is read as the text."""
     line = " " * column + "k: " + source
     try:
-        return snapshot.parse((line if line.endswith("\n") else line + "\n").encode(), "").get("k") == wanted
+        return reader.parse((line if line.endswith("\n") else line + "\n").encode(), "").get("k") == wanted
     except (StateFileError, ValueError):
         return False
 
@@ -184,7 +182,7 @@ def _unquoted(text: str, style: str) -> str:
         return text.replace("''", "'")
     if style == '"' and "\\" in text:
         try:
-            return str(snapshot.parse(f'k: "{text}"\n'.encode(), "")["k"])
+            return str(reader.parse(f'k: "{text}"\n'.encode(), "")["k"])
         except StateFileError:
             return ""  # as one whose line end is escaped: then it is not the text that it should be
     return text
@@ -193,7 +191,7 @@ def _unquoted(text: str, style: str) -> str:
 def _quoted(text: str, style: str) -> str:
     if style == "'":
         return text.replace("'", "''")
-    return snapshot.flow([text]).decode()[2:-2] if style == '"' else text
+    return writer.flow([text]).decode()[2:-2] if style == '"' else text
 
 
 # --- What has changed -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""What is new in a text, written as what stands beside it is: in block or flow style, indented, and quoted as that.
+"""New values, written in the manner of their siblings: in block or flow style, indented and quoted as those are.
 
-Each new container has a model: the last one of its kind in the same list that has most keys in common with it, what has
-the same key in a sibling of its mapping, another value of that mapping. Without one, what the file does most counts.
+A new container is modelled on another: the one in the same list that has most keys in common with it, the value of the
+same key in a sibling of its mapping, another value of that mapping. Without a model, the file's majority decides.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from mmapstate.text import snapshot
-from mmapstate.text.flow_style import Manner, flow, manner_of, quoted_alike
+from mmapstate.text import writer
+from mmapstate.text.flow_style import Manner, flow, last_entries, manner_of, quoted_alike
 from mmapstate.text.lines import changed_text
-from mmapstate.text.snapshot import Written
+from mmapstate.text.source import Written, value_of
 from mmapstate.text.spans import Text
 from mmapstate.values import Plain, same
 
-__all__ = ["Siblings"]
-
 _COMMENT_OF_HEADER = re.compile(r"\A([|>]\S*)[ \t]+#[^\n]*")
 _ITEM = re.compile(r"^- (.*(?:\n(?!- ).*)*)", re.MULTILINE)
-_LONGEST_KEY = 100
-_MOST_SIBLINGS = 50  # that are looked at
+LONGEST_KEY = 100
 
 
 class Siblings:
@@ -44,7 +41,7 @@ class Siblings:
         found: dict[int, Written] = {}
         for container in self._containers():
             for entry in container.entries or ():
-                found[id(_value_of(entry))] = container
+                found[id(value_of(entry))] = container
         return found
 
     def _containers(self) -> Iterator[Written]:
@@ -52,7 +49,7 @@ class Siblings:
         while todo:
             container = todo.pop()
             yield container
-            todo += [value for value in map(_value_of, container.entries or ()) if value.entries]
+            todo += [value for value in map(value_of, container.entries or ()) if value.entries]
 
     @cached_property
     def _steps(self) -> tuple[int, int]:
@@ -60,7 +57,7 @@ class Siblings:
         steps: dict[type, Counter[int]] = {dict: Counter({2: 0}), list: Counter({0: 0})}
         for container in self._containers():
             for entry in () if container.style else container.entries or ():
-                value = _value_of(entry)
+                value = value_of(entry)
                 if isinstance(entry, tuple) and value.entries and not value.style:
                     step = self.text.column(value.start) - self.text.column(entry[0].start)
                     steps[type(value.value)][step] += 2 <= step <= 9 or (step == 0 and isinstance(value.value, list))
@@ -82,16 +79,16 @@ class Siblings:
 
     def _model_of_key(self, container: Written, key: Any, kind: type) -> Any:
         around = self._around.get(id(container))
-        beside = [_value_of(entry) for entry in _last(around)] if around is not None else []
+        beside = [value_of(entry) for entry in last_entries(around)] if around is not None else []
         for other in reversed(beside):
             if isinstance(other.value, dict) and other is not container and isinstance(other.value.get(key), kind):
                 found = next(entry for entry in other.entries or () if entry[0].value == key)
                 if found[1].entries or kind not in (dict, list):
                     return found
-        return next((entry for entry in reversed(_last(container)) if _is_like(entry, kind)), None)
+        return next((entry for entry in reversed(last_entries(container)) if _is_like(entry, kind)), None)
 
     def _model_of_item(self, container: Written, new: Plain) -> Any:
-        alike = [entry for entry in reversed(_last(container)) if _is_like(entry, type(new))]
+        alike = [entry for entry in reversed(last_entries(container)) if _is_like(entry, type(new))]
         if not isinstance(new, dict) or not alike:
             return alike[0] if alike else None
         return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()))
@@ -110,7 +107,7 @@ class Siblings:
                 head, more = self._value(value, column, model, manner, None, in_list=False)
                 lines.append(f"{' ' * column}{self._key(key, manner)}:{head}{more}\n")
             return "".join(lines)
-        last = _value_of(container.entries[-1]) if container.entries else None
+        last = value_of(container.entries[-1]) if container.entries else None
         before = self.text.before(last.start) if last is not None else ""
         blanks = before[len(before.rstrip(" ")) :] if before.rstrip(" ").endswith("-") else " "
         for item in new:
@@ -137,7 +134,7 @@ class Siblings:
         """Return a mapping or list as lines in block style, each indented, as the dumper writes it."""
         if not value:
             return ""
-        text = snapshot.dump(value, step=self._steps[0], literal=self.literal).decode()
+        text = writer.dump(value, step=self._steps[0], literal=self.literal).decode()
         return re.sub(r"^(?!$)", " " * indent, text, flags=re.MULTILINE) if indent else text
 
     def _prepare(self, new: dict[Any, Plain] | list[Plain]) -> bool:
@@ -157,10 +154,10 @@ class Siblings:
         if scalars:
             has_lines = any(isinstance(value, str) and "\n" in value for value in scalars.values())
             step = self._steps[0] if has_lines else 2
-            text = snapshot.dump(list(scalars.values()), step=step, literal=self.literal).decode()
+            text = writer.dump(list(scalars.values()), step=step, literal=self.literal).decode()
             found = _ITEM.findall(text.removesuffix("\n"))
             self.pieces.update(zip(scalars, found, strict=True))
-        return all("\n" not in self.pieces[key] and len(self.pieces[key]) <= _LONGEST_KEY for key in keys)
+        return all("\n" not in self.pieces[key] and len(self.pieces[key]) <= LONGEST_KEY for key in keys)
 
     def _key(self, key: Any, manner: Manner) -> str:
         return quoted_alike(manner.key, key, self.pieces[type(key), repr(key)])
@@ -177,7 +174,7 @@ class Siblings:
             return f" {head}" if head else "", more + rest
         if not new:
             return " {}" if isinstance(new, dict) else " []", ""
-        like = _value_of(model) if model is not None else None
+        like = value_of(model) if model is not None else None
         if like is not None:
             manner = manner_of(like, manner)
             if like.style:
@@ -225,7 +222,7 @@ class Siblings:
     def _offset(self, new: Plain, model: Any, step: int | None, *, in_list: bool) -> int:
         """Return by how many columns a container is indented in its entry."""
         if model is not None and isinstance(model, tuple) != in_list:
-            like = _value_of(model)
+            like = value_of(model)
             column = self._column_of(model)
             offset = self.text.column(like.start) - column
             if column >= 0 and (offset > 0 or (offset == 0 and isinstance(new, list))):
@@ -239,7 +236,7 @@ class Siblings:
         piece = self.pieces[type(new), repr(new)]
         style = manner.value
         if model is not None:
-            like = _value_of(model)
+            like = value_of(model)
             source = self.text.source[self.text.content(like) : like.end]
             if self.literal and isinstance(new, str) and "\n" in source and self._column_of(model) == column:
                 found = None if same(like.value, new) else changed_text(self.text, like, new, column)
@@ -255,17 +252,8 @@ class Siblings:
         return quoted_alike(style, new, piece)
 
 
-def _value_of(entry: Any) -> Written:
-    value: Written = entry[1] if isinstance(entry, tuple) else entry
-    return value
-
-
-def _last(container: Written) -> list[Any]:
-    return (container.entries or [])[-_MOST_SIBLINGS:]
-
-
 def _is_like(entry: Any, kind: type) -> bool:
-    value = _value_of(entry)
+    value = value_of(entry)
     return bool(value.entries) and isinstance(value.value, kind)
 
 
@@ -283,7 +271,7 @@ def _model_in(container: Written | None, key: Any, new: Plain) -> Any:
         found = entries[key] if key < len(entries) else None
     if not isinstance(new, dict | list):
         return found
-    alike = [entry for entry in reversed(_last(container)) if _is_like(entry, type(new))]
+    alike = [entry for entry in reversed(last_entries(container)) if _is_like(entry, type(new))]
     if found is not None and _is_like(found, type(new)):
         alike.insert(0, found)
     if not alike or not isinstance(new, dict) or isinstance(container.value, dict):

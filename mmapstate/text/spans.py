@@ -1,10 +1,9 @@
-"""Where what is written stands in a text, and which comments are whose.
+"""Where the entries of containers stand in a text, and which comments are whose.
 
-To an entry of a container belong, besides its own lines: the comment behind it; comments in the lines directly below it
-that begin deeper than the entry does, since they go on with what stands above; and other comments in the lines directly
-above it. What a blank line sets apart from an entry does not belong to it. The first block of comments of a file, with
-nothing above it, belongs to the file, be there a blank line below it or not: it may be a licence, or say what the file
-is. Nobody can tell it from a word about the first key, and a comment too many can be seen, one that is gone can not.
+An entry owns, besides its own lines: the comment behind it; comments directly below it that are indented deeper than it
+is, as they continue what is above them; and other comments directly above it. A comment set apart by a blank line
+belongs to no entry. The first block of comments in a file belongs to the file, blank line or not: it may be a licence.
+It cannot be told from a comment on the first key; a comment too many is seen, one that is gone is not.
 """
 
 from __future__ import annotations
@@ -12,17 +11,16 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mmapstate.text.snapshot import Written
-
-__all__ = ["NotUnderstood", "Place", "Text", "parted"]
+from mmapstate.text.source import Written, parts_of
 
 _BEFORE_THE_FIRST = frozenset(" -:?")  # what stands in its line before the first entry of an entry that is a container
 
 _COLON = re.compile(r"(?:[ \t\r\n]|#[^\n]*\n)*:")
 _COMMENT = re.compile(r"[ \t]*#[^\n]*")
+_HEADER = re.compile(r"[|>][-+0-9]*")
 _LINE = re.compile(r"[^\n]*\n")
 _MARK = re.compile(r"\?\s")
-_NOTHING = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")  # between two signs
+_NOTHING = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")  # between two tokens
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:[ \t\r\n]|#[^\n]*\n)+)*")  # anchor and tag before a value
 _PROPERTIES_OF_LINE = re.compile(r"(?:[ \t]*[&!]\S*)+")
 _ONLY_MARKS = re.compile(r"(?:%[^\n]*\n|[ \t]*\n)*(?:---[ \t]*(?:#[^\n]*)?\n)?(?:[ \t]*\n)*\Z")  # above a document
@@ -30,11 +28,11 @@ _REST_OF_LINE = re.compile(r"[ \t]*(?:#[^\n]*)?$", re.MULTILINE)
 
 
 class NotUnderstood(Exception):
-    """The layout of a container does not let it be changed in part: it is written anew, alone."""
+    """The layout of a container does not let it be changed in part: that container is rewritten."""
 
 
 class Place(NamedTuple):
-    """Where an entry in block style stands: its first sign (key, ``?`` or ``-``), and what belongs to it, in lines."""
+    """Where an entry in block style stands: its first character (key, ``?`` or ``-``), and the lines that it owns."""
 
     start: int
     top: int
@@ -42,7 +40,7 @@ class Place(NamedTuple):
 
 
 class Text:
-    """A text whose last line has an end."""
+    """A YAML text whose last line has an end."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -76,7 +74,7 @@ class Text:
     def comment(self, position: int) -> str | None:
         """Return the comment from there to the end of the line, "" if nothing is there, None if it is something else.
 
-        The blanks before it are part of it: such as may stand behind every sign, no tabs, at least one.
+        It includes the blanks before it, at least one and no tabs, so that it can follow any token.
         """
         found = _REST_OF_LINE.match(self.source, position)
         if found is None:
@@ -115,8 +113,7 @@ class Text:
         Of one that is not written that is where its `key`, or the colon behind it, ends.
         """
         while written.entries and not self.in_brackets(written):
-            entry = written.entries[-1]
-            key, written = entry if isinstance(entry, tuple) else (None, entry)
+            key, written = parts_of(written.entries[-1])
         if written.start == written.end and key is not None:
             return self.colon(key, written) or self.end(key)
         if written.style not in ("|", ">"):
@@ -126,8 +123,14 @@ class Text:
         kept = text.removesuffix("\n").removesuffix("\r") if "+" in header else text.rstrip("\r\n")
         return written.start + len(kept)
 
-    def next_sign(self, position: int) -> int:
-        """Return where the next sign stands that is neither blank nor comment."""
+    def header_end(self, written: Written) -> int:
+        """Return where the header of a block scalar (``|-``) ends."""
+        found = _HEADER.match(self.source, self.content(written))
+        assert found is not None
+        return found.end()
+
+    def next_token(self, position: int) -> int:
+        """Return where the next token begins: blanks and comments are skipped."""
         found = _NOTHING.match(self.source, position)
         assert found is not None
         return found.end()
@@ -145,11 +148,11 @@ class Text:
         position = self.content(container)
         has_mark = _MARK.match(self.source, position) is not None
         for number, entry in enumerate(container.entries or ()):
-            key, value = entry if isinstance(entry, tuple) else (None, entry)
+            key, value = parts_of(entry)
             if key is not None and number == 0:
                 start = position if has_mark else key.start
             else:
-                start = self.next_sign(position) if number else position
+                start = self.next_token(position) if number else position
                 if self.source[start] != ("-" if key is None else "?") and (key is None or start != key.start):
                     raise NotUnderstood("its entries do not follow each other")
             before = self.before(start)
@@ -185,7 +188,7 @@ class Text:
         return _COMMENT.match(self.source, line) is not None
 
     def _parted(self, top: int, bottom: int, column: int) -> tuple[int, int]:
-        """Return where, in the lines between two entries, what belongs to the upper one ends, and the lower begins."""
+        """Return where, between two entries, the lines of the upper one end and those of the lower one begin."""
         if top == bottom:
             return top, top
         lines = _LINE.findall(self.source, top, bottom)
