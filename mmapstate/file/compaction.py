@@ -292,7 +292,6 @@ class Compaction:
 
     def _stand_on_own(self, file: MappedFile, generation: int, origin: Position | None, snapshot_end: int) -> None:
         """Go on with the image that this process has just swapped in, and announce it."""
-        file.image = system.image_of(file.descriptor)
         if file.size == snapshot_end:
             journal = Journal.at_rest(file, generation, crc32(file.read(0, snapshot_end)))
         else:

@@ -226,7 +226,7 @@ class ReadonlyBackend(Unwritable):
             if not journal.is_in_file() or not (self._is_quiet() or self._follow()):
                 return False
             end = file.read(max(journal.tail + 1, file.size, size - _END), size)
-            file.size = size
+            file.expect_size(size)
             return not end.strip(b" ")  # else an editor has appended to it
         head = file.read(journal.tail, journal.tail + 1 + MARKER_LENGTH)
         lead = b"\n" if head.startswith(b"\n") else b""  # for a last line that had no end
@@ -239,7 +239,8 @@ class ReadonlyBackend(Unwritable):
             return False
         start = journal.tail + len(lead)
         self.journal = Journal.begun(file, marker._replace(start=start, end=start + marker.end))
-        file.size, self.slack = size, b"#"
+        file.expect_size(size)
+        self.slack = b"#"
         return True
 
     def _is_intact(self, found: Image) -> bool:
@@ -294,7 +295,7 @@ class ReadonlyBackend(Unwritable):
 
     def _stand_on(self, file: MappedFile, data: bytes, parts: content.Layout) -> None:
         if parts.marker is None or parts.scan is None:
-            file.size = parts.snapshot_end  # what stands behind it is a journal that is not begun yet
+            file.expect_size(parts.snapshot_end)  # what stands behind it is a journal that is not begun yet
             journal = Journal.at_rest(file, 0, parts.snapshot_crc)
         else:
             journal = Journal.begun(file, parts.marker._replace(snapshot_crc=parts.snapshot_crc))
