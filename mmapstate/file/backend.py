@@ -24,8 +24,9 @@ from mmapstate.file.refresh import Refresh
 from mmapstate.file.replica import READ, WRITE, Replica
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
 from mmapstate.file.writer import Writer
-from mmapstate.live.backend import ADD, APPEND, SLOW, Memory, Options
+from mmapstate.live.backend import ADD, APPEND, Memory, Options
 from mmapstate.live.node import KINDS, live
+from mmapstate.live.sentinels import SLOW
 from mmapstate.live.tree import plain_root
 from mmapstate.text import json_text
 from mmapstate.values import Plain
@@ -223,15 +224,15 @@ class FileBackend:
 
     def run_held(self, decide: Callable[..., _T], *args: Any) -> _T:
         """Do what `write` does, where this thread holds the locks and memory may be ahead of the file."""
-        lock = self.locks.lock
-        if self.closed or lock.busy or self.locks.guarded() or not lock.whole:
-            self.locks.refuse_closed()
+        locks, lock = self.locks, self.locks.lock
+        if locks.closed or lock.busy or locks.guarded() or not lock.whole:
+            locks.refuse_closed()
             self.writer.refuse_inside()
         lock.begin()
         try:
             return decide(*args)
         finally:
-            lock.end()
+            lock.settle()
 
     def begin_change(self) -> None:
         """Be in the middle of a change, with the locks."""

@@ -146,7 +146,7 @@ class FileLock:
         self.busy = True
 
     def settle(self) -> None:
-        """In a forked child: be inside no change, as the thread that was is no more."""
+        """Be inside no change: with the locks, or in a forked child, where the thread that was is no more."""
         self.busy = False
 
     def end(self) -> None:

@@ -22,9 +22,10 @@ from mmapstate.file.format import JOURNAL_VERSION, MARKER_LENGTH, UNBORN_START, 
 from mmapstate.file.journal import Journal
 from mmapstate.file.mapped import MappedFile
 from mmapstate.file.validation import ByteCheck
-from mmapstate.live.backend import SLOW, Memory, Unwritable
+from mmapstate.live.backend import Memory, Unwritable
 from mmapstate.live.forks import inherit
 from mmapstate.live.merge import reconcile, replay
+from mmapstate.live.sentinels import SLOW
 from mmapstate.live.tree import plain_root
 from mmapstate.values import Plain, same
 
@@ -53,9 +54,11 @@ class _Always:
         """Return whether an interrupt came in between."""
         return bool(self.epoch & 1)
 
-    def read(self, items: Any, key: Any, default: Any) -> Any:  # noqa: ARG002
+    def read(self, *_: Any) -> Any:
         """Have it be done the slow way."""
         return SLOW
+
+    fetch = read
 
 
 class Watcher(Protocol):

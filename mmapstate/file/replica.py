@@ -19,7 +19,7 @@ from mmapstate.file.format import MARKER_LENGTH, Image, Position, find_marker
 from mmapstate.file.journal import Journal
 from mmapstate.file.locks import Locks
 from mmapstate.file.mapped import EditedMeanwhile, MappedFile
-from mmapstate.file.page import HeaderPage
+from mmapstate.file.page import DIRTY, HeaderPage
 from mmapstate.file.validation import ByteCheck
 from mmapstate.live.backend import Memory
 from mmapstate.live.merge import reconcile, replay
@@ -201,11 +201,12 @@ class Replica:
 
     def is_as_left(self) -> bool:
         """Return whether all is as this process left it, by what costs little. Under the file lock."""
-        cursor, journal = self.cursor, self.journal
+        cursor = self.cursor
+        journal, file = cursor.journal, cursor.file
         return not (
-            self.page.dirty
-            or cursor.word[0] != journal.sequence
-            or system.file_size(self.file.descriptor) != self.file.size
+            cursor.header[DIRTY]
+            or cursor.word[0] != journal.base + journal.tail
+            or system.seek(file.descriptor, 0, system.END) != file.size
             or (journal.start >= 0 and not journal.is_untouched())
         )
 

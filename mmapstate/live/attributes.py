@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from mmapstate.live.backend import MISSING, SLOW
+from mmapstate.live.sentinels import MISSING, SLOW
 from mmapstate.values import SURE_KEY
 
 _MOST_SURE_NAMES = 256

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-
-class Sentinel:
-    """Stands for what no state can hold."""
-
-    __slots__ = ()
-
-
-SLOW: Any = Sentinel()
-"""What the fast path returns where it does not do."""
-MISSING: Any = Sentinel()
-"""What stands for a key that is not there."""
-
 SET, ADD, APPEND = "set", "add", "append"
 """Operations that may take the fast path: put a value at a key, add to the number there, put one at a list's end."""
 
@@ -91,6 +79,9 @@ class Cursor(Protocol):
 
     def read(self, items: Any, key: Any, default: Any) -> Any:
         """Return ``items[key]``, or `default` where there is none; `SLOW` where this has to be done the slow way."""
+
+    def fetch(self, function: Callable[[Any], Any], items: Any) -> Any:
+        """Return ``function(items)``, which is one call of C such as `len` or `list`; or `SLOW`, likewise."""
 
 
 class Backend(Protocol):
@@ -228,6 +219,10 @@ class Still:
             return items[key]
         except LookupError:
             return default
+
+    def fetch(self, function: Callable[[Any], Any], items: Any) -> Any:
+        """Return ``function(items)``."""
+        return function(items)
 
 
 class Unwritable:

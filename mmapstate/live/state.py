@@ -22,10 +22,11 @@ from mmapstate.live.attributes import (
     undeclared,
     what_hides,
 )
-from mmapstate.live.backend import MISSING, SET, Closed, Options, Place, place_of
+from mmapstate.live.backend import SET, Closed, Options, Place, place_of
 from mmapstate.live.mapping import StateDict
 from mmapstate.live.node import use_tree
 from mmapstate.live.schema import Schema, checked_defaults
+from mmapstate.live.sentinels import MISSING
 from mmapstate.live.transaction import Hold, Transaction
 from mmapstate.live.tree import Tree, adopt_root, plain_root
 from mmapstate.live.waiting import wait_for

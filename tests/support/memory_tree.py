@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 from mmapstate import changes
 from mmapstate.errors import StateError
-from mmapstate.live.backend import SLOW, Still
+from mmapstate.live.backend import Still
 from mmapstate.live.merge import replay
 from mmapstate.live.node import NODES
+from mmapstate.live.sentinels import SLOW
 from mmapstate.live.tree import Tree, plain_root
 from mmapstate.values import normalise, same
 from support import probe

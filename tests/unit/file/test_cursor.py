@@ -6,7 +6,7 @@ from support.independent_reader import read_file as on_disk
 from support.processes import Child, needs_fork
 
 from mmapstate import PersistedState
-from mmapstate.live.backend import SLOW
+from mmapstate.live.sentinels import SLOW
 
 SET = b'["set", [], "n", 5]'
 
