@@ -484,12 +484,10 @@ def _owner(name):
 # --- Code to interrupt ------------------------------------------------------------------------------------------------
 
 TAKE_LOCK = filelock.FileLock.take.__code__
-FAST_PATH = {
-    function.__code__
-    for function in (
-        backends.FileBackend.change, cursors.Cursor.append, filelock.FileLock.take, filelock.FileLock.free
-    )
-}  # fmt: skip
+FAST_PATH = (  # functions, by class: a seeded bug puts another one in the place of some
+    (backends.FileBackend, "change"), (cursors.Cursor, "append"), (filelock.FileLock, "take"),
+    (filelock.FileLock, "free"),
+)  # fmt: skip
 MAKING_ROOM = ("_begin_journal", "_grow", "announce", "make_room_in_place")  # functions
 READING_FILES = ("readonly.py", "reading.py", "journal.py", "merge.py")  # modules of a reader's look
 

@@ -14,7 +14,7 @@ import mmapstate
 from mmapstate import changes
 from mmapstate.care import findings, repair
 from mmapstate.file import (
-    backend,
+    child,
     compaction,
     content,
     cursor,
@@ -285,7 +285,7 @@ def child_may_have_a_file_that_it_does_not_know_of():
 
 @bug("fork", "tests/chaos/fork/test_forks.py", "-k", "by_itself")
 def child_takes_half_a_change_for_all_of_it():
-    with_lines(backend.FileBackend, "forget", ("cursor.distrust()", "cursor.trust()"))
+    with_lines(child.Child, "forget", ("cursor.distrust()", "cursor.trust()"))
 
 
 @bug("history", "tests/chaos/test_history.py")
@@ -489,7 +489,7 @@ def slice_is_replayed_one_item_too_short():
             shorter = (verb, path, start, rest[0] - 1, rest[1]) if verb == "splice" and rest[0] > start else change
             real(root, [shorter])
 
-    for place in (replica, readonly):
+    for place in (merge, replica, readonly):
         instead(place, "replay", replay)
 
 
