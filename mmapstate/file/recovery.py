@@ -202,7 +202,7 @@ class Recovery:
         generation = page.pending.generation if swapped else page.position.generation
         journal = Journal.at_rest(file, generation, parts.snapshot_crc)
         page.dirty = True
-        if replica.cursor.unsure or not replica.stood_at(journal.position):
+        if replica.cursor.unsure or replica.cursor.epoch & 1 or not replica.stood_at(journal.position):
             self.rebuild(data, parts)
         replica.stand_on(file, journal)
         replica.announce(None if swapped or page.origin.generation == 0 else page.origin)
