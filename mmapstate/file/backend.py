@@ -24,11 +24,11 @@ from mmapstate.file.refresh import Refresh
 from mmapstate.file.replica import READ, WRITE, Replica
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
 from mmapstate.file.writer import Writer
+from mmapstate.live import json_changes
 from mmapstate.live.backend import ADD, APPEND, Memory, Options
 from mmapstate.live.node import KINDS, live
 from mmapstate.live.sentinels import SLOW
 from mmapstate.live.tree import plain_root
-from mmapstate.text import json_text
 from mmapstate.values import Plain
 
 _READ_PATIENCE = 0.1  # seconds that a read waits for the lock, as long as it can go on without
@@ -164,7 +164,7 @@ class FileBackend:
     def check(self, record: Sequence[changes.Change]) -> None:
         """Raise `UnsupportedValueError` where the file is JSON, and that cannot hold what `record` puts there."""
         if self.replica.is_json:
-            json_text.check(record, self.memory.root, self.name)
+            json_changes.check(record, self.memory.root, self.name)
 
     def append(self, record: Sequence[changes.Change], publish: Callable[..., object], *args: Any) -> None:
         """Commit `record`, then call ``publish(*args)``."""
@@ -234,11 +234,11 @@ class FileBackend:
         finally:
             lock.settle()
 
-    def begin_change(self) -> None:
+    def begin_work(self) -> None:
         """Be in the middle of a change, with the locks."""
         self.locks.lock.begin()
 
-    def end_change(self) -> None:
+    def end_work(self) -> None:
         """Be so no longer."""
         self.locks.lock.end()
 

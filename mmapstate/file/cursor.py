@@ -1,4 +1,4 @@
-"""The fast path, read and append: the one class that is to have a compiled twin.
+"""The fast path, read and append: one class, which knows neither lists nor sums.
 
 A sequence word in the header page tells all processes how far the journal has come. A cursor knows the word that memory
 stands for (`applied`): while the two are equal, and it is not yet time to look at the file itself, a read needs no lock
@@ -149,7 +149,7 @@ class Cursor:
             raise
         return done
 
-    # Each of the following is one step of who changes memory: with the guard.
+    # Each of the following is one step of whoever changes memory, or where it stands.
 
     def use_page(self, page: HeaderPage) -> None:
         """Go by another header page from now on."""

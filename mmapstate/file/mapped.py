@@ -154,7 +154,7 @@ class MappedFile:
     def close(self) -> None:
         """Close it."""
         self.unmap()
-        descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `lock`
+        descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `filelock`
         if descriptor >= 0:
             system.close(descriptor)
 

@@ -1,7 +1,7 @@
 """A state file that is only read (``readonly=True``): no lock, no lock file, no write permission needed.
 
-It is the same replica, of the same parts, but for what it goes by: not by the header page, which is for those who may
-write, but by the file itself. Each access asks which file stands at the path, and how large it is, and looks at the one
+It goes by what a writer goes by, journal and mapped file, but not by the header page, which is for those who may write:
+by the file itself. Each access asks which file stands at the path, and how large it is, and looks at the one
 byte at its own tail, which turns from ``#`` to ``-`` when a record is committed. So what was committed before is seen,
 be it the first change after a rest or behind a vacuum.
 """

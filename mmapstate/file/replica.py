@@ -32,7 +32,10 @@ _HEAD = 64  # bytes of a snapshot that mostly tell that it is no JSON
 
 
 class Replica:
-    """The replica of one state file. Changed under the guard only; `cursor` says how far it can be trusted."""
+    """The replica of one state file; `cursor` says how far it can be trusted.
+
+    Changed under the guard; but for `Cursor.append`, which has the locks, and changes one value.
+    """
 
     def __init__(self, path: str, memory: Memory, locks: Locks) -> None:
         self.path = path
@@ -89,7 +92,7 @@ class Replica:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Change memory inside: the only way from one state to the next. Under the guard.
+        """Change memory inside, by more than one commit of this process. Under the guard.
 
         Readers wait, or read again; where this is cut short, by an interrupt or an error, the next access rebuilds.
         """

@@ -147,7 +147,7 @@ class Writer:
         return False
 
     def _is_under_way(self) -> bool:
-        """Return whether a part of this store is on this thread's stack, below the frames of the call now."""
+        """Return whether a part of this backend is on this thread's stack, below the frames of the call now."""
         parts = {id(part) for part in (self, self.cursor, self.replica, self.compaction, self.recovery, self.refresh)}
         parts.add(id(self.replica.memory))  # through it comes every access
         frame: Any = sys._getframe(1)

@@ -156,10 +156,10 @@ class Backend(Protocol):
     def owned(self) -> bool:
         """Return whether this thread has the locks."""
 
-    def begin_change(self) -> None:
-        """Be in the middle of a change, with the locks: a signal handler's change is refused until `end_change`."""
+    def begin_work(self) -> None:
+        """Be in the middle of a change, with the locks: a signal handler's change is refused until `end_work`."""
 
-    def end_change(self) -> None:
+    def end_work(self) -> None:
         """Be so no longer."""
 
     def go_ahead(self) -> None:
@@ -260,7 +260,7 @@ class Unwritable:
     def nothing(self, *_: Any, **__: Any) -> None:
         """Have nothing to do."""
 
-    begin_change = end_change = adjust = rest = check_schemas = nothing
+    begin_work = end_work = adjust = rest = check_schemas = nothing
 
 
 class Closed(Unwritable):

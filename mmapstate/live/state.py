@@ -50,7 +50,8 @@ class State(StateDict):
     edit by hand, an `UnsupportedValueError` at a write. Keys that are not declared stay in the file, and are read and
     written in brackets: ``state["other"]``. Names with a leading underscore are attributes that are never stored.
 
-    All states of one file in a process share one replica of it; `readonly` and `durability` are each state's own (a
+    All states of one file in a process share one replica of it (a `readonly` one has its own); `durability` is each
+    state's own (a
     change through a nested container is as durable as the strictest of them asks).
     """
 

@@ -171,7 +171,7 @@ class Tree:
         if not backend.held(holder):
             return
         undo, done = self.undo, False
-        backend.begin_change()
+        backend.begin_work()
         try:
             try:
                 if undo is not None and undo.holder == holder:
@@ -180,7 +180,7 @@ class Tree:
                     undo.end_inner(holder, commit=commit)
                 done = True
             finally:
-                backend.end_change()
+                backend.end_work()
                 if done or self.undo is None:  # else it is to be called again
                     backend.unhold(holder)
         except MemoryError:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mmapstate.errors import UnsupportedValueError
 from mmapstate.text.source import BOM, SURROGATE, Leniency, Source, Written, split_bom
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain
 
@@ -212,7 +211,7 @@ def _mismatches(value: Plain, path: tuple[Any, ...]) -> Iterator[Mismatch]:
     if isinstance(value, dict):
         for key, item in value.items():
             if key.__class__ is not str:
-                yield _mismatch_of_key(key, path)
+                yield mismatch_of_key(key, path)
             yield from _mismatches(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
@@ -226,32 +225,8 @@ def _mismatches(value: Plain, path: tuple[Any, ...]) -> Iterator[Mismatch]:
         yield Mismatch(path, f"the file is JSON, which has no number {value}; store None, or text")
 
 
-def _mismatch_of_key(key: Any, path: tuple[Any, ...]) -> Mismatch:
+def mismatch_of_key(key: Any, path: tuple[Any, ...]) -> Mismatch:
+    """Return what is wrong with a key that is not text."""
     return Mismatch(
         (*path, key), f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
     )
-
-
-def check(record: Iterable[tuple[Any, ...]], root: Any, file: str) -> None:
-    """Raise `UnsupportedValueError` for the first of the changes below the node `root` that JSON cannot hold."""
-    for operation, path, key, *values in record:
-        where = tuple(path)
-        found: Mismatch | None = None
-        if operation == "splice":
-            found = mismatch(values[1])
-            if found is not None:
-                found = Mismatch((key + found.path[0], *found.path[1:]), found.problem)
-        elif operation != "delete":
-            if operation == "set" and key.__class__ is not str and _is_mapping(root, path):
-                found = _mismatch_of_key(key, ())
-            else:
-                found = mismatch(values[0])
-                found = found and Mismatch((key, *found.path), found.problem)
-        if found is not None:
-            raise UnsupportedValueError(found.problem, where + found.path, file)
-
-
-def _is_mapping(node: Any, path: Iterable[Any]) -> bool:
-    for key in path:
-        node = node._items[key]
-    return isinstance(node._items, dict)

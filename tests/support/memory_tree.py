@@ -72,6 +72,7 @@ class MemoryBackend:
         assert same(normalise(again), normalise(list(record))), "the record reads back as something else"
         self.records.append(again)
         publish(*args)
+        self.cursor.applied += 1
         changes.apply(self.plain, changes.decode(changes.encode(record)))
         if self.follower is not None:
             replay(self.follower.root, again)
@@ -96,10 +97,10 @@ class MemoryBackend:
         self.lock.release()
         return True
 
-    def begin_change(self):
+    def begin_work(self):
         self.busy = True
 
-    def end_change(self):
+    def end_work(self):
         self.busy = False
 
     def go_ahead(self):

@@ -396,7 +396,7 @@ def heirs():
 
 def watched():
     """What the thread that Windows needs looks at."""
-    return windows._watch.stores
+    return windows._watch.watched
 
 
 def watcher():
