@@ -5,8 +5,8 @@ state file would go with each vacuum's rename, and on Windows keep other program
 never mapped: a map keeps a duplicate of its descriptor alive, and with it the lock, in a forked child.
 
 flock belongs to the open file, which a fork shares: the child must close its descriptors (see `live.forks`), and must
-not unlock, else it would unlock its parent. Who closes one otherwise unlocks it first: a child that another thread forks in
-that moment has it open, too, and does not know of it.
+not unlock, else it would unlock its parent. Who closes one otherwise unlocks it first: a child that another thread
+forks in that moment has it open, too, and does not know of it.
 """
 
 from __future__ import annotations
