@@ -290,9 +290,6 @@ class TestEach:
     def test_depth_at_which_the_stack_of_c_ends_costs_nothing(self, path, kind, cases):
         assert not judged(path, kind, FramesOfC, cases, in_a_thread)
 
-    @pytest.mark.skipif(
-        sys.version_info < (3, 12), reason="before, CPython needs memory for some calls, of a close, too"
-    )
     @pytest.mark.skipif(not can_fail_allocations, reason="this Python has no _testcapi")
     def test_allocation_that_fails_costs_nothing(self, path, kind, cases):
         judged(path, kind, Allocations, cases)
