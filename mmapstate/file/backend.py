@@ -94,7 +94,10 @@ class FileBackend:
     def steady(self, read: Callable[..., _T], *args: Any) -> _T:
         """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
         self.refresh()
-        if self.locks.guarded() and self.writer.is_inside():  # a signal handler or finaliser in a change: as it is
+        locks = self.locks
+        # Locks that this thread has: of a signal handler or finaliser inside a change, which reads what is there; or
+        # left by what could not release them, for want of memory: that is made up for.
+        if (locks.guarded() or locks.lock.owned()) and self.writer.is_inside():
             return read(*args)
         while True:
             with self.locks.guard:
