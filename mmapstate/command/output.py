@@ -54,7 +54,7 @@ def as_json(value: Any, *, indent: int | None = 2) -> str:
 
 def _for_json(value: Any) -> Any:
     if isinstance(value, dict):
-        found = {_key(key): _for_json(item) for key, item in value.items()}
+        found = {as_scalar(key): _for_json(item) for key, item in value.items()}
         if len(found) != len(value):
             raise Failure("two keys of a mapping are the same in JSON, a number and its text: look at it as YAML")
         return found
@@ -63,7 +63,3 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return as_scalar(value) if isinstance(value, date | bytes) else value
-
-
-def _key(key: Any) -> str:
-    return as_scalar(key)
