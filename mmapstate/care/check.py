@@ -89,7 +89,8 @@ def _locked(file: str, undo: contextlib.ExitStack) -> FileLock | None:
 def _judged(file: str, lock: FileLock | None) -> list[Finding]:
     """Read the file once and return what is odd about it; with a lock, which is taken, release that before judging."""
     try:
-        reading = _read(file, lock)
+        page = _page_of(file, lock)  # first: what it announces is in the file then
+        data, status = system.read_file(file)
     except FileNotFoundError:
         return [_whole(ERROR, file, "is not there", "look for a copy beside it, or a backup; programs create it anew")]
     except OSError as error:
@@ -99,14 +100,9 @@ def _judged(file: str, lock: FileLock | None) -> list[Finding]:
     finally:
         if lock is not None:
             lock.release()
-    examined = findings.examine(reading.data, file)
+    examined = findings.examine(data, file)
+    reading = _Reading(data, system.as_image(status), page, lock is not None)
     return [*examined.findings, *_of_page(file, reading, examined.parts)]
-
-
-def _read(file: str, lock: FileLock | None) -> _Reading:
-    page = _page_of(file, lock)  # first: what it announces is in the file then
-    data, status = system.read_file(file)
-    return _Reading(data, system.as_image(status), page, lock is not None)
 
 
 def _page_of(file: str, lock: FileLock | None) -> bytes:

@@ -97,10 +97,9 @@ def _read(options: Any) -> Any:
 
 
 def _value(options: Any) -> Any:
-    return options.value if options.string else _yaml(options.value)
-
-
-def _yaml(text: str) -> Any:
+    text = options.value
+    if options.string:
+        return text
     words: list[Suspect] = []
     try:
         value = parse_flow(text.encode("utf-8", "surrogatepass"), words)

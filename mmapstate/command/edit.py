@@ -31,7 +31,8 @@ _ADVICE = f"{_MARK} programs changed this, too: keep what is right, remove these
 def edit(options: Any) -> int:
     """Have a state edited."""
     path = str(system.real_path(options.file))
-    shown = _Shown.now(path)
+    text, state = opening.read_text(path)
+    shown = _Shown(_laid_over(text, state, path), state)
     if not os.access(path, os.W_OK):
         raise Failure(f"{options.file}: you may read it, but not write it; nothing was changed")
     name, kind = os.path.basename(path), ".json" if snapshot.is_json(shown.text, path) else ".yaml"
@@ -51,12 +52,6 @@ class _Shown(NamedTuple):
 
     text: bytes
     state: dict[Any, Plain]
-
-    @classmethod
-    def now(cls, path: str) -> _Shown:
-        """Read the state at `path`, as a vacuum would write it; nothing is locked or written."""
-        text, state = opening.read_text(path)
-        return cls(_laid_over(text, state, path), state)
 
 
 def _laid_over(text: bytes, state: dict[Any, Plain], path: str) -> bytes:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from mmapstate.command import key_paths, opening, output, terminal
+from mmapstate.command import key_paths, opening, output
 from mmapstate.command.outcome import INTERRUPTED
 from mmapstate.command.watched import MISSING, Watched
 
 if TYPE_CHECKING:
     from mmapstate.command.screen import Screen
+
+_VIRTUAL_TERMINAL = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
 
 
 def watch(options: Any) -> int:
@@ -30,7 +33,7 @@ def watch(options: Any) -> int:
 
 
 def _display(watched: Watched) -> _Lines | Screen:
-    if terminal.obeys_escapes(sys.stdout):
+    if _obeys_escapes(sys.stdout):
         try:
             from mmapstate.command.screen import Screen
 
@@ -38,6 +41,21 @@ def _display(watched: Watched) -> _Lines | Screen:
         except ModuleNotFoundError:
             print("mmapstate: to see values in place: pip install 'mmapstate[watch]'", file=sys.stderr)
     return _Lines(watched)
+
+
+def _obeys_escapes(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that moves its cursor as ANSI says; have Windows' console do so."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    if sys.platform != "win32":
+        return True
+    import ctypes
+    import msvcrt
+
+    kernel, mode = ctypes.windll.kernel32, ctypes.c_uint32()
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(stream.fileno()))
+    is_console = kernel.GetConsoleMode(handle, ctypes.byref(mode))
+    return bool(is_console and kernel.SetConsoleMode(handle, mode.value | _VIRTUAL_TERMINAL))
 
 
 class _Lines:
