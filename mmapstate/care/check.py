@@ -222,14 +222,14 @@ def _of_sidecar(file: str, state: os.stat_result) -> Iterator[Finding]:
     fault = fault_of(status, state, os.path.dirname(file))
     if fault is not None:
         yield _whole(ERROR, path, f"the lock file {fault.what}", fault.what_to_do)
-    mode, expected = stat.S_IMODE(status.st_mode), sidecar_mode(state)
+    mode, expected, unlike = stat.S_IMODE(status.st_mode), sidecar_mode(state), ""
     shared = status.st_gid == state.st_gid and mode & expected & 0o060 == 0o060
     if fault is None and status.st_uid != state.st_uid and not shared:
-        what = "the lock file has another owner than the state, who may not be able to open it"
-        yield _whole(WARNING, path, what, "give both the same")
+        unlike = "owner than the state, who may not be able to open it"
     elif status.st_gid != state.st_gid and expected & 0o060:
-        what = "the lock file has another group than the state: who may write the state cannot open it"
-        yield _whole(WARNING, path, what, "give both the same")
+        unlike = "group than the state: who may write the state cannot open it"
+    if unlike:
+        yield _whole(WARNING, path, f"the lock file has another {unlike}", "give both the same")
     for wrong, what in (
         (mode & ~expected & 0o666, "who may not write the state could hold its lock for ever"),
         (expected & ~mode, "some who may write the state cannot open it"),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.file import content
-from mmapstate.file.format import DAMAGED, Scan, is_blank
+from mmapstate.file.format import DAMAGED, is_blank
 from mmapstate.text.reader import Suspect
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -165,21 +165,16 @@ def _examine_journal(report: Report, parts: content.Layout) -> None:
         )
         report.add(NOTE, report.line_start(report.line_at(marker.start) + comments[0]), what, BY_ITSELF)
     if scan.bad >= 0:
-        _examine_damage(report, scan)
-    elif not scan.clean:
-        report.add(NOTE, scan.tail, _described(data[scan.tail :]), BY_ITSELF)
-
-
-def _examine_damage(report: Report, scan: Scan) -> None:
-    lost = count_records(report.data[scan.tail :])
-    if lost:
+        lost = count_records(data[scan.tail :])
         what = (
             f"behind change {len(scan.payloads)} the journal was changed since programs wrote it; {lost} lines of "
             "changes from there on cannot be checked, as each checksum continues the one before"
         )
-    else:
-        what = "text that is no change stands behind the last one"
-    report.add(ERROR, scan.bad, what, f"remove in an editor what was added by hand, or {_REPAIR}")
+        if not lost:
+            what = "text that is no change stands behind the last one"
+        report.add(ERROR, scan.bad, what, f"remove in an editor what was added by hand, or {_REPAIR}")
+    elif not scan.clean:
+        report.add(NOTE, scan.tail, _described(data[scan.tail :]), BY_ITSELF)
 
 
 def _described(slack: bytes) -> str:

@@ -214,10 +214,13 @@ class _Salvage:
         whole = text.rstrip(b"\0")
         if len(whole) < len(text):
             self._lose(len(whole), f"{len(text) - len(whole)} zeros are dropped: what stood there is lost")
-        for read in (_parse_strictly, snapshot.parse_leniently):
+        for leniently in (False, True):
             told: list[Leniency] = []
             try:
-                state = read(whole, told, self.file)
+                if leniently:
+                    state = snapshot.parse_leniently(whole, told, self.file)
+                else:
+                    state = snapshot.parse(whole, self.file)
             except StateFileError as error:
                 if is_beyond_repair(error, whole):
                     raise
@@ -278,10 +281,6 @@ class _Salvage:
         for each in told:
             tell = self._lose if each.loses else self._note
             tell(self.report.line_start(first + each.line - 1), each.what)
-
-
-def _parse_strictly(text: bytes, _: list[Leniency], file: str) -> dict[Any, Plain]:
-    return snapshot.parse(text, file)
 
 
 def _names_like(name: bytes) -> list[int]:

@@ -88,12 +88,12 @@ def _edited(file: str, path: str, base: _Shown, draft: Draft) -> bool:
         try:
             return _write(path, _Edit(path, base, _Shown(text, mine), decided))
         except _InConflict as found:
-            places = ", ".join(written(conflict.path) for conflict in found.conflicts)
+            base, merged, conflicts = found.args
+            places = ", ".join(written(conflict.path) for conflict in conflicts)
             print(f"mmapstate: programs have changed what you have changed, too: {places}", file=sys.stderr)
-            decided |= {conflict.path for conflict in found.conflicts}
-            base = found.newest
-            marks = {line.encode() for conflict in found.conflicts for line in _marks(conflict)}
-            draft.offer(_marked(found.merged, found.conflicts, as_json=snapshot.is_json(found.merged.text, path)))
+            decided |= {conflict.path for conflict in conflicts}
+            marks = {line.encode() for conflict in conflicts for line in _marks(conflict)}
+            draft.offer(_marked(merged, conflicts, as_json=snapshot.is_json(merged.text, path)))
 
 
 def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
@@ -123,11 +123,7 @@ def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plai
 
 
 class _InConflict(Exception):
-    """Both sides have changed the same keys; there `merged` is as the `newest`."""
-
-    def __init__(self, newest: _Shown, merged: _Shown, conflicts: list[Conflict]) -> None:
-        super().__init__()
-        self.newest, self.merged, self.conflicts = newest, merged, conflicts
+    """Both sides have changed the same keys: the newest state, the merged one, as it in those, and the conflicts."""
 
 
 class _Unchanged(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mmapstate.command.outcome import WARNING
@@ -73,9 +73,5 @@ def followed(path: str, on_record: OnRecord, on_event: OnEvent) -> Iterator[Foll
     from mmapstate.command.following import Followed
     from mmapstate.logger import warnings_shown
 
-    with warnings_shown(WARNING):
-        following = Followed(system.real_path(path), on_record, on_event)
-        try:
-            yield following
-        finally:
-            following.close()
+    with warnings_shown(WARNING), closing(Followed(system.real_path(path), on_record, on_event)) as following:
+        yield following

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mmapstate.command import key_paths, opening, output
@@ -32,7 +33,7 @@ def watch(options: Any) -> int:
         return INTERRUPTED
 
 
-def _display(watched: Watched) -> _Lines | Screen:
+def _display(watched: Watched) -> AbstractContextManager[_Lines | Screen]:
     if _obeys_escapes(sys.stdout):
         try:
             from mmapstate.command.screen import Screen
@@ -40,7 +41,7 @@ def _display(watched: Watched) -> _Lines | Screen:
             return Screen(watched)
         except ModuleNotFoundError:
             print("mmapstate: to see values in place: pip install 'mmapstate[watch]'", file=sys.stderr)
-    return _Lines(watched)
+    return nullcontext(_Lines(watched))
 
 
 def _obeys_escapes(stream: TextIO) -> bool:
@@ -64,12 +65,6 @@ class _Lines:
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
         self.names: set[str] = set()
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def show(self) -> None:
         now = time.strftime("%H:%M:%S")
