@@ -1,16 +1,16 @@
 """The main job in about five seconds: workers share one state file, one is killed, and nothing is lost.
 
-Four worker processes count and append. After each transaction that ended, a worker tells the parent over a pipe: it
-acknowledges its changes. Half-way the parent kills one worker outright, and a new one goes on from what the file says.
-At the end the parent reads the file afresh and compares it with what was acknowledged.
+Four worker processes count and append. After each transaction that ended, a worker acknowledges its changes: it stores
+how many there were in memory that the parent sees. Half-way the parent kills one worker outright, and a new one goes on
+from what the file says. At the end the parent reads the file afresh and compares it with what was acknowledged.
 
 Workers are spawned, as everywhere on Windows and macOS: they import this module anew, and get only what is passed to
-them. They end when they read in the state that they should, and when the parent is gone: their pipe breaks then.
+them. They end when they read in the state that they should, and when the parent is gone.
 """
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
 import errno
 import itertools
 import multiprocessing
@@ -23,7 +23,6 @@ import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from mmapstate.command.outcome import FAILED, WELL, Failure
@@ -74,24 +73,18 @@ def demo(options: Any) -> int:
 # ---------------------------------------------------------------- a worker
 
 
-def _work(name: str, path: str, pipe: Connection) -> None:
-    """Be a worker process: send the number of its counts behind each transaction, 0 before; the reason if it fails."""
+def _work(name: str, path: str, counts: ctypes.c_int64) -> None:
+    """Be a worker process: acknowledge each transaction by the number of its counts; none yet is 0, not open is -1."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends its workers
-    try:
-        with open_state(path) as STATE:  # noqa: N806 - as in the text that is shown
-            pipe.send(0)
-            _loop(STATE, name, pipe)
-    except BrokenPipeError:
-        pass  # the parent is gone
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            pipe.send(f"{type(error).__name__}: {error}")
-        sys.exit(1)
+    with open_state(path) as STATE:  # noqa: N806 - as in the text that is shown
+        counts.value = 0
+        _loop(STATE, name, counts)
 
 
-def _loop(STATE: PersistedState, name: str, pipe: Connection) -> None:  # noqa: N803
+def _loop(STATE: PersistedState, name: str, acknowledged: ctypes.c_int64) -> None:  # noqa: N803
     counts = 0
     item = len(STATE.done[name])  # a worker that follows a killed one goes on where the file says
+    parent = multiprocessing.parent_process()
     while STATE.running:
         counts += 1
         appends = counts % COUNTS_FOR_ONE_ITEM == 0
@@ -100,7 +93,9 @@ def _loop(STATE: PersistedState, name: str, pipe: Connection) -> None:  # noqa: 
             STATE.counter += 1
             if appends:
                 STATE.done[name].append(item)
-        pipe.send(counts)
+        acknowledged.value = counts
+        if appends and parent is not None and not parent.is_alive():
+            break
 
 
 # ---------------------------------------------------------------- the parent
@@ -108,39 +103,20 @@ def _loop(STATE: PersistedState, name: str, pipe: Connection) -> None:  # noqa: 
 
 @dataclass
 class _Worker:
-    """One worker process as the parent sees it; what it acknowledged, and what it reported last."""
+    """One worker process as the parent sees it, and what it acknowledges."""
 
     name: str
     process: Any
-    pipe: Connection
-    ready: bool = False
-    counted: int = 0
-    ended: bool = False
+    counts: ctypes.c_int64
     killed: bool = False
-    problem: str = ""
+
+    @property
+    def counted(self) -> int:
+        return max(0, self.counts.value)
 
     @property
     def appended(self) -> int:
         return self.counted // COUNTS_FOR_ONE_ITEM
-
-    @property
-    def reason(self) -> str:
-        """Why it ended of its own accord."""
-        return self.problem or f"exit code {self.process.exitcode}"
-
-    def receive(self) -> None:
-        """Take in what has come through the pipe; its end is the worker's end."""
-        try:
-            for _ in range(1000):  # then the others
-                message = self.pipe.recv()
-                if isinstance(message, str):
-                    self.problem = message
-                else:
-                    self.ready, self.counted = True, message
-                if not self.pipe.poll():
-                    return
-        except (EOFError, OSError):  # the latter for a message that a kill cut in two
-            self.ended = True
 
 
 class _Demo:
@@ -162,7 +138,7 @@ class _Demo:
         finally:
             self._end_all()
         failed = [worker for worker in self.workers if not worker.killed and worker.process.exitcode]
-        problems = [f"the worker {worker.name} failed: {worker.reason}" for worker in failed]
+        problems = [f"the worker {worker.name} failed: exit code {worker.process.exitcode}" for worker in failed]
         try:
             with open_state(self.path, readonly=True) as state:
                 found = state.copy()
@@ -192,42 +168,37 @@ class _Demo:
 
     def _start(self, name: str) -> None:
         context = multiprocessing.get_context("spawn")
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(name, self.path, sender), name=name, daemon=True)
+        counts = context.RawValue(ctypes.c_int64, -1)
+        process = context.Process(target=_work, args=(name, self.path, counts), name=name, daemon=True)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             process.start()  # inherits that: while it still imports, it would print a traceback at Ctrl-C
         finally:
             signal.signal(signal.SIGINT, before)
-        sender.close()  # else the pipe would not end with the worker
-        self.workers.append(_Worker(name, process, receiver))
+        self.workers.append(_Worker(name, process, counts))
 
     def _follow(self, seconds: float, until: str = "") -> None:
-        """Take in acknowledgements for so long; or until all workers "start", or "end", and fail if not by then."""
+        """Show how far the workers are for so long; or until all "start", or "end", and fail if not by then."""
         deadline = time.monotonic() + seconds
         while True:
-            alive = [worker for worker in self.workers if not worker.ended]
-            awaited = [worker.name for worker in alive if until == "end" or not worker.ready]
+            working = [worker for worker in self.workers if not worker.killed]
+            ended = [worker for worker in working if not worker.process.is_alive()]
+            if ended and until != "end":
+                name, code = ended[0].name, ended[0].process.exitcode
+                raise Failure(f"the worker {name} ended too early: exit code {code}")
+            awaited = [each.name for each in working if each not in ended and (until == "end" or each.counts.value < 0)]
             left = deadline - time.monotonic()
             if left <= 0 if not until else not awaited:
                 return
             if left <= 0:
                 raise Failure(f"{', '.join(awaited)} did not {until} within {seconds:g} s")
-            waiting = wait([worker.pipe for worker in alive], min(left, 0.1))
-            for worker in alive:
-                if worker.pipe in waiting:
-                    worker.receive()
-                if worker.ended and until != "end":
-                    worker.process.join(PATIENCE)
-                    raise Failure(f"the worker {worker.name} ended too early: {worker.reason}")
             self.progress.show(f"{self._acknowledged():,} changes acknowledged")
+            time.sleep(min(left, 0.02))
 
     def _kill(self, worker: _Worker) -> None:
         worker.process.kill()  # SIGKILL, on Windows TerminateProcess: no clean-up, not even its lock is released
+        worker.process.join()
         worker.killed = True
-        worker.process.join(PATIENCE)
-        while not worker.ended:
-            worker.receive()  # what it had acknowledged before
         self.progress.tell(
             f"worker {worker.name} (process {worker.process.pid}) killed, after "
             f"{worker.counted + worker.appended:,} changes; a new one goes on"
@@ -236,12 +207,9 @@ class _Demo:
     def _end_all(self) -> None:
         """Leave no worker behind, whatever happened."""
         for worker in self.workers:
-            worker.process.join(0 if not worker.ended else 5)
-            if worker.process.is_alive():
-                worker.process.kill()
+            worker.process.kill()
         for worker in self.workers:
             worker.process.join()
-            worker.pipe.close()
 
     def _acknowledged(self) -> int:
         return sum(worker.counted + worker.appended for worker in self.workers)
