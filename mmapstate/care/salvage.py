@@ -49,9 +49,8 @@ class Mended(NamedTuple):
 
 
 class _Journal(NamedTuple):
-    """Where a journal begins, and its records; `lead` stands for the snapshot's bytes before `start`."""
+    """A journal's records, and where the line that begins it ends; `lead` stands for the snapshot's bytes before it."""
 
-    start: int
     end: int
     lead: bytes
     scan: Scan
@@ -132,7 +131,7 @@ class _Salvage:
         if marker is not None and marker.version != DAMAGED and found is not None:
             lead = self.data[: marker.start]
             lead = lead.removesuffix(b"\n") if marker.bare else lead
-            as_it_stands = _Journal(marker.start, marker.end, lead, found)
+            as_it_stands = _Journal(marker.end, lead, found)
             if found.payloads or found.bad != found.tail:
                 return as_it_stands
         for at, generation in self._names():
@@ -167,7 +166,7 @@ class _Salvage:
                 self._lose(cut, "the last line of the snapshot runs into the journal, and is dropped")
                 lead = lead[:cut]
         self._note(start, "the line that begins the journal was changed; its changes are right")
-        return _Journal(start, end, lead, found)
+        return _Journal(end, lead, found)
 
     def _tell_of_tail(self, journal: _Journal) -> None:
         """Tell of what stands behind the last good change, and goes."""

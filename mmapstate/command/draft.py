@@ -35,7 +35,8 @@ class Draft:
         """Run the editor; return the text it leaves. Raises `Failure` unless it exits with 0."""
         variable = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name, "").strip()), "")
         try:
-            command = _split(os.environ[variable]) if variable else [_default_editor()]
+            default = next(filter(shutil.which, _EDITORS), _EDITORS[-1])
+            command = _split(os.environ[variable]) if variable else [default]
         except ValueError as error:
             raise Failure(f"${variable} is not a command: {error}; nothing was changed") from None
         told = f"the editor, {command[0]}{f' (of ${variable})' if variable else ''},"
@@ -74,10 +75,6 @@ def _split(command: str) -> list[str]:
     if not WINDOWS:
         return shlex.split(command)
     return [part.strip('"') for part in shlex.split(command, posix=False)]  # a backslash is part of a path there
-
-
-def _default_editor() -> str:
-    return next(filter(shutil.which, _EDITORS), _EDITORS[-1])
 
 
 def ask_to_edit_again(problem: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mmapstate.command import opening
@@ -77,8 +78,11 @@ def _edited(file: str, path: str, base: _Shown, draft: Draft) -> bool:
         if not marks.isdisjoint(line.strip() for line in text.splitlines()):  # first, as JSON has no comments
             ask_to_edit_again(f"there are lines left that begin with '{_MARK}': choose a value, and remove them")
             continue
+        if not text.strip():  # as a failing editor leaves it
+            ask_to_edit_again("what you edited is not a state: it is empty; to remove all there is, write {}")
+            continue
         try:
-            mine = _checked(text, file, path, base.text)
+            mine = _checked(text, path, base.text)
         except StateFileError as error:
             where = "".join(f", {name} {at}" for name, at in (("line", error.line), ("column", error.column)) if at)
             ask_to_edit_again(f"what you edited is not a state{where}: {error.problem or error}")
@@ -106,12 +110,8 @@ def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
     return text
 
 
-def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plain]:
+def _checked(text: bytes, path: str, before: bytes) -> dict[Any, Plain]:
     """Return the state in a text, which follows the rules for an edit by hand; else raise `StateFileError`."""
-    if not text.strip():  # as a failing editor leaves it
-        error = StateFileError(f"{file}: the text is empty")
-        error.problem = "it is empty; to remove all there is, write {}"
-        raise error
     words: list[Suspect] = []
     state = content.read_alone(text, path, words)
     lines, known = text.splitlines(), set(before.splitlines())
@@ -152,13 +152,11 @@ class _Edit:
 
 def _write(path: str, edited: _Edit) -> bool:
     """Write an edit in one step; return False if there is nothing to write."""
-    try:
-        with opening.opened(path, power=True) as state:
-            if not rewrite_document(state, lambda text, before: edited.merged(text, before).text):
-                _write_values(state, edited)
-    except _Unchanged:
-        return False
-    return True
+    with suppress(_Unchanged), opening.opened(path, power=True) as state:
+        if not rewrite_document(state, lambda text, before: edited.merged(text, before).text):
+            _write_values(state, edited)
+        return True
+    return False
 
 
 def _write_values(state: Any, edited: _Edit) -> None:
