@@ -518,7 +518,7 @@ def __getattr__(name):
 
 def compare(workers, found):
     """What the demo objects to in a file, after workers that have acknowledged so much."""
-    return get("mmapstate.command.demo._Demo")("", 1, None, workers)._compare(found)
+    return get("mmapstate.command.demo._compare")(workers, found)
 
 
 def accept(followed, file, data):
