@@ -26,10 +26,6 @@ _CONSTANTS = {"NaN", "Infinity", "-Infinity"}
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
-class _Odd(Exception):
-    """`json` reads the text, but the state could not hold what it found: look closely."""
-
-
 def escaped(match: re.Match[str]) -> str:
     """Return what is written for a character that `NOT_RAW` has found, in JSON and in YAML."""
     return f"\\u{ord(match[0]):04x}"
@@ -96,13 +92,13 @@ class _Reader:
         """Return what the text holds: by Python's reader, which is fast, and tells of what is odd no place."""
         source = self.source.text
         try:
-            data: Plain = json.loads(source, object_pairs_hook=_object, parse_constant=_refuse)
+            data: Plain = json.loads(source, object_pairs_hook=_object, parse_constant=refuse_constant)
             if source.count("[") + source.count("{") <= MAX_DEPTH and not _SUSPECT.search(source):
                 return data
         except json.JSONDecodeError as error:
             problem = f"by its name the file is JSON, and its text is not ({error.msg})"
             raise self.source.refusal(problem, error.pos) from None
-        except (_Odd, ValueError, RecursionError):
+        except (ValueError, RecursionError):  # the state could not hold what it found: look closely
             pass
         written = self.compose()
         return None if written is None else written.value
@@ -110,8 +106,8 @@ class _Reader:
     def compose(self) -> Written | None:
         """Return what is written where; refuse, or tell, what a state cannot hold. The text is one that JSON reads."""
         root: list[Written] = []
-        around: list[tuple[Written | None, Written | None]] = []
-        container: Written | None = None
+        around: list[tuple[Any, Written | None]] = []
+        container: Any = None
         key: Written | None = None
         at = 0
         while (token := _TOKEN.match(self.source.text, at)) is not None:
@@ -136,8 +132,12 @@ class _Reader:
                 root.append(found)
             elif isinstance(container.value, dict) and key is None:
                 key = self._key(found, container)
+            elif key is None:
+                container.value.append(found.value)
+                container.entries.append(found)
             else:
-                _put(container, key, found)
+                container.value[key.value] = found.value
+                container.entries.append((key, found))
                 key = None
         return root[0] if root else None
 
@@ -174,23 +174,16 @@ class _Reader:
         return found
 
 
-def _put(container: Any, key: Written | None, found: Written) -> None:
-    container.entries.append(found if key is None else (key, found))
-    if key is None:
-        container.value.append(found.value)
-    else:
-        container.value[key.value] = found.value
-
-
 def _object(pairs: list[tuple[str, Plain]]) -> dict[Any, Plain]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Odd
+        raise ValueError("a key stands twice")
     return found
 
 
-def _refuse(name: str) -> Any:
-    raise _Odd(name)
+def refuse_constant(name: str) -> Any:
+    """Raise ValueError: this is what ``json`` calls for NaN and infinities."""
+    raise ValueError(f"{name} is not JSON")
 
 
 # --- What JSON cannot hold -------------------------------------------------------------------------------------------
