@@ -7,7 +7,8 @@ ends and comments. Where the entries on both sides of a gap stay, the gap stays 
 from __future__ import annotations
 
 import re
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from mmapstate.text import writer
 from mmapstate.text.alignment import origins_of
@@ -37,12 +38,11 @@ class _Gap:
         self.blanks = ""  # between two entries in one line
 
 
-class Manner:
+class Manner(NamedTuple):
     """How text is quoted: keys, and values."""
 
-    def __init__(self, key: str = "", value: str = "") -> None:
-        self.key = key
-        self.value = value
+    key: str = ""
+    value: str = ""
 
 
 def changed(text: Text, written: Written, new: Plain) -> str:
@@ -77,13 +77,14 @@ class _Flow:
         origins = origins_of(written, new)
         opened = text.content(written) + 1
         places = self._places(written, opened)
-        gaps = self._gaps(places, opened, written.end - 1)
+        around = [(-1, opened), *places, (written.end - 1, written.end)]
+        gaps = [self._gap(end, start, of) for (of, end), (start, _) in pairwise(around)]
         joints = _Joints(gaps, text, written.start, is_json=manner.key == '"')
         pieces = [source[written.start : opened]]
         for number, value in zip(origins.numbers, new.items() if isinstance(new, dict) else new, strict=True):
             pieces.append(joints.before(number, pieces[-1], stays=number in origins.staying))
             if number < 0:
-                pieces.append(self._entry(value, manner))
+                pieces.append(flow(value, manner))
             elif isinstance(value, tuple):
                 pieces.append(self._pair(places[number], old[number], value, manner))
             else:
@@ -98,32 +99,19 @@ class _Flow:
         position = opened
         for entry in written.entries or ():
             key, value = parts_of(entry)
-            start = self.text.next_token(self._behind_comma(position) if places else position)
+            start = self.text.next_token(self.text.behind(_TO_COMMA, position) if places else position)
             if start != (key or value).start and self.source[start] != "?":
                 raise NotUnderstood("its entries do not follow each other")
             position = self.text.end(value, key)
             places.append((start, position))
-        if self.text.next_token(self._behind_comma(position) if places else position) != written.end - 1:
+        if self.text.next_token(self.text.behind(_TO_COMMA, position) if places else position) != written.end - 1:
             raise NotUnderstood("something stands before the closing bracket")
         return places
-
-    def _behind_comma(self, position: int) -> int:
-        found = _TO_COMMA.match(self.source, position)
-        return found.end() if found is not None else position
-
-    def _gaps(self, places: list[tuple[int, int]], opened: int, closed: int) -> list[_Gap]:
-        """Return what stands before each entry, and before the closing bracket."""
-        gaps = []
-        before, of = opened, -1
-        for start, end in [*places, (closed, closed)]:
-            gaps.append(self._gap(before, start, of))
-            before, of = end, start
-        return gaps
 
     def _gap(self, begin: int, end: int, of: int) -> _Gap:
         """Return what stands from `begin` to `end`, behind the entry that begins at `of`, -1 for the bracket."""
         gap = _Gap(begin, end)
-        comma = self._behind_comma(begin) - 1
+        comma = self.text.behind(_TO_COMMA, begin) - 1
         gap.has_comma = begin <= comma < end
         line_end = self.source.find("\n", begin, end)
         gap.trails = gap.has_comma and comma < line_end
@@ -175,11 +163,6 @@ class _Flow:
             if isinstance(new, dict) and len(new) == 1 and key.value in new:
                 return self._pair((start, end), (key, value), (key.value, new[key.value]), manner)
         return quoted_alike(written.style, new, flow(new, manner))
-
-    def _entry(self, entry: Any, manner: Manner) -> str:
-        if isinstance(entry, tuple):
-            return f"{flow(entry[0], Manner(manner.key, manner.key))}: {flow(entry[1], manner)}"
-        return flow(entry, manner)
 
 
 class _Joints:
@@ -280,11 +263,15 @@ def needs_no_quotes(text: Any) -> bool:
     return _PLAIN.fullmatch(text) is not None and text.lower() not in _WORDS
 
 
-def flow(value: Plain, manner: Manner) -> str:
-    """Return a value as one line in flow style, text quoted as its siblings, or without quotes where it needs none."""
+def flow(value: Plain | tuple[Any, Plain], manner: Manner) -> str:
+    """Return a value, or an entry of a mapping, as one line in flow style.
+
+    Text is quoted as its siblings, or without quotes where it needs none.
+    """
+    if isinstance(value, tuple):
+        return f"{flow(value[0], Manner(manner.key, manner.key))}: {flow(value[1], manner)}"
     if isinstance(value, dict):
-        keys = Manner(manner.key, manner.key)
-        return "{" + ", ".join(f"{flow(key, keys)}: {flow(inner, manner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(flow(entry, manner) for entry in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(flow(inner, manner) for inner in value) + "]"
     if type(value) is int:

@@ -71,7 +71,7 @@ class Siblings:
         if around is None:
             return None
         if isinstance(around.value, list):
-            return self._model_of_item(around, kind())
+            return _model_like(around, kind())
         for key, value in around.entries or ():
             if value is written:
                 return self._model_of_key(around, key.value, kind)
@@ -83,15 +83,9 @@ class Siblings:
         for other in reversed(beside):
             if isinstance(other.value, dict) and other is not container and isinstance(other.value.get(key), kind):
                 found = next(entry for entry in other.entries or () if entry[0].value == key)
-                if found[1].entries or kind not in (dict, list):
+                if found[1].entries:
                     return found
-        return next((entry for entry in reversed(last_entries(container)) if _is_like(entry, kind)), None)
-
-    def _model_of_item(self, container: Written, new: Plain) -> Any:
-        alike = [entry for entry in reversed(last_entries(container)) if _is_like(entry, type(new))]
-        if not isinstance(new, dict) or not alike:
-            return alike[0] if alike else None
-        return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()))
+        return _model_like(container, kind())
 
     # --- Writing ----------------------------------------------------------------------------------------------------
 
@@ -111,7 +105,7 @@ class Siblings:
         before = self.text.before(last.start) if last is not None else ""
         blanks = before[len(before.rstrip(" ")) :] if before.rstrip(" ").endswith("-") else " "
         for item in new:
-            model = self._model_of_item(container, item)
+            model = _model_like(container, item)
             head, more = self._value(item, column, model, manner, None, in_list=True)
             if not more:
                 head = blanks + head.lstrip(" ")
@@ -252,9 +246,19 @@ class Siblings:
         return quoted_alike(style, new, piece)
 
 
-def _is_like(entry: Any, kind: type) -> bool:
-    value = value_of(entry)
-    return bool(value.entries) and isinstance(value.value, kind)
+def _model_like(container: Written, new: Plain, first: Any = None) -> Any:
+    """Return the entry after which a new container is to be written, `first` if it is one, None if there is none.
+
+    In a list it is the one that has most keys in common with a new mapping.
+    """
+    alike = [
+        entry
+        for entry in (first, *reversed(last_entries(container)))
+        if entry is not None and value_of(entry).entries and isinstance(value_of(entry).value, type(new))
+    ]
+    if isinstance(container.value, list) and isinstance(new, dict):
+        return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()), default=None)
+    return alike[0] if alike else None
 
 
 def _model_in(container: Written | None, key: Any, new: Plain) -> Any:
@@ -269,11 +273,4 @@ def _model_in(container: Written | None, key: Any, new: Plain) -> Any:
         found = next((entry for entry in entries if same(entry[0].value, key)), None)
     else:
         found = entries[key] if key < len(entries) else None
-    if not isinstance(new, dict | list):
-        return found
-    alike = [entry for entry in reversed(last_entries(container)) if _is_like(entry, type(new))]
-    if found is not None and _is_like(found, type(new)):
-        alike.insert(0, found)
-    if not alike or not isinstance(new, dict) or isinstance(container.value, dict):
-        return alike[0] if alike else None
-    return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()))
+    return _model_like(container, new, found) if isinstance(new, dict | list) else found
