@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -69,8 +70,7 @@ class Changer:
         if text.begins_line(root.start):
             return [Edit(root.start, text.end(root), lines)]
         end = text.line_end(text.end(root))
-        start = root.start - len(text.before(root.start)) + len(text.before(root.start).rstrip(" "))
-        return [Edit(start, end, (text.comment(text.end(root)) or "") + "\n" + lines)]
+        return [Edit(text.before_blanks(root.start), end, (text.comment(text.end(root)) or "") + "\n" + lines)]
 
     # --- Containers -------------------------------------------------------------------------------------------------
 
@@ -183,9 +183,12 @@ class Changer:
         head, lines = self.siblings.value(new, indent, written, in_list=in_list)
         start, end = text.content(written), text.end(written)
         line_end = text.line_end(after)
-        told = self._behind_bracket(written)
+        # What stands behind the bracket that opens a container in flow style is the comment of the entry.
+        told = (text.comment(start + 1) or "") if text.in_brackets(written) else ""
         if written.entries and not written.style:
-            places = self._places(written)
+            places: list[Place] = []
+            with suppress(NotUnderstood):
+                places = text.places(written)
             if not places or places[0].top <= line_end:  # the entries begin behind a dash, or nobody knows where
                 return [Edit(after, text.line_end(end), head + lines)]
             end = places[-1].bottom - 1
@@ -216,18 +219,6 @@ class Changer:
         if head.strip(" "):  # an item that is a list
             above += "\n" * bool(told) + " " * (indent + 1 + len(head) - len(head.lstrip(" "))) + head.strip(" ")
         return [*edits, Edit(begin, end, above + lines if above else lines[1:])]
-
-    def _places(self, written: Written) -> list[Place]:
-        try:
-            return self.text.places(written)
-        except NotUnderstood:
-            return []
-
-    def _behind_bracket(self, written: Written) -> str:
-        """Return the comment behind the bracket that opens a container in flow style: it is that of the entry."""
-        if not self.text.in_brackets(written):
-            return ""
-        return self.text.comment(self.text.content(written) + 1) or ""
 
     def _tell(self, written: Written, why: Exception) -> None:
         line = self.source.count("\n", 0, written.start) + 1

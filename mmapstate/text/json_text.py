@@ -196,19 +196,19 @@ class Mismatch(NamedTuple):
     problem: str
 
 
-def mismatch(value: Plain) -> Mismatch | None:
-    """Return the first thing in plain data that JSON cannot hold."""
-    return next(_mismatches(value, ()), None)
+def mismatch(value: Plain, path: tuple[Any, ...] = (), first: int = 0) -> Mismatch | None:
+    """Return the first thing in plain data at `path` that JSON cannot hold; `first` is the index of a first item."""
+    return next(_mismatches(value, path, first), None)
 
 
-def _mismatches(value: Plain, path: tuple[Any, ...]) -> Iterator[Mismatch]:
+def _mismatches(value: Plain, path: tuple[Any, ...], first: int = 0) -> Iterator[Mismatch]:
     if isinstance(value, dict):
         for key, item in value.items():
             if key.__class__ is not str:
                 yield _mismatch_of_key(key, path)
             yield from _mismatches(item, (*path, key))
     elif isinstance(value, list):
-        for index, item in enumerate(value):
+        for index, item in enumerate(value, first):
             if item.__class__ is not str and item.__class__ is not int:  # as most are
                 yield from _mismatches(item, (*path, index))
     elif value.__class__ not in _SCALARS:
@@ -219,29 +219,23 @@ def _mismatches(value: Plain, path: tuple[Any, ...]) -> Iterator[Mismatch]:
         yield Mismatch(path, f"the file is JSON, which has no number {value}; store None, or text")
 
 
-def _mismatch_of_key(key: Any, path: tuple[Any, ...]) -> Mismatch:
-    return Mismatch(
-        (*path, key), f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
-    )
+def _mismatch_of_key(key: Any, path: Iterable[Any]) -> Mismatch:
+    problem = f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
+    return Mismatch((*path, key), problem)
 
 
 def check(record: Iterable[tuple[Any, ...]], root: Any, file: str) -> None:
     """Raise `UnsupportedValueError` for the first of the changes below the node `root` that JSON cannot hold."""
     for operation, path, key, *values in record:
-        where = tuple(path)
         found: Mismatch | None = None
         if operation == "splice":
-            found = mismatch(values[1])
-            if found is not None:
-                found = Mismatch((key + found.path[0], *found.path[1:]), found.problem)
+            found = mismatch(values[1], tuple(path), key)
+        elif operation == "set" and key.__class__ is not str and _is_mapping(root, path):
+            found = _mismatch_of_key(key, path)
         elif operation != "delete":
-            if operation == "set" and key.__class__ is not str and _is_mapping(root, path):
-                found = _mismatch_of_key(key, ())
-            else:
-                found = mismatch(values[0])
-                found = found and Mismatch((key, *found.path), found.problem)
+            found = mismatch(values[0], (*path, key))
         if found is not None:
-            raise UnsupportedValueError(found.problem, where + found.path, file)
+            raise UnsupportedValueError(found.problem, found.path, file)
 
 
 def _is_mapping(node: Any, path: Iterable[Any]) -> bool:

@@ -68,6 +68,10 @@ class Text:
         """Return what stands before the position in its line."""
         return self.source[self.line_start(position) : position]
 
+    def before_blanks(self, position: int) -> int:
+        """Return where the blanks before the position begin."""
+        return position - len(self.before(position)) + len(self.before(position).rstrip(" "))
+
     def begins_line(self, position: int) -> bool:
         """Return whether only blanks stand before the position in its line."""
         return not self.before(position).strip(" ")
