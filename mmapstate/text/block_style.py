@@ -81,7 +81,7 @@ class Changer:
         entries = written.entries or []
         origins = origins_of(written, new)
         values = list(new.values()) if isinstance(new, dict) else new
-        if isinstance(new, dict) and origins.nothing_moves(len(entries)):
+        if isinstance(new, dict) and len(origins.numbers) == len(origins.staying) == len(entries):  # nothing moves
             edits = []
             for entry, name, changed in zip(entries, new, values, strict=True):
                 if not same(entry[0].value, name) or not same(entry[1].value, changed):
@@ -152,13 +152,12 @@ class Changer:
         """Make the value behind a colon or dash, which ends at `after` in column `indent` of its entry, into `new`."""
         if same(written.value, new):
             return []
-        kind = next((kind for kind in (dict, list) if isinstance(new, kind) and isinstance(written.value, kind)), None)
-        if kind is not None:
+        if isinstance(new, dict | list) and type(new) is type(written.value):
             try:
                 if written.entries and (new or written.style):
                     return self._container(written, new)
                 if written.entries:
-                    return self._emptied(after, written, "{}" if kind is dict else "[]")
+                    return self._emptied(after, written, "{}" if isinstance(new, dict) else "[]")
                 if written.style and "#" in self.source[written.start : written.end]:
                     return self._container(written, new)
             except NotUnderstood as error:

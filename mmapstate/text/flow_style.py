@@ -172,12 +172,13 @@ class _Joints:
         self.gaps = gaps
         self.is_json = is_json
         self.text = text
-        self.start = start
+        before = text.before(start)
+        self.indent = " " * (len(before) - len(before.lstrip(" ")))
         self.previous = self.stayed = -1  # which old entry was the last one, and the last one that stays
         self.at_beginning = True
         entries = gaps[:-1]
         self.pad = next((gap.pad for gap in reversed(entries) if gap.pad is not None), None)
-        self.new_pad = entries[-1].pad if entries else self._indented(2) if gaps[0].pad is not None else None
+        self.new_pad = entries[-1].pad if entries else self.indent + "  " if gaps[0].pad is not None else None
         self.commas = next((gap.comma for gap in entries if gap.comma), None)
 
     def before(self, number: int, text: str, *, stays: bool, closes: bool = False) -> str:
@@ -211,10 +212,6 @@ class _Joints:
         stays = not self.is_added and self.previous == self.stayed and self.gaps[self.previous + 1].trails
         return self.gaps[-1].has_comma or (stays and not self.is_json)
 
-    def _indented(self, step: int) -> str:
-        before = self.text.before(self.start)
-        return " " * (len(before) - len(before.lstrip(" ")) + step)
-
     def _made(self, gap: _Gap | None, number: int, *, closes: bool) -> str:
         tail = "" if self.is_added else self.gaps[self.previous + 1].tail
         lines = [line for each in self.gaps[self.stayed + 1 : number + 1] for line in each.apart]
@@ -222,7 +219,7 @@ class _Joints:
             lines += gap.above
         pad = gap.pad if gap is not None else self.new_pad
         if pad is None and (lines or "#" in tail):
-            pad = self._indented(1) if closes else self.pad or self._indented(2)
+            pad = self.indent + " " if closes else self.pad or self.indent + "  "
         comma = "" if self.at_beginning or (closes and not self._has_last_comma()) else ","
         if pad is None:
             blanks = self.gaps[0 if self.at_beginning else -1].blanks if self.at_beginning or closes else " "

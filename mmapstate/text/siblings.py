@@ -38,11 +38,7 @@ class Siblings:
     @cached_property
     def _around(self) -> dict[int, Written]:
         """Of each container, by its identity, the one that it is in."""
-        found: dict[int, Written] = {}
-        for container in self._containers():
-            for entry in container.entries or ():
-                found[id(value_of(entry))] = container
-        return found
+        return {id(value_of(entry)): container for container in self._containers() for entry in container.entries or ()}
 
     def _containers(self) -> Iterator[Written]:
         todo = [self.root] if self.root is not None else []
@@ -72,10 +68,8 @@ class Siblings:
             return None
         if isinstance(around.value, list):
             return _model_like(around, kind())
-        for key, value in around.entries or ():
-            if value is written:
-                return self._model_of_key(around, key.value, kind)
-        return None
+        key = next(key for key, value in around.entries or () if value is written)
+        return self._model_of_key(around, key.value, kind)
 
     def _model_of_key(self, container: Written, key: Any, kind: type) -> Any:
         around = self._around.get(id(container))
@@ -112,7 +106,7 @@ class Siblings:
             lines.append(f"{' ' * column}-{head}{more}\n")
         return "".join(lines)
 
-    def value(self, new: Plain, column: int, written: Written | None, *, in_list: bool) -> tuple[str, str]:
+    def value(self, new: Plain, column: int, written: Written, *, in_list: bool) -> tuple[str, str]:
         """Return what stands behind the colon or dash of an entry in that column, and the lines below it.
 
         It is in the place of what is `written`.
@@ -121,7 +115,7 @@ class Siblings:
             text = self.dumped([new] if in_list else {"k": new}, column)[column + (1 if in_list else 2) :]
             head, more, rest = text.removesuffix("\n").partition("\n")
             return head, more + rest
-        model = self.model_at(written, type(new)) if written is not None and isinstance(new, dict | list) else None
+        model = self.model_at(written, type(new)) if isinstance(new, dict | list) else None
         return self._value(new, column, model, Manner(), None, in_list=in_list)
 
     def dumped(self, value: Any, indent: int = 0) -> str:
