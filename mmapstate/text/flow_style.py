@@ -99,12 +99,12 @@ class _Flow:
         position = opened
         for entry in written.entries or ():
             key, value = parts_of(entry)
-            start = self.text.next_token(self.text.behind(_TO_COMMA, position) if places else position)
+            start = self.text.next_token(position)
             if start != (key or value).start and self.source[start] != "?":
                 raise NotUnderstood("its entries do not follow each other")
-            position = self.text.end(value, key)
-            places.append((start, position))
-        if self.text.next_token(self.text.behind(_TO_COMMA, position) if places else position) != written.end - 1:
+            places.append((start, self.text.end(value, key)))
+            position = self.text.behind(_TO_COMMA, places[-1][1])
+        if self.text.next_token(position) != written.end - 1:
             raise NotUnderstood("something stands before the closing bracket")
         return places
 

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmapstate.errors import UnsupportedValueError
 from mmapstate.text.source import BOM, SURROGATE, Leniency, Source, Written, split_bom
@@ -57,7 +57,17 @@ def parse(text: bytes, file: str) -> dict[Any, Plain]:
     source = Source(text, file)
     if not source.text.strip(" \t\r\n"):
         return {}
-    data = _Reader(source).read()
+    try:  # by Python's reader, which is fast, and tells of what is odd no place
+        data: Plain = json.loads(source.text, object_pairs_hook=_object, parse_constant=refuse_constant)
+        is_sure = source.text.count("[") + source.text.count("{") <= MAX_DEPTH and not _SUSPECT.search(source.text)
+    except json.JSONDecodeError as error:
+        problem = f"by its name the file is JSON, and its text is not ({error.msg})"
+        raise source.refusal(problem, error.pos) from None
+    except (ValueError, RecursionError):  # the state could not hold what it found
+        is_sure = False
+    if not is_sure:
+        written = _Reader(source).compose()
+        data = None if written is None else written.value
     if not isinstance(data, dict):
         raise source.refusal("the top is no object; write one, in braces", 0)
     return data
@@ -87,21 +97,6 @@ class _Reader:
     def __init__(self, source: Source, told: list[Leniency] | None = None) -> None:
         self.source = source
         self.told = told
-
-    def read(self) -> Plain:
-        """Return what the text holds: by Python's reader, which is fast, and tells of what is odd no place."""
-        source = self.source.text
-        try:
-            data: Plain = json.loads(source, object_pairs_hook=_object, parse_constant=refuse_constant)
-            if source.count("[") + source.count("{") <= MAX_DEPTH and not _SUSPECT.search(source):
-                return data
-        except json.JSONDecodeError as error:
-            problem = f"by its name the file is JSON, and its text is not ({error.msg})"
-            raise self.source.refusal(problem, error.pos) from None
-        except (ValueError, RecursionError):  # the state could not hold what it found: look closely
-            pass
-        written = self.compose()
-        return None if written is None else written.value
 
     def compose(self) -> Written | None:
         """Return what is written where; refuse, or tell, what a state cannot hold. The text is one that JSON reads."""
@@ -189,19 +184,15 @@ def refuse_constant(name: str) -> Any:
 # --- What JSON cannot hold -------------------------------------------------------------------------------------------
 
 
-class Mismatch(NamedTuple):
-    """A value, or a key, that JSON cannot hold: where it is, and what is wrong with it."""
+def mismatch(value: Plain, path: tuple[Any, ...] = (), first: int = 0) -> UnsupportedValueError | None:
+    """Return what to raise for the first thing in plain data at `path` that JSON cannot hold, None if there is none.
 
-    path: tuple[Any, ...]
-    problem: str
-
-
-def mismatch(value: Plain, path: tuple[Any, ...] = (), first: int = 0) -> Mismatch | None:
-    """Return the first thing in plain data at `path` that JSON cannot hold; `first` is the index of a first item."""
+    `first` is the index of a first item.
+    """
     return next(_mismatches(value, path, first), None)
 
 
-def _mismatches(value: Plain, path: tuple[Any, ...], first: int = 0) -> Iterator[Mismatch]:
+def _mismatches(value: Plain, path: tuple[Any, ...], first: int = 0) -> Iterator[UnsupportedValueError]:
     if isinstance(value, dict):
         for key, item in value.items():
             if key.__class__ is not str:
@@ -214,20 +205,20 @@ def _mismatches(value: Plain, path: tuple[Any, ...], first: int = 0) -> Iterator
     elif value.__class__ not in _SCALARS:
         kind = type(value).__name__
         way_out = "base64 of it, as text" if isinstance(value, bytes) else "its .isoformat()"
-        yield Mismatch(path, f"the file is JSON, which has no {kind}; store {way_out}")
+        yield UnsupportedValueError(f"the file is JSON, which has no {kind}; store {way_out}", path)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Mismatch(path, f"the file is JSON, which has no number {value}; store None, or text")
+        yield UnsupportedValueError(f"the file is JSON, which has no number {value}; store None, or text", path)
 
 
-def _mismatch_of_key(key: Any, path: Iterable[Any]) -> Mismatch:
+def _mismatch_of_key(key: Any, path: Iterable[Any]) -> UnsupportedValueError:
     problem = f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
-    return Mismatch((*path, key), problem)
+    return UnsupportedValueError(problem, (*path, key))
 
 
 def check(record: Iterable[tuple[Any, ...]], root: Any, file: str) -> None:
     """Raise `UnsupportedValueError` for the first of the changes below the node `root` that JSON cannot hold."""
     for operation, path, key, *values in record:
-        found: Mismatch | None = None
+        found: UnsupportedValueError | None = None
         if operation == "splice":
             found = mismatch(values[1], tuple(path), key)
         elif operation == "set" and key.__class__ is not str and _is_mapping(root, path):
@@ -235,7 +226,7 @@ def check(record: Iterable[tuple[Any, ...]], root: Any, file: str) -> None:
         elif operation != "delete":
             found = mismatch(values[0], (*path, key))
         if found is not None:
-            raise UnsupportedValueError(found.problem, found.path, file)
+            raise found.within((), file)
 
 
 def _is_mapping(node: Any, path: Iterable[Any]) -> bool:

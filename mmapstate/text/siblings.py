@@ -61,11 +61,9 @@ class Siblings:
 
     # --- Models -----------------------------------------------------------------------------------------------------
 
-    def model_at(self, written: Written, kind: type) -> Any:
+    def _model_at(self, written: Written, kind: type) -> Any:
         """Return the entry after which a value is to be written that becomes a container; None if there is none."""
-        around = self._around.get(id(written))
-        if around is None:
-            return None
+        around = self._around[id(written)]
         if isinstance(around.value, list):
             return _model_like(around, kind())
         key = next(key for key, value in around.entries or () if value is written)
@@ -115,7 +113,7 @@ class Siblings:
             text = self.dumped([new] if in_list else {"k": new}, column)[column + (1 if in_list else 2) :]
             head, more, rest = text.removesuffix("\n").partition("\n")
             return head, more + rest
-        model = self.model_at(written, type(new)) if isinstance(new, dict | list) else None
+        model = self._model_at(written, type(new)) if isinstance(new, dict | list) else None
         return self._value(new, column, model, Manner(), None, in_list=in_list)
 
     def dumped(self, value: Any, indent: int = 0) -> str:
