@@ -178,7 +178,7 @@ def _normalise_container(value: Any, level: int, around: tuple[int, ...]) -> Pla
         raise UnsupportedValueError(f"more than {MAX_DEPTH} containers inside each other; store it flatter")
     around = (*around, id(value))
     level += 1
-    place: Any = None
+    place: tuple[Any, ...] = ()
     try:
         if isinstance(value, Mapping):
             copy: dict[Any, Plain] = {}
@@ -196,7 +196,7 @@ def _normalise_container(value: Any, level: int, around: tuple[int, ...]) -> Pla
             items.append(normalise(item, level, around))
         return items
     except UnsupportedValueError as error:
-        raise UnsupportedValueError(error.problem, (place or ()) + error.path) from None
+        raise UnsupportedValueError(error.problem, place + error.path) from None
 
 
 def _checked_int(value: int) -> int:

@@ -37,18 +37,17 @@ class Changer:
         self.source = source
         self.literal = literal
         self.tell = tell
-        self.siblings = Siblings(self.text, None, literal=literal)
 
     def to(self, state: dict[Any, Plain]) -> str:
         """Return the text with `state` in it."""
         root = reader.compose(self.source)
+        self.siblings = Siblings(self.text, root, literal=self.literal)
         if root is None or root.start == root.end:  # nothing, or comments
             found = _END_OF_DOCUMENT.search(self.source)
             at = len(self.source) if found is None else found.start()
             return self.source[:at] + self.siblings.dumped(state) + self.source[at:]
         if same(root.value, state):
             return self.source
-        self.siblings = Siblings(self.text, root, literal=self.literal)
         return edited(self.source, 0, len(self.source), self._root(root, state))
 
     def _root(self, root: Written, state: dict[Any, Plain]) -> list[Edit]:
