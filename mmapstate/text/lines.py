@@ -56,18 +56,13 @@ def changed_text(text: Text, written: Written, new: str, column: int) -> tuple[i
     if not _IN_LINES.fullmatch(new):
         return None
     is_block = written.style in ("|", ">")
-    if is_block:
-        layout = _block(source, column, old, new)
-    elif "\n" in source:
-        layout = _flow(source, written.style, old)
-    else:
-        return None
+    layout = _block(source, column, old, new) if is_block else _flow(source, written.style, old)
     if layout is None or not new.startswith(layout.lead):
         return None
     body = new.rstrip("\n") if is_block else new
     raws = _spliced(layout, layout.lines, body[len(layout.lead) :])
-    found = _put_together(layout, raws, column)
-    if found is None or not _is_read_as(found, column, new):
+    found = _put_together(layout, raws, column) if raws else ""
+    if not found or not _is_read_as(found, column, new):
         return None
     if layout.tail and "+" not in layout.head[:3] and is_block:  # blank lines that are no part of it
         return start, written.end - len(layout.tail), found[: -len(layout.tail)]
@@ -83,10 +78,8 @@ def _is_read_as(source: str, column: int, wanted: str) -> bool:
         return False
 
 
-def _put_together(layout: _Layout, raws: list[str], column: int) -> str | None:
+def _put_together(layout: _Layout, raws: list[str], column: int) -> str:
     head, pad = layout.head, layout.pad
-    if not raws:
-        return None
     if layout.style not in ("|", ">"):
         first = layout.lines[0].raw  # which follows something in its line
         raws = [
@@ -156,8 +149,10 @@ def _parts_of_folded(texts: list[str]) -> list[str]:
 
 
 def _flow(source: str, style: str, old: str) -> _Layout | None:
-    """Return the layout of a text in quotes, or without any, that goes on in other lines."""
+    """Return the layout of a text in quotes, or without any, that goes on in other lines; None if it does not."""
     raws = source[len(style) : len(source) - len(style)].split("\n")
+    if len(raws) == 1:
+        return None
     lines: list[_Line] = []
     for number, raw in enumerate(raws):
         last = number == len(raws) - 1
