@@ -6,6 +6,7 @@ what is defined further down.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -43,10 +44,8 @@ class Schema:
         self.fields = frozenset(
             name for name, (_, annotation) in self.annotations.items() if not is_constant(annotation)
         )
-        try:
+        with contextlib.suppress(NameError):  # of a class that is defined further down: read again at the first open
             _ = self.record
-        except NameError:  # of a class that is defined further down: read again at the first open
-            pass
 
     def read(self) -> Schema:
         """Read annotations that could not be read yet; raise TypeError where that fails. Returns itself."""
