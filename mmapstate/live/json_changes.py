@@ -7,26 +7,21 @@ from typing import Any
 
 from mmapstate.changes import Change
 from mmapstate.errors import UnsupportedValueError
-from mmapstate.text.json_text import Mismatch, mismatch, mismatch_of_key
+from mmapstate.text.json_text import mismatch, mismatch_of_key
 
 
 def check(record: Iterable[Change], root: Any, file: str) -> None:
     """Raise `UnsupportedValueError` for the first of the changes below the node `root` that JSON cannot hold."""
     for operation, path, key, *values in record:
-        where = tuple(path)
-        found: Mismatch | None = None
+        found: UnsupportedValueError | None = None
         if operation == "splice":
-            found = mismatch(values[1])
-            if found is not None:
-                found = Mismatch((key + found.path[0], *found.path[1:]), found.problem)
+            found = mismatch(values[1], tuple(path), key)
+        elif operation == "set" and key.__class__ is not str and _is_mapping(root, path):
+            found = mismatch_of_key(key, path)
         elif operation != "delete":
-            if operation == "set" and key.__class__ is not str and _is_mapping(root, path):
-                found = mismatch_of_key(key, ())
-            else:
-                found = mismatch(values[0])
-                found = found and Mismatch((key, *found.path), found.problem)
+            found = mismatch(values[0], (*path, key))
         if found is not None:
-            raise UnsupportedValueError(found.problem, where + found.path, file)
+            raise found.within((), file)
 
 
 def _is_mapping(node: Any, path: Iterable[Any]) -> bool:

@@ -9,13 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-<<<<<<< HEAD
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-=======
 from collections.abc import Iterable, Iterator
 from typing import Any
->>>>>>> less2
 
 from mmapstate.text.source import BOM, SURROGATE, Leniency, Source, Written, split_bom
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain
@@ -214,34 +209,7 @@ def _mismatches(value: Plain, path: tuple[Any, ...], first: int = 0) -> Iterator
         yield UnsupportedValueError(f"the file is JSON, which has no number {value}; store None, or text", path)
 
 
-<<<<<<< HEAD
-def mismatch_of_key(key: Any, path: tuple[Any, ...]) -> Mismatch:
+def mismatch_of_key(key: Any, path: Iterable[Any]) -> UnsupportedValueError:
     """Return what is wrong with a key that is not text."""
-    return Mismatch(
-        (*path, key), f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
-    )
-=======
-def _mismatch_of_key(key: Any, path: Iterable[Any]) -> UnsupportedValueError:
     problem = f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
     return UnsupportedValueError(problem, (*path, key))
-
-
-def check(record: Iterable[tuple[Any, ...]], root: Any, file: str) -> None:
-    """Raise `UnsupportedValueError` for the first of the changes below the node `root` that JSON cannot hold."""
-    for operation, path, key, *values in record:
-        found: UnsupportedValueError | None = None
-        if operation == "splice":
-            found = mismatch(values[1], tuple(path), key)
-        elif operation == "set" and key.__class__ is not str and _is_mapping(root, path):
-            found = _mismatch_of_key(key, path)
-        elif operation != "delete":
-            found = mismatch(values[0], (*path, key))
-        if found is not None:
-            raise found.within((), file)
-
-
-def _is_mapping(node: Any, path: Iterable[Any]) -> bool:
-    for key in path:
-        node = node._items[key]
-    return isinstance(node._items, dict)
->>>>>>> less2
