@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from mmapstate.errors import UnsupportedValueError
 from mmapstate.text.source import BOM, SURROGATE, Leniency, Source, Written, split_bom
 from mmapstate.values import MAX_DEPTH, MAX_INT_DIGITS, Plain
 
