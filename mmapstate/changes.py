@@ -22,7 +22,7 @@ from typing import Any
 
 from mmapstate.errors import StateFileError
 from mmapstate.text import reader, writer
-from mmapstate.text.json_text import NOT_RAW, escaped
+from mmapstate.text.json_text import NOT_RAW, escaped, refuse_constant
 from mmapstate.values import Plain
 
 Change = tuple[Any, ...]
@@ -61,10 +61,9 @@ def encode(changes: Sequence[Change]) -> bytes:
     Raises ValueError when neither JSON nor YAML can carry a value.
     """
     try:
-        text = _change_text(changes[0]) if len(changes) == 1 else "[" + ", ".join(map(_change_text, changes)) + "]"
+        return text_of(changes[0] if len(changes) == 1 else list(changes)).encode()
     except _NotJson:
         return writer.flow(list(changes[0]) if len(changes) == 1 else [list(change) for change in changes])
-    return text.encode()
 
 
 def encode_set(path: list[Any], key: Any, value: Plain) -> bytes | None:
@@ -96,10 +95,6 @@ def encode_insert(path: list[Any], index: int, value: Plain) -> bytes | None:
         return None
 
 
-def _change_text(change: Change) -> str:
-    return "[" + ", ".join(map(text_of, change)) + "]"
-
-
 def text_of(value: Any) -> str:
     """Return the JSON text of `value` that YAML reads alike; raise an internal error if there is none."""
     kind = value.__class__
@@ -117,8 +112,9 @@ def text_of(value: Any) -> str:
         return "null"
     if kind is bool:
         return "true" if value else "false"
-    if kind is float:
-        return _float_text(value)
+    if kind is float and math.isfinite(value):
+        text = float.__repr__(value)
+        return text if "." in text else text.replace("e", ".0e")  # YAML 1.1 takes 1e+16 for text
     raise _NotJson
 
 
@@ -133,7 +129,7 @@ def flow_text(value: Plain) -> str:
 def decode(payload: bytes) -> list[Change]:
     """Return the changes that a record's text holds; raise `StateFileError` if it holds none."""
     try:
-        value = json.loads(payload, parse_constant=_refuse_constant)
+        value = json.loads(payload, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         value = reader.parse_flow(payload)
     return _changes_of(value)
@@ -150,7 +146,7 @@ def decode_json(payload: bytes) -> Change:
 def decode_each(payloads: Sequence[bytes]) -> list[list[Change]]:
     """Return the changes of each record: one JSON parse for all of them where that is possible."""
     try:
-        values = json.loads(b"[" + b",".join(payloads) + b"]", parse_constant=_refuse_constant)
+        values = json.loads(b"[" + b",".join(payloads) + b"]", parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         values = []
     if len(values) != len(payloads):
@@ -246,16 +242,3 @@ def _key_text(key: Any) -> str:
     if key.__class__ is not str:
         raise _NotJson
     return text_of(key)
-
-
-def _float_text(value: float) -> str:
-    if not math.isfinite(value):
-        raise _NotJson
-    text = float.__repr__(value)
-    if "e" in text and "." not in text:  # YAML 1.1 takes 1e+16 for text
-        return text.replace("e", ".0e")
-    return text
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

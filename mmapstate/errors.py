@@ -12,7 +12,10 @@ StateError                      anything this library refuses or cannot do
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing.Self, since 3.11; checkers bring this module along
 
 
 class StateError(Exception):
@@ -30,6 +33,13 @@ class StateFileError(StateError):
     column: int | None = None
     offset: int | None = None
     problem: str = ""
+
+    def at(
+        self, problem: str, *, line: int | None = None, column: int | None = None, offset: int | None = None
+    ) -> Self:
+        """Return this error, with what is wrong, and where."""
+        self.problem, self.line, self.column, self.offset = problem, line, column, offset
+        return self
 
 
 class BeyondRepair(StateFileError):

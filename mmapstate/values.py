@@ -58,12 +58,13 @@ def plain(value: Any) -> Plain:
     return copy if isinstance(copy, list | dict) or type(copy) is not type(value) else value
 
 
-def normalise(value: Any, level: int = 0) -> Plain:
+def normalise(value: Any, level: int = 0, around: tuple[int, ...] = ()) -> Plain:
     """Return a copy of `value` as plain data.
 
-    `level` is the number of containers that will be around the value. Raises `UnsupportedValueError`, its ``path``
-    relative to `value`, for a type that cannot be stored, a cycle, more than `MAX_DEPTH` levels, text with lone
-    surrogates, an integer of more than `MAX_INT_DIGITS` digits, and a key that is no scalar, is NaN or is too long.
+    `level` is the number of containers that will be around the value, `around` are the ids of those that were met so
+    far. Raises `UnsupportedValueError`, its ``path`` relative to `value`, for a type that cannot be stored, a cycle,
+    more than `MAX_DEPTH` levels, text with lone surrogates, an integer of more than `MAX_INT_DIGITS` digits, and a key
+    that is no scalar, is NaN or is too long.
     """
     kind = type(value)
     if kind is int:
@@ -75,8 +76,8 @@ def normalise(value: Any, level: int = 0) -> Plain:
     if value is None or kind is bool or kind is float or kind is bytes:
         return value  # type: ignore[no-any-return]
     if kind is dict or kind is list or kind is tuple:
-        return _normalise_container(value, level, ())
-    return _normalise_other(value, kind, level, ())
+        return _normalise_container(value, level, around)
+    return _normalise_other(value, kind, level, around)
 
 
 def normalise_key(key: Any) -> Any:
@@ -127,7 +128,7 @@ def is_storable_int(value: int) -> bool:
 
 
 def _normalise_other(value: Any, kind: type, level: int, around: tuple[int, ...]) -> Plain:
-    """Normalise what is not one of the commonest types; `around` has the ids of the containers around it."""
+    """Normalise what is not one of the commonest types."""
     if isinstance(value, Live):
         value = value.plain()
     if isinstance(value, str):  # a subclass, such as StrEnum
@@ -177,7 +178,7 @@ def _normalise_container(value: Any, level: int, around: tuple[int, ...]) -> Pla
         raise UnsupportedValueError(f"more than {MAX_DEPTH} containers inside each other; store it flatter")
     around = (*around, id(value))
     level += 1
-    place: Any = None
+    place: tuple[Any, ...] = ()
     try:
         if isinstance(value, Mapping):
             copy: dict[Any, Plain] = {}
@@ -187,26 +188,15 @@ def _normalise_container(value: Any, level: int, around: tuple[int, ...]) -> Pla
                 place = (name,)
                 if name in copy:  # a subclass may hash as it likes
                     raise UnsupportedValueError("this key stands twice in one mapping, once it is a plain scalar")
-                copy[name] = _normalise_item(item, level, around)
+                copy[name] = normalise(item, level, around)
             return copy
         items: list[Plain] = []
         for index, item in enumerate(value):
             place = (index,)
-            items.append(_normalise_item(item, level, around))
+            items.append(normalise(item, level, around))
         return items
     except UnsupportedValueError as error:
-        raise UnsupportedValueError(error.problem, (place or ()) + error.path) from None
-
-
-def _normalise_item(value: Any, level: int, around: tuple[int, ...]) -> Plain:
-    kind = type(value)
-    if kind is dict or kind is list or kind is tuple:
-        return _normalise_container(value, level, around)
-    if value is None or kind is bool or kind is float or (kind is str and value.isascii()):
-        return value  # type: ignore[no-any-return]
-    if kind is int or kind is str or kind is bytes:
-        return normalise(value)
-    return _normalise_other(value, kind, level, around)
+        raise UnsupportedValueError(error.problem, place + error.path) from None
 
 
 def _checked_int(value: int) -> int:
@@ -238,15 +228,9 @@ def _plain_datetime(value: datetime) -> datetime:
 
 
 def _text_length(key: Any) -> int:
-    if isinstance(key, str):  # as JSON text: an escape has two or six characters
-        return 2 + sum(map(_character_length, key))
+    if isinstance(key, str):  # as JSON text: an escape has two characters, or at most six
+        return 2 + sum(2 if each in '"\\' else 1 if each.isprintable() else 6 for each in key)
     return len(key) * 4 // 3 + 16 if isinstance(key, bytes) else len(str(key))
-
-
-def _character_length(character: str) -> int:
-    if character in '"\\':
-        return 2
-    return 1 if character.isprintable() else 6  # at most
 
 
 def _name(kind: type) -> str:
@@ -256,26 +240,25 @@ def _name(kind: type) -> str:
 
 def _way_out(value: Any, kind: type) -> str:
     """Return what people usually store in place of a value of this type, as the end of a sentence."""
-    if isinstance(value, set | frozenset):
-        return "; store sorted(...) of it"
-    if isinstance(value, UserString) or hasattr(value, "__fspath__") or kind.__module__ in ("ipaddress", "uuid"):
+    if kind.__module__ in ("ipaddress", "uuid"):
         return "; store str(...) of it"
-    if hasattr(value, "tolist"):
-        return "; store its .tolist()"
-    if hasattr(value, "__dataclass_fields__"):
-        return "; store dataclasses.asdict(...) of it"
-    if hasattr(value, "model_dump"):
-        return "; store its .model_dump()"
-    if isinstance(value, enum.Enum):
-        return "; store its .value"
-    if isinstance(value, complex):
-        return "; store [value.real, value.imag]"
-    if isinstance(value, numbers.Number):
-        return "; store str(...), or float(...) of it"
-    if isinstance(value, timedelta):
-        return "; store its .total_seconds()"
-    if hasattr(value, "isoformat"):
-        return "; store its .isoformat()"
-    if hasattr(value, "__iter__"):
-        return "; store list(...) of it"
+    for mark, way_out in _WAYS_OUT:
+        if hasattr(value, mark) if isinstance(mark, str) else isinstance(value, mark):
+            return f"; store {way_out}"
     return "; store text, numbers, lists and mappings that describe it"
+
+
+_WAYS_OUT: tuple[tuple[str | tuple[type, ...], str], ...] = (  # by its type, or an attribute that it has
+    ((set, frozenset), "sorted(...) of it"),
+    ((UserString,), "str(...) of it"),
+    ("__fspath__", "str(...) of it"),
+    ("tolist", "its .tolist()"),
+    ("__dataclass_fields__", "dataclasses.asdict(...) of it"),
+    ("model_dump", "its .model_dump()"),
+    ((enum.Enum,), "its .value"),
+    ((complex,), "[value.real, value.imag]"),
+    ((numbers.Number,), "str(...), or float(...) of it"),
+    ((timedelta,), "its .total_seconds()"),
+    ("isoformat", "its .isoformat()"),
+    ("__iter__", "list(...) of it"),
+)

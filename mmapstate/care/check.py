@@ -89,7 +89,8 @@ def _locked(file: str, undo: contextlib.ExitStack) -> FileLock | None:
 def _judged(file: str, lock: FileLock | None) -> list[Finding]:
     """Read the file once and return what is odd about it; with a lock, which is taken, release that before judging."""
     try:
-        reading = _read(file, lock)
+        page = _page_of(file, lock)  # first: what it announces is in the file then
+        data, status = system.read_file(file)
     except FileNotFoundError:
         return [_whole(ERROR, file, "is not there", "look for a copy beside it, or a backup; programs create it anew")]
     except OSError as error:
@@ -99,14 +100,9 @@ def _judged(file: str, lock: FileLock | None) -> list[Finding]:
     finally:
         if lock is not None:
             lock.release()
-    examined = findings.examine(reading.data, file)
+    examined = findings.examine(data, file)
+    reading = _Reading(data, system.as_image(status), page, lock is not None)
     return [*examined.findings, *_of_page(file, reading, examined.parts)]
-
-
-def _read(file: str, lock: FileLock | None) -> _Reading:
-    page = _page_of(file, lock)  # first: what it announces is in the file then
-    data, status = system.read_file(file)
-    return _Reading(data, system.as_image(status), page, lock is not None)
 
 
 def _page_of(file: str, lock: FileLock | None) -> bytes:
@@ -226,14 +222,14 @@ def _of_sidecar(file: str, state: os.stat_result) -> Iterator[Finding]:
     fault = fault_of(status, state, os.path.dirname(file))
     if fault is not None:
         yield _whole(ERROR, path, f"the lock file {fault.what}", fault.what_to_do)
-    mode, expected = stat.S_IMODE(status.st_mode), sidecar_mode(state)
+    mode, expected, unlike = stat.S_IMODE(status.st_mode), sidecar_mode(state), ""
     shared = status.st_gid == state.st_gid and mode & expected & 0o060 == 0o060
     if fault is None and status.st_uid != state.st_uid and not shared:
-        what = "the lock file has another owner than the state, who may not be able to open it"
-        yield _whole(WARNING, path, what, "give both the same")
+        unlike = "owner than the state, who may not be able to open it"
     elif status.st_gid != state.st_gid and expected & 0o060:
-        what = "the lock file has another group than the state: who may write the state cannot open it"
-        yield _whole(WARNING, path, what, "give both the same")
+        unlike = "group than the state: who may write the state cannot open it"
+    if unlike:
+        yield _whole(WARNING, path, f"the lock file has another {unlike}", "give both the same")
     for wrong, what in (
         (mode & ~expected & 0o666, "who may not write the state could hold its lock for ever"),
         (expected & ~mode, "some who may write the state cannot open it"),

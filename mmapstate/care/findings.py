@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mmapstate.errors import BeyondRepair, StateFileError
 from mmapstate.file import content
-from mmapstate.file.format import DAMAGED, Scan, is_blank
+from mmapstate.file.format import DAMAGED, is_blank
 from mmapstate.text.reader import Suspect
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -40,11 +40,10 @@ class Finding(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """What was found, and what the file's parts and state are; None where there is no telling."""
+    """What was found, and what the file's parts are; None where there is no telling."""
 
     findings: list[Finding]
     parts: content.Layout | None
-    content: content.Content | None
 
     def has_errors(self) -> bool:
         """Return whether the file cannot be opened, or not without a loss."""
@@ -92,15 +91,14 @@ def examine(data: bytes, file: str) -> Examined:
         parts = content.layout(data, file)
     except StateFileError as error:  # a version to come
         report.add_error(error, "open it with the mmapstate that wrote it; an older one cannot judge it")
-        return Examined(report.findings, None, None)
-    state = _examine_state(report, parts)
-    if parts.foreign and state is not None:
+        return Examined(report.findings, None)
+    if _examine_state(report, parts) and parts.foreign:
         report.add(NOTE, parts.snapshot_end, "changes of persistedstate follow the snapshot", BY_ITSELF)
     if parts.unborn:
         report.add(NOTE, parts.snapshot_end, "a journal was about to be begun, and was not", BY_ITSELF)
     if parts.marker is not None:
         _examine_journal(report, parts)
-    return Examined(sorted(report.findings, key=lambda found: found.offset or 0), parts, state)
+    return Examined(sorted(report.findings, key=lambda found: found.offset or 0), parts)
 
 
 def is_beyond_repair(error: StateFileError, text: bytes) -> bool:
@@ -125,17 +123,18 @@ def count_records(text: bytes) -> int:
     return sum(line.startswith(RECORD_STARTS) for line in text.split(b"\n"))
 
 
-def _examine_state(report: Report, parts: content.Layout) -> content.Content | None:
-    """Tell of the snapshot, and of records that do not fit it."""
+def _examine_state(report: Report, parts: content.Layout) -> bool:
+    """Tell of the snapshot, and of records that do not fit it; return whether the state can be read."""
     suspects: list[Suspect] = []
     try:
-        return content.read(report.data, parts, report.file, suspects)
+        content.read(report.data, parts, report.file, suspects)
+        return True
     except StateFileError as error:
         mend = "mend the line in an editor" if error.line is not None else "mend the file in an editor"
         if not is_beyond_repair(error, report.data):
             mend += f", or {_REPAIR}"
         report.add_error(error, mend)
-        return None
+        return False
     finally:
         for suspect in suspects:
             what = f"{suspect.text} is read as text, not as a boolean"
@@ -165,21 +164,16 @@ def _examine_journal(report: Report, parts: content.Layout) -> None:
         )
         report.add(NOTE, report.line_start(report.line_at(marker.start) + comments[0]), what, BY_ITSELF)
     if scan.bad >= 0:
-        _examine_damage(report, scan)
-    elif not scan.clean:
-        report.add(NOTE, scan.tail, _described(data[scan.tail :]), BY_ITSELF)
-
-
-def _examine_damage(report: Report, scan: Scan) -> None:
-    lost = count_records(report.data[scan.tail :])
-    if lost:
+        lost = count_records(data[scan.tail :])
         what = (
             f"behind change {len(scan.payloads)} the journal was changed since programs wrote it; {lost} lines of "
             "changes from there on cannot be checked, as each checksum continues the one before"
         )
-    else:
-        what = "text that is no change stands behind the last one"
-    report.add(ERROR, scan.bad, what, f"remove in an editor what was added by hand, or {_REPAIR}")
+        if not lost:
+            what = "text that is no change stands behind the last one"
+        report.add(ERROR, scan.bad, what, f"remove in an editor what was added by hand, or {_REPAIR}")
+    elif not scan.clean:
+        report.add(NOTE, scan.tail, _described(data[scan.tail :]), BY_ITSELF)
 
 
 def _described(slack: bytes) -> str:

@@ -71,7 +71,8 @@ def repair(path: str | os.PathLike[str], *, timeout: float | None = 10.0) -> Rep
         mended = salvage.mend(data, real)
         if mended is None:
             return Repair(None, [])  # somebody else was faster
-        copy = _keep(real, data)
+        copy = images.keep_damaged(real, data)
+        system.sync_folder(real)  # also when the power fails
         _swap(real, mended.text, page)
     with contextlib.suppress(LockTimeout):  # of somebody who was faster, and has opened it
         open_state(real, timeout=timeout).close()  # accepts the new file, and proves that it can be opened
@@ -86,13 +87,6 @@ def _refuse_in_use(file: str, presence: Presence, lock: FileLock) -> None:
         alone = lock.attend(exclusively=True) and presence.take(file, exclusively=True)
     if not alone:
         raise StateError(f"{file}: programs have the state open; stop them, then repair it")
-
-
-def _keep(file: str, data: bytes) -> str:
-    """Keep a copy of the broken file, also when the power fails; return its path."""
-    copy = images.keep_damaged(file, data)
-    system.sync_folder(file)
-    return copy
 
 
 def _swap(file: str, text: bytes, page: HeaderPage) -> None:

@@ -7,6 +7,7 @@ told. Of the journal a prefix counts, as each checksum continues the one before.
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -48,9 +49,8 @@ class Mended(NamedTuple):
 
 
 class _Journal(NamedTuple):
-    """Where a journal begins, and its records; `lead` stands for the snapshot's bytes before `start`."""
+    """A journal's records, and where the line that begins it ends; `lead` stands for the snapshot's bytes before it."""
 
-    start: int
     end: int
     lead: bytes
     scan: Scan
@@ -131,7 +131,7 @@ class _Salvage:
         if marker is not None and marker.version != DAMAGED and found is not None:
             lead = self.data[: marker.start]
             lead = lead.removesuffix(b"\n") if marker.bare else lead
-            as_it_stands = _Journal(marker.start, marker.end, lead, found)
+            as_it_stands = _Journal(marker.end, lead, found)
             if found.payloads or found.bad != found.tail:
                 return as_it_stands
         for at, generation in self._names():
@@ -166,7 +166,7 @@ class _Salvage:
                 self._lose(cut, "the last line of the snapshot runs into the journal, and is dropped")
                 lead = lead[:cut]
         self._note(start, "the line that begins the journal was changed; its changes are right")
-        return _Journal(start, end, lead, found)
+        return _Journal(end, lead, found)
 
     def _tell_of_tail(self, journal: _Journal) -> None:
         """Tell of what stands behind the last good change, and goes."""
@@ -213,10 +213,13 @@ class _Salvage:
         whole = text.rstrip(b"\0")
         if len(whole) < len(text):
             self._lose(len(whole), f"{len(text) - len(whole)} zeros are dropped: what stood there is lost")
-        for read in (_parse_strictly, snapshot.parse_leniently):
+        for leniently in (False, True):
             told: list[Leniency] = []
             try:
-                state = read(whole, told, self.file)
+                if leniently:
+                    state = snapshot.parse_leniently(whole, told, self.file)
+                else:
+                    state = snapshot.parse(whole, self.file)
             except StateFileError as error:
                 if is_beyond_repair(error, whole):
                     raise
@@ -241,7 +244,12 @@ class _Salvage:
         for start, piece in sifter.sift_document(text, offset):
             if not is_separator(piece):
                 if second >= 0 and not is_comment(piece) and not has_records(text):
-                    raise self._stream(second)
+                    line = self.report.line_at(second)
+                    raise BeyondRepair(  # which of two entries of a name counts, nobody could say
+                        f"{self.file}, line {line}: a second document begins there: this is a stream of several "
+                        "documents, and a state is one. Nothing is repaired, the file is left as it is; keep each in "
+                        "its own file"
+                    )
                 self._take(state, piece, start)
             elif not state and not begun:
                 begun = piece.startswith(b"---")
@@ -255,14 +263,6 @@ class _Salvage:
             told = f"{count} lines from there on cannot be read, and are dropped"
             self._lose(start, told if count > 1 else "this line cannot be read, and is dropped")
         return re.sub(rb"(?:(?<=\n)|\A)# *\Z", b"", b"".join(kept)), state
-
-    def _stream(self, start: int) -> BeyondRepair:
-        """Return the error for a stream of documents: which of two entries of a name counts, nobody could say."""
-        line = self.report.line_at(start)
-        return BeyondRepair(
-            f"{self.file}, line {line}: a second document begins there: this is a stream of several documents, and a "
-            "state is one. Nothing is repaired, the file is left as it is; keep each in its own file"
-        )
 
     def _take(self, state: dict[Any, Plain], piece: bytes, start: int) -> None:
         """Add what `piece`, which begins at `start` in the file, holds to `state`."""
@@ -282,25 +282,14 @@ class _Salvage:
             tell(self.report.line_start(first + each.line - 1), each.what)
 
 
-def _parse_strictly(text: bytes, _: list[Leniency], file: str) -> dict[Any, Plain]:
-    return snapshot.parse(text, file)
-
-
-def _names_like(name: bytes) -> Iterator[int]:
-    """Yield the generation that `name` is, and those that it can be with one letter changed."""
-    if _NAME.fullmatch(name):
-        yield int(name, 16)
-    for at in range(len(name)):
-        for digit in _HEX:
-            like = name[:at] + bytes((digit,)) + name[at + 1 :]
-            if _NAME.fullmatch(like):
-                yield int(like, 16)
+def _names_like(name: bytes) -> list[int]:
+    """Return the generation that `name` is, and those that it can be with one letter changed."""
+    changed = [name[:at] + bytes((digit,)) + name[at + 1 :] for at in range(len(name)) for digit in _HEX]
+    return [int(like, 16) for like in (name, *changed) if _NAME.fullmatch(like)]
 
 
 def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
     """Yield first and last of each run of numbers that follow each other."""
-    for place, number in enumerate(numbers):
-        if place == 0 or numbers[place - 1] != number - 1:
-            first = number
-        if place + 1 == len(numbers) or numbers[place + 1] != number + 1:
-            yield first, number
+    for _, group in itertools.groupby(enumerate(numbers), lambda placed: placed[1] - placed[0]):
+        run = [number for _, number in group]
+        yield run[0], run[-1]

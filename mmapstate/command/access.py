@@ -5,6 +5,7 @@ A change is one transaction: a PATH that leads nowhere, or a value that cannot b
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, MutableSequence
 from contextlib import AbstractContextManager, contextmanager
@@ -82,10 +83,10 @@ def increment(options: Any) -> int:
 
 def vacuum(options: Any) -> int:
     """Compact a state."""
-    before = opening.size(options.file)
+    before = os.path.getsize(options.file)
     with _opened(options) as state:
         state.vacuum()
-        after = opening.size(options.file)
+        after = os.path.getsize(options.file)
     print(f"{options.file}: {before:,} bytes before, {after:,} bytes after")
     return WELL
 
@@ -96,10 +97,9 @@ def _read(options: Any) -> Any:
 
 
 def _value(options: Any) -> Any:
-    return options.value if options.string else _yaml(options.value)
-
-
-def _yaml(text: str) -> Any:
+    text = options.value
+    if options.string:
+        return text
     words: list[Suspect] = []
     try:
         value = parse_flow(text.encode("utf-8", "surrogatepass"), words)

@@ -12,10 +12,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
-from mmapstate.command.outcome import FAILED, WELL
+from mmapstate.command.outcome import FAILED, WELL, Failure
 from mmapstate.file import host, system
 from mmapstate.file.filelock import EXCLUSIVE, file_lock
 from mmapstate.file.mapped import MappedFile
@@ -25,43 +25,34 @@ _SYNCS = 5  # of which the median is told
 _PATIENCE = 30.0  # seconds for the other process
 
 
-class _Failed(Exception):
-    """Something does not work; says what, and what follows from it."""
-
-
 def doctor(options: Any) -> int:
     """Try a folder, and print what was found."""
     path = str(system.real_path(options.path))
     if system.status(path) is None:  # nor is a file yet to come allowed: a misspelt folder would be one
         raise FileNotFoundError(errno.ENOENT, "no such file or folder", path)
     folder = path if system.is_folder(path) else os.path.dirname(path)
-    print(f"{folder}: {_described(folder)}")
+    kind = host.filesystem(folder)
+    print(f"{folder}: a folder{f' on {kind}' if kind else ''}")
     code = WELL
     for name, attempt in _ATTEMPTS.items():
         try:
             told, mark = attempt(folder), "ok"
-        except (_Failed, OSError, subprocess.TimeoutExpired) as error:
+        except (Failure, OSError, subprocess.TimeoutExpired) as error:
             told, mark, code = str(error), "FAILED", FAILED
         print(f"{mark:7} {name:7} {told}")
         if attempt is _try_to_write and code is FAILED:
             break  # the others need a file, too
-    for advice in _advice(folder):
+    for advice in _advice(folder, kind):
         print(f"advice  {advice}")
     return code
 
 
-def _described(folder: str) -> str:
-    kind = host.filesystem(folder)
-    return f"a folder on {kind}" if kind else "a folder"
-
-
-def _advice(folder: str) -> Iterator[str]:
+def _advice(folder: str, kind: str) -> Iterator[str]:
     _, foreign = host.foreign_filesystem(folder)
     if foreign.startswith("fuse"):
         yield f"{foreign} is a program that shows files; what it does with locks and syncs is its own: prefer a disk"
     elif foreign:
         yield f"{foreign} may be shared with other machines, whose changes would be lost: use a disk of this machine"
-    kind = host.filesystem(folder)
     if kind in ("tmpfs", "ramfs"):
         yield f"{kind} is memory: what is here is gone when the machine starts anew, whatever is synced"
     if kind in host.COPY_ON_WRITE:
@@ -80,13 +71,8 @@ def _file(folder: str) -> Iterator[str]:
         system.remove(path)
 
 
-@contextmanager
-def _opened(path: str) -> Iterator[int]:
-    descriptor = system.open_regular(path, write=True)
-    try:
-        yield descriptor
-    finally:
-        system.close(descriptor)
+def _opened(path: str) -> closing[MappedFile]:
+    return closing(MappedFile.open(path))
 
 
 def _try_to_write(folder: str) -> str:
@@ -96,32 +82,28 @@ def _try_to_write(folder: str) -> str:
 
 def _try_locks(folder: str) -> str:
     with _file(folder) as path:
-        with _opened(path) as descriptor:
-            file_lock(descriptor, EXCLUSIVE)
+        with _opened(path) as file:
+            file_lock(file.descriptor, EXCLUSIVE)
             if _second(path, "lock") != "refused":
-                raise _Failed("two processes have the same lock at once: changes would be lost")
+                raise Failure("two processes have the same lock at once: changes would be lost")
         if _second(path, "lock") != "taken":
-            raise _Failed("a lock is still held when its file is closed: programs would wait for ever")
+            raise Failure("a lock is still held when its file is closed: programs would wait for ever")
     return "a lock keeps another process out, and is free again when its holder ends"
 
 
 def _try_maps(folder: str) -> str:
     with _file(folder) as path:
-        file = MappedFile.open(path)
-        try:
+        with _opened(path) as file:
             file.map()
             file.bytes[0:5] = b"first"
             if _second(path, "map") != "first":
-                raise _Failed("another process does not see what is stored in a map: changes would be lost")
+                raise Failure("another process does not see what is stored in a map: changes would be lost")
             if bytes(file.bytes[0:6]) != b"second":
-                raise _Failed("what another process stores in a map is not seen: changes would be lost")
+                raise Failure("what another process stores in a map is not seen: changes would be lost")
             file.sync()
-        finally:
-            file.unmap()
-            file.close()
         with open(path, "rb") as again:
             if again.read(6) != b"second":
-                raise _Failed("what was stored in a map is not in the file")
+                raise Failure("what was stored in a map is not in the file")
     return "what one process stores in a map another one sees, and is in the file"
 
 
@@ -129,34 +111,30 @@ def _try_rename(folder: str) -> str:
     with _file(folder) as path, _file(folder) as image:
         with open(image, "wb") as file:
             file.write(b"image")
-        before = MappedFile.open(path)
-        try:
+        with _opened(path) as before:
             if system.REPLACE_NEEDS_UNMAPPED:
                 before.close()
             else:
                 before.map()
             system.replace(image, path)
-            with open(path, "rb") as file:
-                if file.read() != b"image":
-                    raise _Failed("a file that was renamed over another one is not there")
+            with open(path, "rb") as again:
+                if again.read() != b"image":
+                    raise Failure("a file that was renamed over another one is not there")
             if not system.REPLACE_NEEDS_UNMAPPED and before.read() != bytes(_SIZE):
-                raise _Failed("who has the old file open does not read it any more: programs could not follow")
-        finally:
-            before.unmap()
-            before.close()
+                raise Failure("who has the old file open does not read it any more: programs could not follow")
     return "a file can be put in the place of another one that is in use"
 
 
 def _try_syncs(folder: str) -> str:
     with _file(folder) as path:
-        with _opened(path) as descriptor:
+        with _opened(path) as file:
             times = []
             for number in range(_SYNCS):
-                system.write_all(descriptor, b"%d" % number, 0)
+                system.write_all(file.descriptor, b"%d" % number, 0)
                 begin = time.perf_counter()
-                system.sync_data(descriptor)
+                system.sync_data(file.descriptor)
                 times.append(time.perf_counter() - begin)
-            system.sync_file(descriptor)
+            system.sync_file(file.descriptor)
         system.sync_folder(path)
     median = sorted(times)[_SYNCS // 2] * 1e3
     return f"file and folder can be synced; a change with durability 'power' takes about {median:.2g} ms"
@@ -179,22 +157,21 @@ def _second(path: str, task: str) -> str:
         capture_output=True, encoding="utf-8", errors="replace", timeout=_PATIENCE, check=False,
     )  # fmt: skip
     if done.returncode:
-        raise _Failed(f"another process could not do its part: {done.stderr.strip().splitlines()[-1:]}")
+        raise Failure(f"another process could not do its part: {done.stderr.strip().splitlines()[-1:]}")
     return done.stdout
 
 
 def be_second() -> None:
     """Be the other process: do the task named by the arguments, and print the outcome."""
     path, task = sys.argv[1:]
-    if task == "lock":
-        with _opened(path) as descriptor:
-            try:
-                file_lock(descriptor, EXCLUSIVE)
-                sys.stdout.write("taken")
-            except BlockingIOError:
-                sys.stdout.write("refused")
-        return
-    file = MappedFile.open(path)
-    file.map()
-    sys.stdout.write(bytes(file.bytes[0:5]).decode("ascii", "replace"))
-    file.bytes[0:6] = b"second"
+    with _opened(path) as file:
+        if task == "map":
+            file.map()
+            sys.stdout.write(bytes(file.bytes[0:5]).decode("ascii", "replace"))
+            file.bytes[0:6] = b"second"
+            return
+        try:
+            file_lock(file.descriptor, EXCLUSIVE)
+            sys.stdout.write("taken")
+        except BlockingIOError:
+            sys.stdout.write("refused")

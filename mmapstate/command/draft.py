@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -10,8 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mmapstate.command import terminal
 from mmapstate.command.outcome import Failure
+from mmapstate.file.system import WINDOWS
+
+_EDITORS = ("notepad",) if WINDOWS else ("sensible-editor", "editor", "nano", "vi")
 
 
 class Draft:
@@ -32,7 +35,8 @@ class Draft:
         """Run the editor; return the text it leaves. Raises `Failure` unless it exits with 0."""
         variable = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name, "").strip()), "")
         try:
-            command = terminal.split_command(os.environ[variable]) if variable else [terminal.default_editor()]
+            default = next(filter(shutil.which, _EDITORS), _EDITORS[-1])
+            command = _split(os.environ[variable]) if variable else [default]
         except ValueError as error:
             raise Failure(f"${variable} is not a command: {error}; nothing was changed") from None
         told = f"the editor, {command[0]}{f' (of ${variable})' if variable else ''},"
@@ -65,6 +69,12 @@ class Draft:
     def remove(self) -> None:
         """Remove it."""
         shutil.rmtree(self.folder)
+
+
+def _split(command: str) -> list[str]:
+    if not WINDOWS:
+        return shlex.split(command)
+    return [part.strip('"') for part in shlex.split(command, posix=False)]  # a backslash is part of a path there
 
 
 def ask_to_edit_again(problem: str) -> None:

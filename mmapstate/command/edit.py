@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from mmapstate.command import opening
@@ -31,7 +32,8 @@ _ADVICE = f"{_MARK} programs changed this, too: keep what is right, remove these
 def edit(options: Any) -> int:
     """Have a state edited."""
     path = str(system.real_path(options.file))
-    shown = _Shown.now(path)
+    text, state = opening.read_text(path)
+    shown = _Shown(_laid_over(text, state, path), state)
     if not os.access(path, os.W_OK):
         raise Failure(f"{options.file}: you may read it, but not write it; nothing was changed")
     name, kind = os.path.basename(path), ".json" if snapshot.is_json(shown.text, path) else ".yaml"
@@ -51,12 +53,6 @@ class _Shown(NamedTuple):
 
     text: bytes
     state: dict[Any, Plain]
-
-    @classmethod
-    def now(cls, path: str) -> _Shown:
-        """Read the state at `path`, as a vacuum would write it; nothing is locked or written."""
-        text, state = opening.read_text(path)
-        return cls(_laid_over(text, state, path), state)
 
 
 def _laid_over(text: bytes, state: dict[Any, Plain], path: str) -> bytes:
@@ -82,8 +78,11 @@ def _edited(file: str, path: str, base: _Shown, draft: Draft) -> bool:
         if not marks.isdisjoint(line.strip() for line in text.splitlines()):  # first, as JSON has no comments
             ask_to_edit_again(f"there are lines left that begin with '{_MARK}': choose a value, and remove them")
             continue
+        if not text.strip():  # as a failing editor leaves it
+            ask_to_edit_again("what you edited is not a state: it is empty; to remove all there is, write {}")
+            continue
         try:
-            mine = _checked(text, file, path, base.text)
+            mine = _checked(text, path, base.text)
         except StateFileError as error:
             where = "".join(f", {name} {at}" for name, at in (("line", error.line), ("column", error.column)) if at)
             ask_to_edit_again(f"what you edited is not a state{where}: {error.problem or error}")
@@ -93,12 +92,12 @@ def _edited(file: str, path: str, base: _Shown, draft: Draft) -> bool:
         try:
             return _write(path, _Edit(path, base, _Shown(text, mine), decided))
         except _InConflict as found:
-            places = ", ".join(written(conflict.path) for conflict in found.conflicts)
+            base, merged, conflicts = found.args
+            places = ", ".join(written(conflict.path) for conflict in conflicts)
             print(f"mmapstate: programs have changed what you have changed, too: {places}", file=sys.stderr)
-            decided |= {conflict.path for conflict in found.conflicts}
-            base = found.newest
-            marks = {line.encode() for conflict in found.conflicts for line in _marks(conflict)}
-            draft.offer(_marked(found.merged, found.conflicts, as_json=snapshot.is_json(found.merged.text, path)))
+            decided |= {conflict.path for conflict in conflicts}
+            marks = {line.encode() for conflict in conflicts for line in _marks(conflict)}
+            draft.offer(_marked(merged, conflicts, as_json=snapshot.is_json(merged.text, path)))
 
 
 def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
@@ -111,12 +110,8 @@ def _with_line_ends_of(before: bytes, text: bytes) -> bytes:
     return text
 
 
-def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plain]:
+def _checked(text: bytes, path: str, before: bytes) -> dict[Any, Plain]:
     """Return the state in a text, which follows the rules for an edit by hand; else raise `StateFileError`."""
-    if not text.strip():  # as a failing editor leaves it
-        error = StateFileError(f"{file}: the text is empty")
-        error.problem = "it is empty; to remove all there is, write {}"
-        raise error
     words: list[Suspect] = []
     state = content.read_alone(text, path, words)
     lines, known = text.splitlines(), set(before.splitlines())
@@ -128,11 +123,7 @@ def _checked(text: bytes, file: str, path: str, before: bytes) -> dict[Any, Plai
 
 
 class _InConflict(Exception):
-    """Both sides have changed the same keys; there `merged` is as the `newest`."""
-
-    def __init__(self, newest: _Shown, merged: _Shown, conflicts: list[Conflict]) -> None:
-        super().__init__()
-        self.newest, self.merged, self.conflicts = newest, merged, conflicts
+    """Both sides have changed the same keys: the newest state, the merged one, as it in those, and the conflicts."""
 
 
 class _Unchanged(Exception):
@@ -161,13 +152,11 @@ class _Edit:
 
 def _write(path: str, edited: _Edit) -> bool:
     """Write an edit in one step; return False if there is nothing to write."""
-    try:
-        with opening.opened(path, power=True) as state:
-            if not rewrite_document(state, lambda text, before: edited.merged(text, before).text):
-                _write_values(state, edited)
-    except _Unchanged:
-        return False
-    return True
+    with suppress(_Unchanged), opening.opened(path, power=True) as state:
+        if not rewrite_document(state, lambda text, before: edited.merged(text, before).text):
+            _write_values(state, edited)
+        return True
+    return False
 
 
 def _write_values(state: Any, edited: _Edit) -> None:

@@ -74,17 +74,14 @@ class Followed:
         continued = generation != 0 and parts.marker is not None and parts.marker.generation == generation
         if not self.is_first and not (continued and len(records) >= self.number):
             self.number = 0
-            snapshot = content.read(data[: parts.snapshot_end], _alone(parts), self.path).state
+            alone = parts if parts.foreign else parts._replace(scan=None)
+            snapshot = content.read(data[: parts.snapshot_end], alone, self.path).state
             if not same(before, snapshot):
                 self.on_event(EDITED, [*differences((), before, snapshot)])
             elif generation != 0:  # else programs have begun a journal behind the same text
                 self.on_event(VACUUM, ())
         self.is_first = False
         self.replayed(records[self.number :])
-
-
-def _alone(parts: content.Layout) -> content.Layout:
-    return parts if parts.foreign else parts._replace(scan=None)
 
 
 def differences(path: tuple[Any, ...], before: Any, after: Any) -> Iterator[Change]:

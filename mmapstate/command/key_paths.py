@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mmapstate.command import output
 from mmapstate.command.outcome import MISUSED, Failure
 
 
@@ -140,8 +141,4 @@ def _escaped(character: str) -> str:
 
 def _text_of(key: Any) -> str:
     """Return how YAML writes a key."""
-    if isinstance(key, str):
-        return key
-    from mmapstate.command import output
-
-    return output.as_scalar(key)
+    return key if isinstance(key, str) else output.as_scalar(key)

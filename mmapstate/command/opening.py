@@ -6,10 +6,9 @@ To read imports nothing that writes: a short command spends most of its time on 
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mmapstate.command.outcome import WARNING
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 def read(path: str) -> dict[Any, Plain]:
     """Return the state as plain data; warn on stderr of words that were perhaps meant as booleans."""
     words: list[Suspect] = []
-    real = _real(path)
+    real = system.real_path(path)
     state = reading.read(real, words)
     for word in words:
         print(f"{WARNING}{content.warning_of(word, real)}", file=sys.stderr)
@@ -34,12 +33,7 @@ def read(path: str) -> dict[Any, Plain]:
 
 def read_text(path: str) -> tuple[bytes, dict[Any, Plain]]:
     """Return the text of the last vacuum or edit, and the state, which may be newer."""
-    return reading.read_text(_real(path))
-
-
-def size(path: str) -> int:
-    """Return the size of the state in bytes."""
-    return os.path.getsize(path)
+    return reading.read_text(system.real_path(path))
 
 
 @contextmanager
@@ -53,16 +47,19 @@ def opened(
     from mmapstate.live.state import open_state
     from mmapstate.logger import warnings_shown
 
-    real = _real(path)
+    real = system.real_path(path)
     if not create and system.status(real) is None:
         raise FileNotFoundError(errno.ENOENT, f"there is no such file{hint(create)}", path)
-    durability = "power" if power else "process"
-    with (
-        _named(path),
-        warnings_shown(WARNING),
-        open_state(real, timeout=timeout, durability=durability) as state,
-    ):
-        yield state
+    try:
+        with (
+            warnings_shown(WARNING),
+            open_state(real, timeout=timeout, durability="power" if power else "process") as state,
+        ):
+            yield state
+    except OSError as error:
+        if error.filename is None and error.strerror:  # such as that of a full disk
+            error.filename = path
+        raise
 
 
 def hint(create: bool | None) -> str:
@@ -76,24 +73,5 @@ def followed(path: str, on_record: OnRecord, on_event: OnEvent) -> Iterator[Foll
     from mmapstate.command.following import Followed
     from mmapstate.logger import warnings_shown
 
-    with warnings_shown(WARNING):
-        following = Followed(_real(path), on_record, on_event)
-        try:
-            yield following
-        finally:
-            following.close()
-
-
-def _real(path: str) -> str:
-    return system.real_path(path)
-
-
-@contextmanager
-def _named(path: str) -> Iterator[None]:
-    """Put the path into an OSError without one, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.strerror:
-            error.filename = path
-        raise
+    with warnings_shown(WARNING), closing(Followed(system.real_path(path), on_record, on_event)) as following:
+        yield following

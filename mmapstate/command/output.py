@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 import sys
 from datetime import date
 from typing import Any
 
-from mmapstate.command import terminal
 from mmapstate.command.outcome import Failure
 from mmapstate.text import writer
 
@@ -17,7 +17,16 @@ from mmapstate.text import writer
 def flush() -> None:
     """Flush stdout; raise BrokenPipeError if nobody reads it any more, even when there is nothing new."""
     sys.stdout.flush()
-    if not terminal.is_heard(sys.stdout):
+    if sys.platform == "win32":  # tells that to who writes alone
+        return
+    import select
+
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except io.UnsupportedOperation:  # a stream in memory
+        return
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0)):
         raise BrokenPipeError("nobody reads stdout any more")
 
 
@@ -54,7 +63,7 @@ def as_json(value: Any, *, indent: int | None = 2) -> str:
 
 def _for_json(value: Any) -> Any:
     if isinstance(value, dict):
-        found = {_key(key): _for_json(item) for key, item in value.items()}
+        found = {as_scalar(key): _for_json(item) for key, item in value.items()}
         if len(found) != len(value):
             raise Failure("two keys of a mapping are the same in JSON, a number and its text: look at it as YAML")
         return found
@@ -63,7 +72,3 @@ def _for_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return as_scalar(value) if isinstance(value, date | bytes) else value
-
-
-def _key(key: Any) -> str:
-    return as_scalar(key)

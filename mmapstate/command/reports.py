@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from mmapstate.care.info import Info, Process
+from mmapstate.care.info import info as look
 from mmapstate.command import output
 from mmapstate.command.outcome import FAILED, LOST, WELL
 
 
 def info(options: Any) -> int:
     """Print sizes, and who uses the file."""
-    from mmapstate.care.info import info as look
-
     found = look(options.file)
     if options.json:
         print(output.as_json(_for_json(found)))
@@ -43,11 +42,9 @@ def _named(process: Process) -> str:
 
 
 def _for_json(found: Info) -> dict[str, Any]:
-    told = found._asdict()
-    told["at_rest"] = found.at_rest
-    told["holder"] = found.holder and found.holder._asdict()
-    told["users"] = None if found.users is None else [user._asdict() for user in found.users]
-    return told
+    holder = found.holder and found.holder._asdict()
+    users = None if found.users is None else [user._asdict() for user in found.users]
+    return found._asdict() | {"at_rest": found.at_rest, "holder": holder, "users": users}
 
 
 def check(options: Any) -> int:

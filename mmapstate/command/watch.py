@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TextIO
 
-from mmapstate.command import key_paths, opening, output, terminal
+from mmapstate.command import key_paths, opening, output
 from mmapstate.command.outcome import INTERRUPTED
 from mmapstate.command.watched import MISSING, Watched
 
 if TYPE_CHECKING:
     from mmapstate.command.screen import Screen
+
+_VIRTUAL_TERMINAL = 4  # ENABLE_VIRTUAL_TERMINAL_PROCESSING
 
 
 def watch(options: Any) -> int:
@@ -29,15 +33,30 @@ def watch(options: Any) -> int:
         return INTERRUPTED
 
 
-def _display(watched: Watched) -> _Lines | Screen:
-    if terminal.obeys_escapes(sys.stdout):
+def _display(watched: Watched) -> AbstractContextManager[_Lines | Screen]:
+    if _obeys_escapes(sys.stdout):
         try:
             from mmapstate.command.screen import Screen
 
             return Screen(watched)
         except ModuleNotFoundError:
             print("mmapstate: to see values in place: pip install 'mmapstate[watch]'", file=sys.stderr)
-    return _Lines(watched)
+    return nullcontext(_Lines(watched))
+
+
+def _obeys_escapes(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that moves its cursor as ANSI says; have Windows' console do so."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return False
+    if sys.platform != "win32":
+        return True
+    import ctypes
+    import msvcrt
+
+    kernel, mode = ctypes.windll.kernel32, ctypes.c_uint32()
+    handle = ctypes.c_void_p(msvcrt.get_osfhandle(stream.fileno()))
+    is_console = kernel.GetConsoleMode(handle, ctypes.byref(mode))
+    return bool(is_console and kernel.SetConsoleMode(handle, mode.value | _VIRTUAL_TERMINAL))
 
 
 class _Lines:
@@ -46,12 +65,6 @@ class _Lines:
     def __init__(self, watched: Watched) -> None:
         self.watched = watched
         self.names: set[str] = set()
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def show(self) -> None:
         now = time.strftime("%H:%M:%S")

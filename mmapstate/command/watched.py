@@ -95,19 +95,14 @@ class _Size(NamedTuple):
     what: str
 
 
-def _items(value: Any) -> Any:
-    """Return what a live container holds, without another look at the file; None for a scalar."""
-    return getattr(value, "_items", None)
-
-
 def _shown(value: Any) -> Any:
-    items = _items(value)
+    items = getattr(value, "_items", None)  # of a live container, without another look at the file
     return value if items is None else _Size(len(items), "key" if isinstance(items, dict) else "item")
 
 
 def _value_at(root: Any, path: Sequence[Segment]) -> Any:
     for number, segment in enumerate(path):
-        items = _items(root)
+        items = getattr(root, "_items", None)
         if items is None:
             return _MISSING
         try:

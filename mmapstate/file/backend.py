@@ -24,10 +24,11 @@ from mmapstate.file.refresh import Refresh
 from mmapstate.file.replica import READ, WRITE, Replica
 from mmapstate.file.sidecar import open_sidecar, sidecar_path
 from mmapstate.file.writer import Writer
-from mmapstate.live.backend import ADD, APPEND, SLOW, Memory, Options
+from mmapstate.live import json_changes
+from mmapstate.live.backend import ADD, APPEND, Memory, Options
 from mmapstate.live.node import KINDS, live
+from mmapstate.live.sentinels import SLOW
 from mmapstate.live.tree import plain_root
-from mmapstate.text import json_text
 from mmapstate.values import Plain
 
 _READ_PATIENCE = 0.1  # seconds that a read waits for the lock, as long as it can go on without
@@ -93,7 +94,10 @@ class FileBackend:
     def steady(self, read: Callable[..., _T], *args: Any) -> _T:
         """Return ``read(*args)`` with memory up to date and nobody changing it meanwhile."""
         self.refresh()
-        if self.locks.guarded() and self.writer.is_inside():  # a signal handler or finaliser in a change: as it is
+        locks = self.locks
+        # Locks that this thread has: of a signal handler or finaliser inside a change, which reads what is there; or
+        # left by what could not release them, for want of memory: that is made up for.
+        if (locks.guarded() or locks.lock.owned()) and self.writer.is_inside():
             return read(*args)
         while True:
             with self.locks.guard:
@@ -163,7 +167,7 @@ class FileBackend:
     def check(self, record: Sequence[changes.Change]) -> None:
         """Raise `UnsupportedValueError` where the file is JSON, and that cannot hold what `record` puts there."""
         if self.replica.is_json:
-            json_text.check(record, self.memory.root, self.name)
+            json_changes.check(record, self.memory.root, self.name)
 
     def append(self, record: Sequence[changes.Change], publish: Callable[..., object], *args: Any) -> None:
         """Commit `record`, then call ``publish(*args)``."""
@@ -223,21 +227,21 @@ class FileBackend:
 
     def run_held(self, decide: Callable[..., _T], *args: Any) -> _T:
         """Do what `write` does, where this thread holds the locks and memory may be ahead of the file."""
-        lock = self.locks.lock
-        if self.closed or lock.busy or self.locks.guarded() or not lock.whole:
-            self.locks.refuse_closed()
+        locks, lock = self.locks, self.locks.lock
+        if locks.closed or lock.busy or locks.guarded() or not lock.whole:
+            locks.refuse_closed()
             self.writer.refuse_inside()
         lock.begin()
         try:
             return decide(*args)
         finally:
-            lock.end()
+            lock.settle()
 
-    def begin_change(self) -> None:
+    def begin_work(self) -> None:
         """Be in the middle of a change, with the locks."""
         self.locks.lock.begin()
 
-    def end_change(self) -> None:
+    def end_work(self) -> None:
         """Be so no longer."""
         self.locks.lock.end()
 

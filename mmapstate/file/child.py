@@ -1,4 +1,4 @@
-"""A store in a forked child: what it must not share with its parent, and how it takes part again."""
+"""A backend in a forked child: what it must not share with its parent, and how it takes part again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmapstate.live.undo import UndoLog
 
 
 class Child:
-    """What a fork makes of one store. `asleep` is set in a child until the first access there."""
+    """What a fork makes of one backend. `asleep` is set in a child until the first access there."""
 
     def __init__(self, replica: Replica, joining: Joining, writer: Writer) -> None:
         self.replica = replica
@@ -27,7 +27,7 @@ class Child:
         inherit(self)
 
     def opened(self) -> None:
-        """Note that the store is open: a fork until now leaves the child nothing to go on with."""
+        """Note that the file is open: a fork until now leaves the child nothing to go on with."""
         self.is_open = True
 
     def forget(self) -> None:

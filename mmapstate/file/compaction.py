@@ -187,10 +187,10 @@ class Compaction:
         This process is present on it since before it has its name: a program that comes with another lock file, as this
         one was deleted, finds either the old file in use, or this one.
         """
-        file: MappedFile | None = None
         presence = Presence()
-        try:
-            with Swap(self.page, self.path, generation) as swap:
+        with Swap(self.page, self.path, generation) as swap:
+            file: MappedFile | None = None
+            try:
                 try:
                     file = MappedFile(swap.write(data, system.status(self.path)), self.path)
                     if not presence.take(swap.temporary, exclusively=self.locks.exclusive):
@@ -203,18 +203,20 @@ class Compaction:
                     if self._rename(swap.temporary, file):
                         self.locks.move_presence(presence)
                         return file
-                if file is not None:
-                    file.close()
-                presence.leave()
-                swap.withdraw()
-                return None
-        except BaseException:
-            self.replica.cursor.look_again()
-            if file is not None:
-                file.close()
-            if self.locks.presence is not presence:
-                presence.leave()
-            raise
+            except BaseException:  # first: Windows removes no file that is open
+                self.replica.cursor.look_again()
+                self._leave_image(file, presence)
+                raise
+            self._leave_image(file, presence)
+            swap.withdraw()
+            return None
+
+    def _leave_image(self, file: MappedFile | None, presence: Presence) -> None:
+        """Close an image that is not swapped in."""
+        if file is not None:
+            file.close()
+        if self.locks.presence is not presence:
+            presence.leave()
 
     def _snapshot(self) -> bytes:
         """Return the snapshot's bytes, without the line end that the journal behind it has added."""
@@ -292,7 +294,6 @@ class Compaction:
 
     def _stand_on_own(self, file: MappedFile, generation: int, origin: Position | None, snapshot_end: int) -> None:
         """Go on with the image that this process has just swapped in, and announce it."""
-        file.image = system.image_of(file.descriptor)
         if file.size == snapshot_end:
             journal = Journal.at_rest(file, generation, crc32(file.read(0, snapshot_end)))
         else:

@@ -58,8 +58,7 @@ def layout(data: bytes, file: str) -> Layout:
     if marker.version != str(JOURNAL_VERSION):
         problem = f"the journal is of version {marker.version}, this mmapstate reads version {JOURNAL_VERSION}"
         error = StateFileError(f"{file}: {problem}; open it with the mmapstate that wrote it")
-        error.line, error.offset, error.problem = data.count(b"\n", 0, marker.start) + 1, marker.start, problem
-        raise error
+        raise error.at(problem, line=data.count(b"\n", 0, marker.start) + 1, offset=marker.start)
     crc = crc32(data[: marker.start])
     found = scan(data, marker.end, seed(marker.generation))
     return Layout(marker.start, crc, marker, found, crc == marker.snapshot_crc, False, False)
@@ -145,9 +144,7 @@ def read_alone(text: bytes, file: str, suspects: list[Suspect] | None = None) ->
     if parts.marker is not None or parts.unborn or parts.foreign:
         start = text.find(b"\n---") + 1 if parts.foreign else parts.snapshot_end
         line, problem = text.count(b"\n", 0, start) + 1, "a journal begins there: remove that line and what follows"
-        error = StateFileError(f"{file}, line {line}, column 1: {problem}")
-        error.line, error.column, error.problem = line, 1, problem
-        raise error
+        raise StateFileError(f"{file}, line {line}, column 1: {problem}").at(problem, line=line, column=1)
     return read(text, parts, file, suspects).state
 
 
@@ -181,8 +178,7 @@ def _refusal(data: bytes, parts: Layout, file: str, number: int, problem: str) -
         f"{file}, line {line}: {problem}; put back what it changes, or remove the journal: all lines from "
         "'--- # mmapstate journal' on. The file is left as it is"
     )
-    error.line, error.offset, error.problem = line, start, problem
-    return error
+    return error.at(problem, line=line, offset=start)
 
 
 def check(data: bytes, parts: Layout, state: dict[Any, Plain], schemas: Iterable[Schema], file: str) -> None:

@@ -1,4 +1,4 @@
-"""The fast path, read and append: the one class that is to have a compiled twin.
+"""The fast path, read and append: one class, which knows neither lists nor sums.
 
 A sequence word in the header page tells all processes how far the journal has come. A cursor knows the word that memory
 stands for (`applied`): while the two are equal, and it is not yet time to look at the file itself, a read needs no lock
@@ -21,7 +21,7 @@ from mmapstate.file.format import UNCOMMITTED
 from mmapstate.file.journal import COMMITTED, Journal
 from mmapstate.file.mapped import MappedFile
 from mmapstate.file.page import DIRTY, HeaderPage
-from mmapstate.live.backend import SLOW
+from mmapstate.live.sentinels import SLOW
 
 UNSEEN = -1
 """No sequence word: whoever has applied this looks again."""
@@ -75,6 +75,15 @@ class Cursor:
                 value = items[key]
             except LookupError:  # or half-way without it
                 value = default
+            if self.epoch is before and not before & 1:
+                return value
+        return SLOW
+
+    def fetch(self, function: Callable[[Any], Any], items: Any) -> Any:
+        """Return ``function(items)``, which is one call of C such as `len` or `list`; or `SLOW`, likewise."""
+        if self.word[0] == self.applied and monotonic() < self.next_check:
+            before = self.epoch
+            value = function(items)
             if self.epoch is before and not before & 1:
                 return value
         return SLOW
@@ -140,7 +149,7 @@ class Cursor:
             raise
         return done
 
-    # Each of the following is one step of who changes memory: with the guard.
+    # Each of the following is one step of whoever changes memory, or where it stands.
 
     def use_page(self, page: HeaderPage) -> None:
         """Go by another header page from now on."""
@@ -166,6 +175,14 @@ class Cursor:
 
     def mark_applied(self, sequence: int) -> None:
         """Say that memory is up to date with that sequence word."""
+        self.applied = sequence
+
+    def publish(self, sequence: int, publish: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Make a change in memory that was committed, by ``publish(*args)``."""
+        self.epoch |= 1
+        publish(*args)
+        self.epoch += 1
+        self.unsure = False
         self.applied = sequence
 
     def look_again(self) -> None:

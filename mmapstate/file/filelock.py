@@ -4,9 +4,9 @@ The file lock is held on the sidecar (``<state file>-lock``), a file of its own 
 state file would go with each vacuum's rename, and on Windows keep other programs from reading it. Its descriptor is
 never mapped: a map keeps a duplicate of its descriptor alive, and with it the lock, in a forked child.
 
-flock belongs to the open file, which a fork shares: the child must close its descriptors (see `forks`), and must not
-unlock, else it would unlock its parent. Who closes one otherwise unlocks it first: a child that another thread forks in
-that moment has it open, too, and does not know of it.
+flock belongs to the open file, which a fork shares: the child must close its descriptors (see `live.forks`), and must
+not unlock, else it would unlock its parent. Who closes one otherwise unlocks it first: a child that another thread
+forks in that moment has it open, too, and does not know of it.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class FileLock:
         self.busy = True
 
     def settle(self) -> None:
-        """In a forked child: be inside no change, as the thread that was is no more."""
+        """Be inside no change: with the locks, or in a forked child, where the thread that was is no more."""
         self.busy = False
 
     def end(self) -> None:

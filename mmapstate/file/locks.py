@@ -3,8 +3,8 @@
 - the thread lock of `FileLock` lets one thread of this process write at a time, and joins what it nests;
 - the file lock lets one process of the host write at a time;
 - ``guard`` protects this process's `Replica`. It is held briefly, and by readers too. A writer holds it whenever it
-  changes the replica, so a reader in another thread can follow the others' commits while a writer of this process waits
-  for the file lock.
+  changes more of the replica than one value, so a reader in another thread can follow the others' commits while a
+  writer of this process waits for the file lock.
 """
 
 from __future__ import annotations

@@ -83,6 +83,10 @@ class MappedFile:
         self.unmap()  # not before: without memory for the new one, the old one stays
         self.bytes, self.size = mapped, size
 
+    def expect_size(self, size: int) -> None:
+        """Have `size` be what the file's size should be: another process has made it grow."""
+        self.size = size
+
     def check_size(self) -> None:
         """Raise `EditedMeanwhile` if the size is not what it should be: another program has the file, or cut it.
 
@@ -150,7 +154,7 @@ class MappedFile:
     def close(self) -> None:
         """Close it."""
         self.unmap()
-        descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `lock`
+        descriptor, self.descriptor = self.descriptor, -1  # forgotten first, as in `filelock`
         if descriptor >= 0:
             system.close(descriptor)
 

@@ -46,7 +46,6 @@ SEQUENCE = 3  # counted in words of 8 bytes
 BOOT = slice(104, 120)
 _ANNOUNCED = slice(16, 32)
 _SUPERSEDED = slice(256, 512)
-_LAST_USED = _SUPERSEDED.stop
 
 _POSITION = Struct("=QQ")
 _IMAGE = Struct("=QQq")
@@ -105,10 +104,10 @@ class HeaderPage:
         self.inode = inode
 
     @classmethod
-    def of_bytes(cls, data: bytes, inode: int = -1) -> HeaderPage:
+    def of_bytes(cls, data: bytes) -> HeaderPage:
         """Return what `data`, the bytes of a page, say: to be looked at alone."""
         words = memoryview(data[:PAGE_SIZE].ljust(PAGE_SIZE, b"\0")).cast("Q")
-        return cls(data, words[SEQUENCE : SEQUENCE + 1], inode)
+        return cls(data, words[SEQUENCE : SEQUENCE + 1], -1)
 
     @classmethod
     def absent(cls) -> HeaderPage:

@@ -108,5 +108,4 @@ def _check(state: dict[Any, Plain], change: changes.Change) -> str:
 def _refusal(data: bytes, file: str, offset: int, problem: str, what_to_do: str) -> BeyondRepair:
     line = data.count(b"\n", 0, offset) + 1
     error = BeyondRepair(f"{file}, line {line}: {problem}; {what_to_do}. The file is left as it is")
-    error.line, error.offset, error.problem = line, offset, problem
-    return error
+    return error.at(problem, line=line, offset=offset)

@@ -1,7 +1,7 @@
 """A state file that is only read (``readonly=True``): no lock, no lock file, no write permission needed.
 
-It is the same replica, of the same parts, but for what it goes by: not by the header page, which is for those who may
-write, but by the file itself. Each access asks which file stands at the path, and how large it is, and looks at the one
+It goes by what a writer goes by, journal and mapped file, but not by the header page, which is for those who may write:
+by the file itself. Each access asks which file stands at the path, and how large it is, and looks at the one
 byte at its own tail, which turns from ``#`` to ``-`` when a record is committed. So what was committed before is seen,
 be it the first change after a rest or behind a vacuum.
 """
@@ -22,9 +22,10 @@ from mmapstate.file.format import JOURNAL_VERSION, MARKER_LENGTH, UNBORN_START, 
 from mmapstate.file.journal import Journal
 from mmapstate.file.mapped import MappedFile
 from mmapstate.file.validation import ByteCheck
-from mmapstate.live.backend import SLOW, Memory, Unwritable
+from mmapstate.live.backend import Memory, Unwritable
 from mmapstate.live.forks import inherit
 from mmapstate.live.merge import reconcile, replay
+from mmapstate.live.sentinels import SLOW
 from mmapstate.live.tree import plain_root
 from mmapstate.values import Plain, same
 
@@ -53,9 +54,11 @@ class _Always:
         """Return whether an interrupt came in between."""
         return bool(self.epoch & 1)
 
-    def read(self, items: Any, key: Any, default: Any) -> Any:  # noqa: ARG002
+    def read(self, *_: Any) -> Any:
         """Have it be done the slow way."""
         return SLOW
+
+    fetch = read
 
 
 class Watcher(Protocol):
@@ -226,7 +229,7 @@ class ReadonlyBackend(Unwritable):
             if not journal.is_in_file() or not (self._is_quiet() or self._follow()):
                 return False
             end = file.read(max(journal.tail + 1, file.size, size - _END), size)
-            file.size = size
+            file.expect_size(size)
             return not end.strip(b" ")  # else an editor has appended to it
         head = file.read(journal.tail, journal.tail + 1 + MARKER_LENGTH)
         lead = b"\n" if head.startswith(b"\n") else b""  # for a last line that had no end
@@ -239,7 +242,8 @@ class ReadonlyBackend(Unwritable):
             return False
         start = journal.tail + len(lead)
         self.journal = Journal.begun(file, marker._replace(start=start, end=start + marker.end))
-        file.size, self.slack = size, b"#"
+        file.expect_size(size)
+        self.slack = b"#"
         return True
 
     def _is_intact(self, found: Image) -> bool:
@@ -294,7 +298,7 @@ class ReadonlyBackend(Unwritable):
 
     def _stand_on(self, file: MappedFile, data: bytes, parts: content.Layout) -> None:
         if parts.marker is None or parts.scan is None:
-            file.size = parts.snapshot_end  # what stands behind it is a journal that is not begun yet
+            file.expect_size(parts.snapshot_end)  # what stands behind it is a journal that is not begun yet
             journal = Journal.at_rest(file, 0, parts.snapshot_crc)
         else:
             journal = Journal.begun(file, parts.marker._replace(snapshot_crc=parts.snapshot_crc))

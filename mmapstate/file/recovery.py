@@ -202,7 +202,7 @@ class Recovery:
         generation = page.pending.generation if swapped else page.position.generation
         journal = Journal.at_rest(file, generation, parts.snapshot_crc)
         page.dirty = True
-        if replica.cursor.unsure or not replica.stood_at(journal.position):
+        if replica.cursor.unsure or replica.cursor.epoch & 1 or not replica.stood_at(journal.position):
             self.rebuild(data, parts)
         replica.stand_on(file, journal)
         replica.announce(None if swapped or page.origin.generation == 0 else page.origin)
@@ -268,8 +268,7 @@ class Recovery:
             "text was added behind it; no crash of a program does that. Nothing was overwritten. Stop the programs, "
             "then put back a good copy, or run 'mmapstate repair', which keeps the file as it is now"
         )
-        error.line, error.offset, error.problem = line, offset, "the journal was changed there"
-        raise error
+        raise error.at("the journal was changed there", line=line, offset=offset)
 
     def _leave_unsynced(self, purpose: str) -> bool:
         """After a failed sync nobody commits to that file any more. Returns False: look again."""

@@ -19,7 +19,7 @@ from mmapstate.file.format import MARKER_LENGTH, Image, Position, find_marker
 from mmapstate.file.journal import Journal
 from mmapstate.file.locks import Locks
 from mmapstate.file.mapped import EditedMeanwhile, MappedFile
-from mmapstate.file.page import HeaderPage
+from mmapstate.file.page import DIRTY, HeaderPage
 from mmapstate.file.validation import ByteCheck
 from mmapstate.live.backend import Memory
 from mmapstate.live.merge import reconcile, replay
@@ -32,7 +32,10 @@ _HEAD = 64  # bytes of a snapshot that mostly tell that it is no JSON
 
 
 class Replica:
-    """The replica of one state file. Changed under the guard only; `cursor` says how far it can be trusted."""
+    """The replica of one state file; `cursor` says how far it can be trusted.
+
+    Changed under the guard; but for `Cursor.append`, which has the locks, and changes one value.
+    """
 
     def __init__(self, path: str, memory: Memory, locks: Locks) -> None:
         self.path = path
@@ -89,7 +92,7 @@ class Replica:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Change memory inside: the only way from one state to the next. Under the guard.
+        """Change memory inside, by more than one commit of this process. Under the guard.
 
         Readers wait, or read again; where this is cut short, by an interrupt or an error, the next access rebuilds.
         """
@@ -201,11 +204,12 @@ class Replica:
 
     def is_as_left(self) -> bool:
         """Return whether all is as this process left it, by what costs little. Under the file lock."""
-        cursor, journal = self.cursor, self.journal
+        cursor = self.cursor
+        journal, file = cursor.journal, cursor.file
         return not (
-            self.page.dirty
-            or cursor.word[0] != journal.sequence
-            or system.file_size(self.file.descriptor) != self.file.size
+            cursor.header[DIRTY]
+            or cursor.word[0] != journal.base + journal.tail
+            or system.seek(file.descriptor, 0, system.END) != file.size
             or (journal.start >= 0 and not journal.is_untouched())
         )
 

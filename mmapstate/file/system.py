@@ -1,8 +1,9 @@
 """Files as the operating system has them: open them safely, read, write, sync, replace.
 
 All functions are thin: one call of the system, or a few that belong together. No other module calls the system for a
-file, but for `locks` (to lock it), `mapped` (to map it) and `host` (to ask where it is, and who has it): tests count,
-fail and record every call by putting something else in the place of this module's ``os``, and of a few names there.
+file, but for `filelock` (to lock it), `mapped` (to map it) and `host` (to ask where it is, and who has it): tests
+count, fail and record every call by putting something else in the place of this module's ``os``, and of a few names
+there.
 """
 
 from __future__ import annotations

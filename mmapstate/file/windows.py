@@ -18,7 +18,7 @@ _PAUSE = 0.01  # seconds between two looks at the pages: a load that cannot be m
 
 
 class Watched(Protocol):
-    """What a store is to this thread."""
+    """What this thread looks after."""
 
     path: str
 
@@ -31,13 +31,13 @@ class _Watch:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.stores: set[Watched] = set()
+        self.watched: set[Watched] = set()
         self.thread: threading.Thread | None = None
         self.ended = threading.Event()
 
-    def add(self, store: Watched) -> None:
+    def add(self, watched: Watched) -> None:
         with self.lock:
-            self.stores.add(store)
+            self.watched.add(watched)
             if self.thread is not None:
                 return
             self.ended = threading.Event()
@@ -46,10 +46,10 @@ class _Watch:
                 thread.start()
                 self.thread = thread
 
-    def remove(self, store: Watched) -> None:
+    def remove(self, watched: Watched) -> None:
         with self.lock:
-            self.stores.discard(store)
-            if self.stores or self.thread is None:
+            self.watched.discard(watched)
+            if self.watched or self.thread is None:
                 return
             thread, self.thread = self.thread, None
             self.ended.set()
@@ -59,24 +59,24 @@ class _Watch:
     def run(self, ended: threading.Event) -> None:
         while not ended.wait(_PAUSE):
             with self.lock:
-                stores = list(self.stores)
-            for store in stores:
+                watched = list(self.watched)
+            for each in watched:
                 try:
-                    store.release_if_asked()
+                    each.release_if_asked()
                 except Exception:
-                    log.exception("%s: this process may keep it open, so that others cannot compact it", store.path)
+                    log.exception("%s: this process may keep it open, so that others cannot compact it", each.path)
 
 
 _watch = _Watch()
 
 
-def watch(store: Watched) -> None:
-    """Have `store` release its file whenever that is asked for, from now on."""
+def watch(watched: Watched) -> None:
+    """Have `watched` release its file whenever that is asked for, from now on."""
     if system.REPLACE_NEEDS_UNMAPPED:
-        _watch.add(store)
+        _watch.add(watched)
 
 
-def unwatch(store: Watched) -> None:
-    """Forget `store`, which is about to be closed."""
+def unwatch(watched: Watched) -> None:
+    """Forget `watched`, which is about to be closed."""
     if system.REPLACE_NEEDS_UNMAPPED:
-        _watch.remove(store)
+        _watch.remove(watched)

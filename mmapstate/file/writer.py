@@ -17,7 +17,7 @@ from mmapstate.file.filelock import LONGEST_WAIT
 from mmapstate.file.format import MARK_LENGTH, unsynced
 from mmapstate.file.journal import COMMITTED, SLACK, Journal
 from mmapstate.file.mapped import EditedMeanwhile
-from mmapstate.file.page import DIRTY
+from mmapstate.file.page import DIRTY, WAITED_FOR
 from mmapstate.file.recovery import Recovery
 from mmapstate.file.refresh import Refresh
 from mmapstate.file.replica import WRITE, Replica
@@ -65,15 +65,17 @@ class Writer:
     ) -> _T:
         """Return ``decide(*args)``, run under the locks, after a look at the file for `purpose`."""
         locks, lock = self.locks, self.locks.lock
-        locks.refuse_closed()
-        self.refuse_inside()
+        if locks.closed or locks.holders or locks.is_inside():
+            locks.refuse_closed()
+            self.refuse_inside()
         joined = lock.owned()
         done = False
         try:
             try:
                 if not joined:
                     self.acquire(patience)
-                locks.refuse_closed()  # while this thread waited
+                if locks.closed:  # while this thread waited
+                    locks.refuse_closed()
                 lock.begin()
                 while True:
                     try:
@@ -105,12 +107,12 @@ class Writer:
 
     def acquire(self, patience: float | None = None) -> None:
         """Take both locks; raise `LockTimeout`."""
-        if self.replica.page.waited_for and self.timeout != 0:
+        if self.cursor.header[WAITED_FOR] and self.timeout != 0:
             sleep(_PAUSE)  # the lock is nobody's in turn: who vacuums all the time would leave it for microseconds
         self.locks.lock.acquire(self.timeout, self._wait_usefully, patience)
-        page = self.replica.page
-        if page.waited_for and not self.locks.closed:
-            page.waited_for = False  # whoever waits still says so again
+        header = self.cursor.header
+        if header[WAITED_FOR] and not self.locks.closed:
+            header[WAITED_FOR] = 0  # whoever waits still says so again
 
     def _wait_usefully(self, waited: float) -> None:
         """Follow the process that has the lock while waiting for it: what is read by then delays nobody later."""
@@ -145,7 +147,7 @@ class Writer:
         return False
 
     def _is_under_way(self) -> bool:
-        """Return whether a part of this store is on this thread's stack, below the frames of the call now."""
+        """Return whether a part of this backend is on this thread's stack, below the frames of the call now."""
         parts = {id(part) for part in (self, self.cursor, self.replica, self.compaction, self.recovery, self.refresh)}
         parts.add(id(self.replica.memory))  # through it comes every access
         frame: Any = sys._getframe(1)
@@ -170,7 +172,7 @@ class Writer:
                 or cursor.word[0] != cursor.applied
                 or not replica.is_as_left()
                 or monotonic() >= cursor.next_check
-                or self.locks.lock.inode != replica.page.inode  # opened anew, as an unlock failed
+                or self.locks.lock.inode != cursor.page.inode  # opened anew, as an unlock failed
             ):
                 self._look_closely(purpose)
 
@@ -259,20 +261,20 @@ class Writer:
             payload = changes.encode(record)
         except ValueError as error:
             raise UnsupportedValueError(str(error), (), self.path) from None
-        replica, cursor, power = self.replica, self.cursor, self.compaction.power
-        journal = replica.journal
+        cursor, power = self.cursor, self.compaction.power
+        journal = cursor.journal
         text, crc = journal.encode(payload)
         need = len(text) + (MARK_LENGTH if power else 0)
         if need > journal.room():
             make_room(need)
-            journal = replica.journal
+            journal = cursor.journal
             text, crc = journal.encode(payload)
         if power:
             self.compaction.sync_first()
-        replica.file.check_size()
-        header, stores, tail = cursor.header, replica.file.bytes, journal.tail
+        cursor.file.check_size()
+        header, stores, tail = cursor.header, cursor.file.bytes, journal.tail
         start, end, known = tail + 1, tail + len(text), text[-10:]
-        stored_text = text + unsynced(replica.boot, journal.file.inode) if power else text
+        stored_text = text + unsynced(self.replica.boot, journal.file.inode) if power else text
         stored, known_from, sequence = slice(start, start + len(stored_text)), end - 9, journal.base + end
         committed = False
         cursor.distrust()
@@ -286,12 +288,8 @@ class Writer:
                 self._sync_commit(journal, text)
             committed = True
             with self.locks.guard:
-                cursor.begin_change()
                 journal.advance(known_from, known, crc, end)
-                publish(*args)
-                cursor.end_change()
-                cursor.trust()
-                cursor.mark_applied(sequence)
+                cursor.publish(sequence, publish, args)
         except WANTING:
             if not committed:
                 raise

@@ -19,18 +19,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-
-class Sentinel:
-    """Stands for what no state can hold."""
-
-    __slots__ = ()
-
-
-SLOW: Any = Sentinel()
-"""What the fast path returns where it does not do."""
-MISSING: Any = Sentinel()
-"""What stands for a key that is not there."""
-
 SET, ADD, APPEND = "set", "add", "append"
 """Operations that may take the fast path: put a value at a key, add to the number there, put one at a list's end."""
 
@@ -91,6 +79,9 @@ class Cursor(Protocol):
 
     def read(self, items: Any, key: Any, default: Any) -> Any:
         """Return ``items[key]``, or `default` where there is none; `SLOW` where this has to be done the slow way."""
+
+    def fetch(self, function: Callable[[Any], Any], items: Any) -> Any:
+        """Return ``function(items)``, which is one call of C such as `len` or `list`; or `SLOW`, likewise."""
 
 
 class Backend(Protocol):
@@ -165,10 +156,10 @@ class Backend(Protocol):
     def owned(self) -> bool:
         """Return whether this thread has the locks."""
 
-    def begin_change(self) -> None:
-        """Be in the middle of a change, with the locks: a signal handler's change is refused until `end_change`."""
+    def begin_work(self) -> None:
+        """Be in the middle of a change, with the locks: a signal handler's change is refused until `end_work`."""
 
-    def end_change(self) -> None:
+    def end_work(self) -> None:
         """Be so no longer."""
 
     def go_ahead(self) -> None:
@@ -229,6 +220,10 @@ class Still:
         except LookupError:
             return default
 
+    def fetch(self, function: Callable[[Any], Any], items: Any) -> Any:
+        """Return ``function(items)``."""
+        return function(items)
+
 
 class Unwritable:
     """What backends that cannot be written to have in common: no locks, and an `error` for each write."""
@@ -265,7 +260,7 @@ class Unwritable:
     def nothing(self, *_: Any, **__: Any) -> None:
         """Have nothing to do."""
 
-    begin_change = end_change = adjust = rest = check_schemas = nothing
+    begin_work = end_work = adjust = rest = check_schemas = nothing
 
 
 class Closed(Unwritable):

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from mmapstate.changes import SET_STARTS, Change
 from mmapstate.errors import UnsupportedValueError
-from mmapstate.live.backend import ADD, MISSING, SET, SLOW
+from mmapstate.live.backend import ADD, SET
 from mmapstate.live.node import KINDS, NODES, Node, Step, comparable, copy_of, live
+from mmapstate.live.sentinels import MISSING, SLOW
 from mmapstate.values import SURE_INT, SURE_KEY, Plain, normalise_key
 
 
@@ -276,7 +277,7 @@ class StateDict(Node, MutableMapping[Any, Any]):
             return next(stored for stored in self._items if stored == key)
 
     def _listed(self, kind: Callable[[dict[Any, Any]], list[Any]]) -> list[Any]:
-        return cast("list[Any]", self._tree.steady(kind, self._items))
+        return cast("list[Any]", self._fetch(kind))
 
     def _instead(self, name: str) -> str:
         return f'write ["{name}"] for the key'

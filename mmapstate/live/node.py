@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex
 
 from mmapstate.changes import Change
 from mmapstate.errors import DetachedError, StateFileError, UnsupportedValueError
+from mmapstate.live.sentinels import SLOW
 from mmapstate.text import writer
 from mmapstate.values import Live, Plain, normalise
 
@@ -64,7 +65,12 @@ class Node(Live):
             self._refuse(name, f"a {type(self).__name__} has no attribute {name!r}")
 
     def __len__(self) -> int:
-        return self._tree.steady(len, self._items)  # type: ignore[no-any-return]
+        return self._fetch(len)  # type: ignore[no-any-return]
+
+    def _fetch(self, function: Callable[[Any], Any]) -> Any:
+        """Return what `function`, one call of C, makes of what is here."""
+        value = self._tree.cursor.fetch(function, self._items)
+        return value if value is not SLOW else self._tree.steady(function, self._items)
 
     def __repr__(self) -> str:
         """Return what can be told at once: never raises, and waits neither for a lock nor for an editor."""

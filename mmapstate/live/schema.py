@@ -6,8 +6,9 @@ what is defined further down.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmapstate.changes import Change, apply
@@ -15,7 +16,7 @@ from mmapstate.errors import UnsupportedValueError, place
 from mmapstate.live.annotations import annotations_of, is_constant, validator_of
 from mmapstate.live.node import copy_of
 from mmapstate.live.validators import Mismatch, RecordValidator, Validator
-from mmapstate.values import Plain, normalise
+from mmapstate.values import Plain, normalise, normalise_key
 
 
 class Schema:
@@ -43,10 +44,8 @@ class Schema:
         self.fields = frozenset(
             name for name, (_, annotation) in self.annotations.items() if not is_constant(annotation)
         )
-        try:
+        with contextlib.suppress(NameError):  # of a class that is defined further down: read again at the first open
             _ = self.record
-        except NameError:  # of a class that is defined further down: read again at the first open
-            pass
 
     def read(self) -> Schema:
         """Read annotations that could not be read yet; raise TypeError where that fails. Returns itself."""
@@ -152,3 +151,15 @@ def _changed(root: Any, change: Change, level: int) -> Plain:
     copy: dict[Any, Plain] = {"": copy_of(node)}
     apply(copy, [(change[0], ["", *change[1][level:]], *change[2:])])
     return copy[""]
+
+
+def checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:
+    """Return plain copies of defaults that were given at an open; raise `UnsupportedValueError`."""
+    checked: dict[Any, Any] = {}
+    for key, value in defaults.items():
+        try:
+            name = normalise_key(key)
+            checked[name] = normalise(value, 1)
+        except UnsupportedValueError as error:
+            raise error.within((key,), file) from None
+    return checked

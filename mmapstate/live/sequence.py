@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any, SupportsIndex, cast
 
 from mmapstate.changes import Change
-from mmapstate.live.backend import APPEND, SLOW
+from mmapstate.live.backend import APPEND
 from mmapstate.live.node import KINDS, NODES, Node, Step, comparable, copy_of, hint, live
+from mmapstate.live.sentinels import SLOW
 from mmapstate.values import SURE_INT, Plain
 
 _REACH = 256  # items to each side: how far a child is looked for, before all are told their index anew
@@ -349,7 +350,7 @@ class StateList(Node, MutableSequence[Any]):
         ]
 
     def _listed(self) -> list[Any]:
-        return cast("list[Any]", self._tree.steady(list, self._items))
+        return cast("list[Any]", self._fetch(list))
 
     def _compared(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         if not isinstance(other, list) and other.__class__ is not StateList:

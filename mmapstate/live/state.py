@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from mmapstate.errors import ClosedError, ReadOnlyError, UnsupportedValueError, closed
+from mmapstate.errors import ClosedError, ReadOnlyError, closed
 from mmapstate.live import registry
-from mmapstate.live.backend import MISSING, SET, SLOW, Closed, Options, Place, place_of
+from mmapstate.live.attributes import (
+    INTERNAL,
+    has_setter,
+    hidden_somewhere,
+    is_sure,
+    key_attribute,
+    learn,
+    names_in,
+    own_names,
+    refuse_hidden,
+    sure_where_free,
+    undeclared,
+    what_hides,
+)
+from mmapstate.live.backend import SET, Closed, Options, Place, place_of
 from mmapstate.live.mapping import StateDict
 from mmapstate.live.node import use_tree
-from mmapstate.live.schema import Schema
+from mmapstate.live.schema import Schema, checked_defaults
+from mmapstate.live.sentinels import MISSING
 from mmapstate.live.transaction import Hold, Transaction
 from mmapstate.live.tree import Tree, adopt_root, plain_root
 from mmapstate.live.waiting import wait_for
-from mmapstate.values import SURE_INT, SURE_KEY, normalise, normalise_key
+from mmapstate.values import SURE_INT, normalise
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing.Self, since 3.11; checkers bring this module along
 
 _T = TypeVar("_T")
-
-_MOST_SURE_NAMES = 256
 
 
 class State(StateDict):
@@ -38,7 +50,8 @@ class State(StateDict):
     edit by hand, an `UnsupportedValueError` at a write. Keys that are not declared stay in the file, and are read and
     written in brackets: ``state["other"]``. Names with a leading underscore are attributes that are never stored.
 
-    All states of one file in a process share one replica of it; `readonly` and `durability` are each state's own (a
+    All states of one file in a process share one replica of it (a `readonly` one has its own); `durability` is each
+    state's own (a
     change through a nested container is as durable as the strictest of them asks).
     """
 
@@ -68,7 +81,7 @@ class State(StateDict):
             raise TypeError(f"defaults is a {type(defaults).__name__}; it can be a mapping of keys to values")
         place = place_of(path)
         schema = type(self)._declared.read()
-        checked = {**schema.defaults, **_checked_defaults(defaults or {}, place.name)}
+        checked = {**schema.defaults, **checked_defaults(defaults or {}, place.name)}
         wrong = schema.mismatch(checked)
         if wrong is not None:
             raise schema.error(wrong, place.name)
@@ -178,18 +191,18 @@ class State(StateDict):
         super().__init_subclass__(**options)
         cls._sure_names = set()
         bases = cls.__mro__[1:]
-        cls._declared = declared = Schema(cls, State.__mro__, frozenset[str]().union(*map(_own_names, bases)))
-        cls._hidden = _names_in(cls) - declared.fields
-        _hidden_somewhere.update(cls._hidden)
-        _sure_where_free.difference_update(cls._hidden)
+        cls._declared = declared = Schema(cls, State.__mro__, frozenset[str]().union(*map(own_names, bases)))
+        cls._hidden = names_in(cls) - declared.fields
+        hidden_somewhere.update(cls._hidden)
+        sure_where_free.difference_update(cls._hidden)
         for base in bases:
             if issubclass(base, State):
                 for name in base._sure_names & cls._hidden:  # it would hide a method of a base that comes later
                     base._sure_names.discard(name)
                     delattr(base, name)
         for name in declared.fields:
-            setattr(cls, name, _key_attribute(name))
-        cls._sure_names.update(filter(_is_sure, declared.fields))
+            setattr(cls, name, key_attribute(name))
+        cls._sure_names.update(filter(is_sure, declared.fields))
 
     if not TYPE_CHECKING:  # checkers would take them for a promise that there is any such attribute
 
@@ -201,11 +214,11 @@ class State(StateDict):
             if name in self._declared.fields:
                 return self._missing_field(name)
             if not self._free:
-                raise AttributeError(self._undeclared(name))
+                raise AttributeError(undeclared(type(self), name))
             value = self.get(name, MISSING)
             if value is MISSING:
                 raise AttributeError(f"{self._name()} has no key {name!r}")
-            self._found_key(name)
+            learn(type(self), name, free=self._free)
             return value
 
         def __setattr__(self, name: str, value: Any) -> None:
@@ -213,26 +226,26 @@ class State(StateDict):
                 value.__class__ is int and name in self._sure_names and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
                 self._tree.change(self, SET, name, value)
-            elif name in _INTERNAL:
+            elif name in INTERNAL:
                 raise AttributeError(f"{name!r} is what a state keeps for itself; use another name")
-            elif name[:1] == "_" or (name in self._hidden and _has_setter(type(self), name)):
+            elif name[:1] == "_" or (name in self._hidden and has_setter(type(self), name)):
                 object.__setattr__(self, name, value)
             elif name in self._hidden:
                 raise AttributeError(
-                    f"{name!r} is {self._what_hides(name)}; write STATE[{name!r}] = ... for a key of that name"
+                    f"{name!r} is {what_hides(type(self), name)}; write STATE[{name!r}] = ... for a key of that name"
                 )
             elif self._free or name in self._declared.fields:
                 self[name] = value
-                self._found_key(name)
+                learn(type(self), name, free=self._free)
             else:
-                raise AttributeError(self._undeclared(name))
+                raise AttributeError(undeclared(type(self), name))
 
         def __delattr__(self, name: str) -> None:
             if name[:1] == "_":
                 object.__delattr__(self, name)
             elif name in self._hidden:
                 raise AttributeError(
-                    f"{name!r} is {self._what_hides(name)}; write del STATE[{name!r}] for a key of that name"
+                    f"{name!r} is {what_hides(type(self), name)}; write del STATE[{name!r}] for a key of that name"
                 )
             elif self._free or name in self._declared.fields:
                 try:
@@ -240,12 +253,7 @@ class State(StateDict):
                 except KeyError:
                     raise AttributeError(f"{self._name()} has no key {name!r}") from None
             else:
-                raise AttributeError(self._undeclared(name))
-
-    def _what_hides(self, name: str) -> str:
-        if callable(getattr(type(self), name)):
-            return "a method of a state"
-        return f"what the class {type(self).__name__} defines, and no field"
+                raise AttributeError(undeclared(type(self), name))
 
     def _start_of(self, key: Any) -> Any:
         return self._declared.defaults.get(key, 0)
@@ -271,24 +279,6 @@ class State(StateDict):
             return self.setdefault(name, default)
         except (ReadOnlyError, ClosedError):
             return normalise(default)
-
-    def _found_key(self, name: str) -> None:
-        """Make the next use of a key as an attribute faster: the class learns its name."""
-        kind = type(self)
-        known = name in kind._sure_names or name in _hidden_somewhere
-        if not known and _is_sure(name) and len(kind._sure_names) < _MOST_SURE_NAMES:
-            setattr(kind, name, _key_attribute(name))
-            kind._sure_names.add(name)
-            if kind._free:
-                _sure_where_free.add(name)
-
-    def _undeclared(self, name: str) -> str:
-        nearest = difflib.get_close_matches(name, self._declared.fields | self._hidden, 1)
-        meant = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        return (
-            f"{type(self).__name__} declares no {name!r}{meant}; write STATE[{name!r}] for a key that is not declared, "
-            f"_{name} for an attribute that is not stored"
-        )
 
     def _name(self) -> str:
         place = self.__dict__.get("_place")
@@ -318,68 +308,10 @@ class State(StateDict):
             self._update(missing)
 
 
-_INTERNAL = frozenset(
-    [
-        "_declared",
-        "_free",
-        "_hidden",
-        "_items",
-        "_key",
-        "_options",
-        "_parent",
-        "_place",
-        "_schema",
-        "_sure_names",
-        "_thread_lock",
-        "_tree",
-    ]
-)
-
-
-def _names_in(kind: type[State]) -> frozenset[str]:
-    """Return the names that hide a key from attributes: those of methods, and what else a class defines."""
-    return frozenset[str]().union(*map(_own_names, kind.__mro__))
-
-
-def _own_names(kind: type) -> set[str]:
-    learned: set[str] = vars(kind).get("_sure_names", set())
-    return {name for name in vars(kind) if not name.startswith("_")} - learned
-
-
-def _is_sure(name: str) -> bool:
-    """Return whether a name needs no further look as a key."""
-    return len(name) < SURE_KEY and name.isascii()
-
-
-def _has_setter(kind: type, name: str) -> bool:
-    found = next(vars(base)[name] for base in kind.__mro__ if name in vars(base))
-    return found.fset is not None if isinstance(found, property) else hasattr(found, "__set__")
-
-
-State._hidden = _names_in(State)
+State._hidden = names_in(State)
 State._sure_names = set()
 State._declared = Schema(State, State.__mro__)
-
-_hidden_somewhere = set(State._hidden)
-"""What any class of states defines: no class that it may come from learns such a name as a key."""
-
-_sure_where_free = set[str]()
-"""What classes with free names have learned, and no class defines: one set, since to ask each for its own takes longer.
-"""
-
-
-def _key_attribute(name: str) -> property:
-    """Return a data descriptor that reads the key `name`: found at once, where `__getattr__` is called last of all."""
-
-    def read(state: State) -> Any:
-        value = state._tree.cursor.read(state._items, name, SLOW)
-        if value is SLOW:
-            value = state._tree.steady(state._items.get, name, MISSING)
-            if value is MISSING:
-                raise AttributeError(name)  # `__getattr__` is asked next
-        return value
-
-    return property(read)
+hidden_somewhere.update(State._hidden)
 
 
 class PersistedState(State):
@@ -397,7 +329,7 @@ class PersistedState(State):
     _free = True
 
     def __init__(self, path: str | os.PathLike[str], /, **defaults: Any) -> None:
-        _refuse_hidden(defaults, self._hidden)
+        refuse_hidden(defaults, self._hidden)
         super().__init__(path, defaults)
 
     if TYPE_CHECKING:  # any name is a key
@@ -410,7 +342,7 @@ class PersistedState(State):
 
         def __setattr__(self, name: str, value: Any) -> None:
             if (
-                value.__class__ is int and name in _sure_where_free and -SURE_INT < value < SURE_INT
+                value.__class__ is int and name in sure_where_free and -SURE_INT < value < SURE_INT
             ):  # spares a counter a call
                 self._tree.change(self, SET, name, value)
             else:
@@ -456,25 +388,6 @@ def rewrite_document(state: State, edit: Callable[[bytes, dict[Any, Any]], bytes
     """
     state._tree.refuse_in_transaction("edit the file")
     return cast("bool", state._tree.backend.rewrite(edit))
-
-
-def _checked_defaults(defaults: Mapping[Any, Any], file: str) -> dict[Any, Any]:
-    checked: dict[Any, Any] = {}
-    for key, value in defaults.items():
-        try:
-            name = normalise_key(key)
-            checked[name] = normalise(value, 1)
-        except UnsupportedValueError as error:
-            raise error.within((key,), file) from None
-    return checked
-
-
-def _refuse_hidden(defaults: Mapping[str, Any], hidden: frozenset[str]) -> None:
-    for name in defaults:
-        if name in hidden:
-            raise AttributeError(
-                f"the default {name!r} is named like a method of a state; use mmapstate.open(path, {{{name!r}: ...}})"
-            )
 
 
 def _open_again(kind: type[State], path: str, options: dict[str, Any]) -> State:

@@ -16,9 +16,10 @@ from typing import Any, TypeVar, cast
 
 from mmapstate.changes import Change
 from mmapstate.errors import StateError, closed
-from mmapstate.live.backend import ADD, APPEND, SET, SLOW, Backend, Closed
+from mmapstate.live.backend import ADD, APPEND, SET, Backend, Closed
 from mmapstate.live.mapping import StateDict
 from mmapstate.live.node import Node, copy_of, fill, new_node
+from mmapstate.live.sentinels import SLOW
 from mmapstate.live.undo import UndoLog
 from mmapstate.values import Plain
 
@@ -86,9 +87,16 @@ class Tree:
         Raises `LockTimeout`, `ClosedError`, `StateFileError` (an external edit that does not parse), `StateError` (a
         write inside a write of the same thread, as a signal handler can try), and what `decide` raises.
         """
-        if self.undo is not None and self.is_in_transaction():
+        if self.undo is None:
+            return self.backend.write(decide, *args)
+        if self.is_in_transaction():
             return self.backend.run_held(decide, *args)
-        return self.backend.write(decide, *args)
+        return cast("_T", self.backend.write(self._after_another, decide, args))
+
+    def _after_another(self, decide: Callable[..., _T], args: tuple[Any, ...]) -> _T:
+        """Do it when the transaction of another thread has ended, or was left by an interrupt: its log is nobody's."""
+        self.undo = None
+        return decide(*args)
 
     def change(self, node: Any, operation: str, key: Any, value: Any) -> Any:
         """Make one change, in whatever way; return what stands there then."""
@@ -116,14 +124,13 @@ class Tree:
         """
         for schema in self.schemas:
             schema.check(record, self.root, self.name)
-        backend = self.backend
-        backend.check(record)
-        if self.undo is not None and backend.held(self.undo.holder):
-            if not backend.is_ahead():
-                backend.go_ahead()
-            self.undo.add(node, record, publish, *args)
+        self.backend.check(record)
+        if self.undo is None:
+            self.backend.append(record, publish, *args)
         else:
-            backend.append(record, publish, *args)
+            if not self.cursor.epoch & 1:
+                self.backend.go_ahead()
+            self.undo.add(node, record, publish, *args)
 
     # --- Transactions -------------------------------------------------------------------------------------------------
 
@@ -133,7 +140,7 @@ class Tree:
         To be ended even when it raises.
         """
         self.hold(holder)
-        if self.undo is not None and self.backend.held(self.undo.holder):
+        if self.undo is not None:
             self.undo.begin_inner(holder)
         else:
             self.backend.write(self._begin, holder)
@@ -148,8 +155,10 @@ class Tree:
     def hold(self, holder: int) -> None:
         """Take the locks and keep them for `holder` until `unhold`; nests."""
         if self.undo is not None:
-            self.is_in_transaction()
+            self.is_in_transaction()  # raises in another task
         self.backend.hold(holder)
+        if self.undo is not None and not self.backend.held(self.undo.holder):
+            self.undo = None  # an interrupt cut short the end of a transaction
 
     def end(self, holder: int, *, commit: bool) -> None:
         """Commit what was changed since `holder` began, or roll it back. Does nothing in a child forked inside.
@@ -162,7 +171,7 @@ class Tree:
         if not backend.held(holder):
             return
         undo, done = self.undo, False
-        backend.begin_change()
+        backend.begin_work()
         try:
             try:
                 if undo is not None and undo.holder == holder:
@@ -171,7 +180,7 @@ class Tree:
                     undo.end_inner(holder, commit=commit)
                 done = True
             finally:
-                backend.end_change()
+                backend.end_work()
                 if done or self.undo is None:  # else it is to be called again
                     backend.unhold(holder)
         except MemoryError:
@@ -204,13 +213,15 @@ class Tree:
 
     def is_in_transaction(self) -> bool:
         """Return whether a transaction of this thread is open; raise `StateError` in another task of the thread."""
-        undo = self.undo
-        if undo is None or not self.backend.held(undo.holder):
+        undo, holder = self.undo, self.backend.last_holder()
+        if undo is None or holder is None:
             return False
-        self.end_abandoned()
-        undo = self.undo
-        if undo is None:
-            return False
+        block = entered.get(holder)
+        if block is not None and block() is None:
+            self.end_abandoned()
+            undo = self.undo
+            if undo is None:
+                return False
         if undo.task is not None and _current_task() is not undo.task:
             raise StateError(
                 f"{self.name}: another task of this thread has a transaction open; do not await inside of one, or run "

@@ -28,6 +28,9 @@ class Validator:
     """
 
     scalars: frozenset[type] = frozenset()
+    item: Validator
+    """What judges all that is in a container."""
+
     as_a_whole = False
     """Whether what may change in a container depends on what else is in it."""
 
@@ -40,7 +43,7 @@ class Validator:
 
     def at(self, key: Any) -> Validator:  # noqa: ARG002
         """Return the validator of what stands at `key` in a container."""
-        return ANYTHING
+        return self.item
 
     def mismatch_of(self, change: Change) -> Mismatch | None:  # noqa: ARG002
         """Return what would be wrong with a container, right so far, after `change` of its own entries; or None."""
@@ -50,7 +53,7 @@ class Validator:
         return Mismatch((), self.text, "None" if value is None else type(value).__name__)
 
 
-ANYTHING = Validator("Any")
+ANYTHING = Validator.item = Validator("Any")
 
 
 class ScalarValidator(Validator):
@@ -87,9 +90,6 @@ class ListValidator(Validator):
             return self._wrong(value)
         return None if self.item.__class__ is Validator else self._first(enumerate(value))
 
-    def at(self, key: Any) -> Validator:  # noqa: ARG002
-        return self.item
-
     def mismatch_of(self, change: Change) -> Mismatch | None:
         match change:
             case ("splice", _, start, _, values):
@@ -116,9 +116,6 @@ class DictValidator(Validator):
         return next((wrong for key in value if (wrong := self._mismatch_of_key(key)) is not None), None) or _first(
             (key, self.item.mismatch(item)) for key, item in value.items()
         )
-
-    def at(self, key: Any) -> Validator:  # noqa: ARG002
-        return self.item
 
     def mismatch_of(self, change: Change) -> Mismatch | None:
         match change:

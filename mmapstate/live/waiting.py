@@ -11,8 +11,8 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from typing import Any, TypeVar
 
 from mmapstate.errors import DetachedError, LockTimeout
-from mmapstate.live.backend import Sentinel
 from mmapstate.live.node import Node
+from mmapstate.live.sentinels import Sentinel
 
 _T = TypeVar("_T")
 

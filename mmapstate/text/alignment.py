@@ -26,28 +26,20 @@ class Origins(NamedTuple):
     numbers: list[int]
     staying: frozenset[int]
 
-    def nothing_moves(self, count: int) -> bool:
-        """Return whether all of `count` entries stay, and none is new."""
-        return len(self.numbers) == len(self.staying) == count
-
 
 def origins_of(written: Written, new: dict[Any, Plain] | list[Plain]) -> Origins:
-    """Return where the entries of a container come from, which has become `new`, one of the same kind."""
-    old = written.entries or []
-    if isinstance(new, dict):
-        return origins_of_entries([(key.value, value.value) for key, value in old], new)
-    return origins_of_items([item.value for item in old], new)
+    """Return where the entries of a container come from, which has become `new`, one of the same kind.
 
-
-def origins_of_entries(old: Sequence[tuple[Any, Plain]], new: dict[Any, Plain]) -> Origins:
-    """Return where the entries of a mapping come from; one that has another key and the same value was renamed.
-
-    What a program adds comes last. What is new before one that stays was put there by who made the mapping anew: it is
-    the entry that is gone from that place. At the end a value tells it that is not one of those that many have; that of
-    an entry elsewhere, only if it is a container, and no other is like it.
+    In a mapping, one that has another key and the same value was renamed. What a program adds comes last. What is new
+    before one that stays was put there by who made the mapping anew: it is the entry that is gone from that place. At
+    the end a value tells it that is not one of those that many have; that of an entry elsewhere, only if it is a
+    container, and no other is like it.
     """
-    keys, values = list(new), list(new.values())
-    origins = origins_of_keys([key for key, _ in old], keys)
+    old = written.entries or []
+    if not isinstance(new, dict):
+        return origins_of_items([item.value for item in old], new)
+    values = list(new.values())
+    origins = origins_of_keys([key.value for key, _ in old], list(new))
     gone = sorted(set(range(len(old))).difference(origins.numbers))
     come = [index for index, number in enumerate(origins.numbers) if number < 0]
     if not gone or not come:
@@ -56,12 +48,12 @@ def origins_of_entries(old: Sequence[tuple[Any, Plain]], new: dict[Any, Plain]) 
     last = max((index for index, number in enumerate(numbers) if number in staying), default=-1)
     for index, number in _in_one_gap(numbers, staying, gone):
         tells = index < last or _tells(values[index])
-        if tells and same(old[number][1], values[index]):
+        if tells and same(old[number][1].value, values[index]):
             numbers[index] = number
             staying.add(number)
     for index in come:
         if numbers[index] < 0 and isinstance(values[index], dict | list) and _tells(values[index]):
-            alike = [number for number in gone if number not in numbers and same(old[number][1], values[index])]
+            alike = [number for number in gone if number not in numbers and same(old[number][1].value, values[index])]
             if len(alike) == 1:
                 numbers[index] = alike[0]
     return Origins(numbers, frozenset(staying))

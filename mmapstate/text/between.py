@@ -75,7 +75,7 @@ def emptied(text: Text, places: list[Place], after: int | None = None) -> list[E
     first, last = places[0], places[-1]
     left = _left(text, places)
     if not text.begins_line(first.start):
-        return [Edit(_sign_end(text, first.start), last.bottom - 1, f"\n{left}"[:-1] if left else "")]
+        return [Edit(text.before_blanks(first.start), last.bottom - 1, f"\n{left}"[:-1] if left else "")]
     if after is None:
         return [Edit(first.top, last.bottom, left)]
     start = text.line_end(after) + 1
@@ -94,11 +94,6 @@ def _left(text: Text, gone: list[Place]) -> str:
     found = "".join(text.source[place.bottom : other.top] for place, other in pairwise(gone))
     found = _BLANK_BELOW.sub("", found, count=1).rstrip(" \n")
     return _HEAPS.sub("\n\n", found) + "\n" if found else ""
-
-
-def _sign_end(text: Text, start: int) -> int:
-    """Return where the dash (or ``?``) ends that the first entry of a container follows."""
-    return start - len(text.before(start)) + len(text.before(start).rstrip(" "))
 
 
 def _behind_sign(text: Text, gone: list[Place], stays: Place | None, first: Place, lines: str) -> list[Edit]:
@@ -123,7 +118,7 @@ def _behind_sign(text: Text, gone: list[Place], stays: Place | None, first: Plac
         return [Edit(first.start, stop, lines)]
     line = text.line_start(first.start)
     if text.before(first.start).strip(" ") != "-":  # there is no room above it
-        return [Edit(_sign_end(text, first.start), stop, f"\n{above}{' ' * column}{lines}")]
+        return [Edit(text.before_blanks(first.start), stop, f"\n{above}{' ' * column}{lines}")]
     pad = " " * text.before(first.start).index("-")
     above = "".join(f"{pad}{each.strip()}\n" if each.strip() else "\n" for each in above.strip("\n").split("\n"))
     return [Edit(line, line, above), Edit(first.start, stop, lines)]

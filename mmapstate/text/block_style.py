@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -36,18 +37,17 @@ class Changer:
         self.source = source
         self.literal = literal
         self.tell = tell
-        self.siblings = Siblings(self.text, None, literal=literal)
 
     def to(self, state: dict[Any, Plain]) -> str:
         """Return the text with `state` in it."""
         root = reader.compose(self.source)
+        self.siblings = Siblings(self.text, root, literal=self.literal)
         if root is None or root.start == root.end:  # nothing, or comments
             found = _END_OF_DOCUMENT.search(self.source)
             at = len(self.source) if found is None else found.start()
             return self.source[:at] + self.siblings.dumped(state) + self.source[at:]
         if same(root.value, state):
             return self.source
-        self.siblings = Siblings(self.text, root, literal=self.literal)
         return edited(self.source, 0, len(self.source), self._root(root, state))
 
     def _root(self, root: Written, state: dict[Any, Plain]) -> list[Edit]:
@@ -69,8 +69,7 @@ class Changer:
         if text.begins_line(root.start):
             return [Edit(root.start, text.end(root), lines)]
         end = text.line_end(text.end(root))
-        start = root.start - len(text.before(root.start)) + len(text.before(root.start).rstrip(" "))
-        return [Edit(start, end, (text.comment(text.end(root)) or "") + "\n" + lines)]
+        return [Edit(text.before_blanks(root.start), end, (text.comment(text.end(root)) or "") + "\n" + lines)]
 
     # --- Containers -------------------------------------------------------------------------------------------------
 
@@ -81,7 +80,7 @@ class Changer:
         entries = written.entries or []
         origins = origins_of(written, new)
         values = list(new.values()) if isinstance(new, dict) else new
-        if isinstance(new, dict) and origins.nothing_moves(len(entries)):
+        if isinstance(new, dict) and len(origins.numbers) == len(origins.staying) == len(entries):  # nothing moves
             edits = []
             for entry, name, changed in zip(entries, new, values, strict=True):
                 if not same(entry[0].value, name) or not same(entry[1].value, changed):
@@ -152,13 +151,12 @@ class Changer:
         """Make the value behind a colon or dash, which ends at `after` in column `indent` of its entry, into `new`."""
         if same(written.value, new):
             return []
-        kind = next((kind for kind in (dict, list) if isinstance(new, kind) and isinstance(written.value, kind)), None)
-        if kind is not None:
+        if isinstance(new, dict | list) and type(new) is type(written.value):
             try:
                 if written.entries and (new or written.style):
                     return self._container(written, new)
                 if written.entries:
-                    return self._emptied(after, written, "{}" if kind is dict else "[]")
+                    return self._emptied(after, written, "{}" if isinstance(new, dict) else "[]")
                 if written.style and "#" in self.source[written.start : written.end]:
                     return self._container(written, new)
             except NotUnderstood as error:
@@ -183,9 +181,12 @@ class Changer:
         head, lines = self.siblings.value(new, indent, written, in_list=in_list)
         start, end = text.content(written), text.end(written)
         line_end = text.line_end(after)
-        told = self._behind_bracket(written)
+        # What stands behind the bracket that opens a container in flow style is the comment of the entry.
+        told = (text.comment(start + 1) or "") if text.in_brackets(written) else ""
         if written.entries and not written.style:
-            places = self._places(written)
+            places: list[Place] = []
+            with suppress(NotUnderstood):
+                places = text.places(written)
             if not places or places[0].top <= line_end:  # the entries begin behind a dash, or nobody knows where
                 return [Edit(after, text.line_end(end), head + lines)]
             end = places[-1].bottom - 1
@@ -216,18 +217,6 @@ class Changer:
         if head.strip(" "):  # an item that is a list
             above += "\n" * bool(told) + " " * (indent + 1 + len(head) - len(head.lstrip(" "))) + head.strip(" ")
         return [*edits, Edit(begin, end, above + lines if above else lines[1:])]
-
-    def _places(self, written: Written) -> list[Place]:
-        try:
-            return self.text.places(written)
-        except NotUnderstood:
-            return []
-
-    def _behind_bracket(self, written: Written) -> str:
-        """Return the comment behind the bracket that opens a container in flow style: it is that of the entry."""
-        if not self.text.in_brackets(written):
-            return ""
-        return self.text.comment(self.text.content(written) + 1) or ""
 
     def _tell(self, written: Written, why: Exception) -> None:
         line = self.source.count("\n", 0, written.start) + 1

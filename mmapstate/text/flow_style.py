@@ -7,7 +7,8 @@ ends and comments. Where the entries on both sides of a gap stay, the gap stays 
 from __future__ import annotations
 
 import re
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 from mmapstate.text import writer
 from mmapstate.text.alignment import origins_of
@@ -37,12 +38,11 @@ class _Gap:
         self.blanks = ""  # between two entries in one line
 
 
-class Manner:
+class Manner(NamedTuple):
     """How text is quoted: keys, and values."""
 
-    def __init__(self, key: str = "", value: str = "") -> None:
-        self.key = key
-        self.value = value
+    key: str = ""
+    value: str = ""
 
 
 def changed(text: Text, written: Written, new: Plain) -> str:
@@ -77,13 +77,14 @@ class _Flow:
         origins = origins_of(written, new)
         opened = text.content(written) + 1
         places = self._places(written, opened)
-        gaps = self._gaps(places, opened, written.end - 1)
+        around = [(-1, opened), *places, (written.end - 1, written.end)]
+        gaps = [self._gap(end, start, of) for (of, end), (start, _) in pairwise(around)]
         joints = _Joints(gaps, text, written.start, is_json=manner.key == '"')
         pieces = [source[written.start : opened]]
         for number, value in zip(origins.numbers, new.items() if isinstance(new, dict) else new, strict=True):
             pieces.append(joints.before(number, pieces[-1], stays=number in origins.staying))
             if number < 0:
-                pieces.append(self._entry(value, manner))
+                pieces.append(flow(value, manner))
             elif isinstance(value, tuple):
                 pieces.append(self._pair(places[number], old[number], value, manner))
             else:
@@ -98,32 +99,19 @@ class _Flow:
         position = opened
         for entry in written.entries or ():
             key, value = parts_of(entry)
-            start = self.text.next_token(self._behind_comma(position) if places else position)
+            start = self.text.next_token(position)
             if start != (key or value).start and self.source[start] != "?":
                 raise NotUnderstood("its entries do not follow each other")
-            position = self.text.end(value, key)
-            places.append((start, position))
-        if self.text.next_token(self._behind_comma(position) if places else position) != written.end - 1:
+            places.append((start, self.text.end(value, key)))
+            position = self.text.behind(_TO_COMMA, places[-1][1])
+        if self.text.next_token(position) != written.end - 1:
             raise NotUnderstood("something stands before the closing bracket")
         return places
-
-    def _behind_comma(self, position: int) -> int:
-        found = _TO_COMMA.match(self.source, position)
-        return found.end() if found is not None else position
-
-    def _gaps(self, places: list[tuple[int, int]], opened: int, closed: int) -> list[_Gap]:
-        """Return what stands before each entry, and before the closing bracket."""
-        gaps = []
-        before, of = opened, -1
-        for start, end in [*places, (closed, closed)]:
-            gaps.append(self._gap(before, start, of))
-            before, of = end, start
-        return gaps
 
     def _gap(self, begin: int, end: int, of: int) -> _Gap:
         """Return what stands from `begin` to `end`, behind the entry that begins at `of`, -1 for the bracket."""
         gap = _Gap(begin, end)
-        comma = self._behind_comma(begin) - 1
+        comma = self.text.behind(_TO_COMMA, begin) - 1
         gap.has_comma = begin <= comma < end
         line_end = self.source.find("\n", begin, end)
         gap.trails = gap.has_comma and comma < line_end
@@ -176,11 +164,6 @@ class _Flow:
                 return self._pair((start, end), (key, value), (key.value, new[key.value]), manner)
         return quoted_alike(written.style, new, flow(new, manner))
 
-    def _entry(self, entry: Any, manner: Manner) -> str:
-        if isinstance(entry, tuple):
-            return f"{flow(entry[0], Manner(manner.key, manner.key))}: {flow(entry[1], manner)}"
-        return flow(entry, manner)
-
 
 class _Joints:
     """Makes what stands before each entry, one after the other."""
@@ -189,12 +172,13 @@ class _Joints:
         self.gaps = gaps
         self.is_json = is_json
         self.text = text
-        self.start = start
+        before = text.before(start)
+        self.indent = " " * (len(before) - len(before.lstrip(" ")))
         self.previous = self.stayed = -1  # which old entry was the last one, and the last one that stays
         self.at_beginning = True
         entries = gaps[:-1]
         self.pad = next((gap.pad for gap in reversed(entries) if gap.pad is not None), None)
-        self.new_pad = entries[-1].pad if entries else self._indented(2) if gaps[0].pad is not None else None
+        self.new_pad = entries[-1].pad if entries else self.indent + "  " if gaps[0].pad is not None else None
         self.commas = next((gap.comma for gap in entries if gap.comma), None)
 
     def before(self, number: int, text: str, *, stays: bool, closes: bool = False) -> str:
@@ -228,10 +212,6 @@ class _Joints:
         stays = not self.is_added and self.previous == self.stayed and self.gaps[self.previous + 1].trails
         return self.gaps[-1].has_comma or (stays and not self.is_json)
 
-    def _indented(self, step: int) -> str:
-        before = self.text.before(self.start)
-        return " " * (len(before) - len(before.lstrip(" ")) + step)
-
     def _made(self, gap: _Gap | None, number: int, *, closes: bool) -> str:
         tail = "" if self.is_added else self.gaps[self.previous + 1].tail
         lines = [line for each in self.gaps[self.stayed + 1 : number + 1] for line in each.apart]
@@ -239,7 +219,7 @@ class _Joints:
             lines += gap.above
         pad = gap.pad if gap is not None else self.new_pad
         if pad is None and (lines or "#" in tail):
-            pad = self._indented(1) if closes else self.pad or self._indented(2)
+            pad = self.indent + " " if closes else self.pad or self.indent + "  "
         comma = "" if self.at_beginning or (closes and not self._has_last_comma()) else ","
         if pad is None:
             blanks = self.gaps[0 if self.at_beginning else -1].blanks if self.at_beginning or closes else " "
@@ -280,11 +260,15 @@ def needs_no_quotes(text: Any) -> bool:
     return _PLAIN.fullmatch(text) is not None and text.lower() not in _WORDS
 
 
-def flow(value: Plain, manner: Manner) -> str:
-    """Return a value as one line in flow style, text quoted as its siblings, or without quotes where it needs none."""
+def flow(value: Plain | tuple[Any, Plain], manner: Manner) -> str:
+    """Return a value, or an entry of a mapping, as one line in flow style.
+
+    Text is quoted as its siblings, or without quotes where it needs none.
+    """
+    if isinstance(value, tuple):
+        return f"{flow(value[0], Manner(manner.key, manner.key))}: {flow(value[1], manner)}"
     if isinstance(value, dict):
-        keys = Manner(manner.key, manner.key)
-        return "{" + ", ".join(f"{flow(key, keys)}: {flow(inner, manner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(flow(entry, manner) for entry in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(flow(inner, manner) for inner in value) + "]"
     if type(value) is int:

@@ -24,12 +24,6 @@ def dump(state: Plain, *, line_end: bytes = b"\n") -> bytes:
     return NOT_RAW.sub(escaped, text).encode().replace(b"\n", line_end)
 
 
-def _text(value: Plain, colon: str, comma: str, *, ascii_alone: bool) -> str:
-    """Return a value in one line."""
-    text = json.dumps(value, separators=(comma, colon), ensure_ascii=ascii_alone, allow_nan=False)
-    return NOT_RAW.sub(escaped, text)
-
-
 def patch(text: bytes, state: dict[Any, Plain]) -> bytes:
     """Return the JSON `text` changed to hold `state`. Raises `StateFileError` where it is none."""
     bom, utf8 = split_bom(text)
@@ -48,15 +42,7 @@ class _Writer:
         self.source = source
         self.line_end = "\r\n" if "\r\n" in source else "\n"
         self.ascii_alone = source.isascii() and _ESCAPED_LETTER.search(source) is not None
-        self.unit: str | None = "  "
-        self.colon, self.comma = ": ", ", "
-        self.in_line: dict[type, bool] = {dict: False, list: False}
-        if root.entries:
-            self._look(root)
-
-    def _look(self, root: Written) -> None:
-        """Find out by how much is indented, and what stands between two entries and behind a key."""
-        lead = self._lead(root, 0)
+        lead = self._lead(root, 0) if root.entries else "\n  "
         self.unit = lead.rpartition("\n")[2] if "\n" in lead else None
         todo = [root]
         commas: list[str] = []
@@ -100,9 +86,8 @@ class _Writer:
         lead = leads[1] if len(old) > 1 else self.comma[1:] if in_line else leads[0]
         inner = indent if in_line else leads[0].rpartition("\n")[2]
         pieces = [self.source[written.start]]
-        for index, (number, value) in enumerate(
-            zip(numbers, new.items() if isinstance(new, dict) else new, strict=True)
-        ):
+        values = new.items() if isinstance(new, dict) else new
+        for index, (number, value) in enumerate(zip(numbers, values, strict=True)):
             if index:
                 pieces.append(self._behind(old, numbers[index - 1]) + ",")
             pieces.append(leads[0] if index == 0 else leads[number] if number > 0 else lead)
@@ -127,7 +112,9 @@ class _Writer:
 
     def _new(self, value: Plain, indent: str, *, in_line: bool = False) -> str:
         if not isinstance(value, dict | list) or not value or in_line or self.unit is None or self._fits_a_line(value):
-            return _text(value, self.colon, self.comma, ascii_alone=self.ascii_alone)
+            separators = self.comma, self.colon
+            text = json.dumps(value, separators=separators, ensure_ascii=self.ascii_alone, allow_nan=False)
+            return NOT_RAW.sub(escaped, text)
         inner = indent + self.unit
         if isinstance(value, dict):
             lines = [self._new(key, inner) + self.colon + self._new(item, inner) for key, item in value.items()]

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmapstate.errors import UnsupportedValueError
 from mmapstate.text.source import BOM, SURROGATE, Leniency, Source, Written, split_bom
@@ -24,10 +24,6 @@ _TOKEN = re.compile(r'[ \t\r\n]*([{}\[\],:]|"(?:[^"\\]|\\.)*"|[^ \t\r\n{}\[\],:"
 _SUSPECT = re.compile(rf"\\u[dD][89a-fA-F]|[0-9]{{{MAX_INT_DIGITS + 1}}}")  # halves of pairs; integers too long
 _CONSTANTS = {"NaN", "Infinity", "-Infinity"}
 _SCALARS = frozenset({str, int, float, bool, type(None)})
-
-
-class _Odd(Exception):
-    """`json` reads the text, but the state could not hold what it found: look closely."""
 
 
 def escaped(match: re.Match[str]) -> str:
@@ -61,7 +57,17 @@ def parse(text: bytes, file: str) -> dict[Any, Plain]:
     source = Source(text, file)
     if not source.text.strip(" \t\r\n"):
         return {}
-    data = _Reader(source).read()
+    try:  # by Python's reader, which is fast, and tells of what is odd no place
+        data: Plain = json.loads(source.text, object_pairs_hook=_object, parse_constant=refuse_constant)
+        is_sure = source.text.count("[") + source.text.count("{") <= MAX_DEPTH and not _SUSPECT.search(source.text)
+    except json.JSONDecodeError as error:
+        problem = f"by its name the file is JSON, and its text is not ({error.msg})"
+        raise source.refusal(problem, error.pos) from None
+    except (ValueError, RecursionError):  # the state could not hold what it found
+        is_sure = False
+    if not is_sure:
+        written = _Reader(source).compose()
+        data = None if written is None else written.value
     if not isinstance(data, dict):
         raise source.refusal("the top is no object; write one, in braces", 0)
     return data
@@ -92,26 +98,11 @@ class _Reader:
         self.source = source
         self.told = told
 
-    def read(self) -> Plain:
-        """Return what the text holds: by Python's reader, which is fast, and tells of what is odd no place."""
-        source = self.source.text
-        try:
-            data: Plain = json.loads(source, object_pairs_hook=_object, parse_constant=_refuse)
-            if source.count("[") + source.count("{") <= MAX_DEPTH and not _SUSPECT.search(source):
-                return data
-        except json.JSONDecodeError as error:
-            problem = f"by its name the file is JSON, and its text is not ({error.msg})"
-            raise self.source.refusal(problem, error.pos) from None
-        except (_Odd, ValueError, RecursionError):
-            pass
-        written = self.compose()
-        return None if written is None else written.value
-
     def compose(self) -> Written | None:
         """Return what is written where; refuse, or tell, what a state cannot hold. The text is one that JSON reads."""
         root: list[Written] = []
-        around: list[tuple[Written | None, Written | None]] = []
-        container: Written | None = None
+        around: list[tuple[Any, Written | None]] = []
+        container: Any = None
         key: Written | None = None
         at = 0
         while (token := _TOKEN.match(self.source.text, at)) is not None:
@@ -136,8 +127,12 @@ class _Reader:
                 root.append(found)
             elif isinstance(container.value, dict) and key is None:
                 key = self._key(found, container)
+            elif key is None:
+                container.value.append(found.value)
+                container.entries.append(found)
             else:
-                _put(container, key, found)
+                container.value[key.value] = found.value
+                container.entries.append((key, found))
                 key = None
         return root[0] if root else None
 
@@ -174,84 +169,48 @@ class _Reader:
         return found
 
 
-def _put(container: Any, key: Written | None, found: Written) -> None:
-    container.entries.append(found if key is None else (key, found))
-    if key is None:
-        container.value.append(found.value)
-    else:
-        container.value[key.value] = found.value
-
-
 def _object(pairs: list[tuple[str, Plain]]) -> dict[Any, Plain]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise _Odd
+        raise ValueError("a key stands twice")
     return found
 
 
-def _refuse(name: str) -> Any:
-    raise _Odd(name)
+def refuse_constant(name: str) -> Any:
+    """Raise ValueError: this is what ``json`` calls for NaN and infinities."""
+    raise ValueError(f"{name} is not JSON")
 
 
 # --- What JSON cannot hold -------------------------------------------------------------------------------------------
 
 
-class Mismatch(NamedTuple):
-    """A value, or a key, that JSON cannot hold: where it is, and what is wrong with it."""
+def mismatch(value: Plain, path: tuple[Any, ...] = (), first: int = 0) -> UnsupportedValueError | None:
+    """Return what to raise for the first thing in plain data at `path` that JSON cannot hold, None if there is none.
 
-    path: tuple[Any, ...]
-    problem: str
-
-
-def mismatch(value: Plain) -> Mismatch | None:
-    """Return the first thing in plain data that JSON cannot hold."""
-    return next(_mismatches(value, ()), None)
+    `first` is the index of a first item.
+    """
+    return next(_mismatches(value, path, first), None)
 
 
-def _mismatches(value: Plain, path: tuple[Any, ...]) -> Iterator[Mismatch]:
+def _mismatches(value: Plain, path: tuple[Any, ...], first: int = 0) -> Iterator[UnsupportedValueError]:
     if isinstance(value, dict):
         for key, item in value.items():
             if key.__class__ is not str:
-                yield _mismatch_of_key(key, path)
+                yield mismatch_of_key(key, path)
             yield from _mismatches(item, (*path, key))
     elif isinstance(value, list):
-        for index, item in enumerate(value):
+        for index, item in enumerate(value, first):
             if item.__class__ is not str and item.__class__ is not int:  # as most are
                 yield from _mismatches(item, (*path, index))
     elif value.__class__ not in _SCALARS:
         kind = type(value).__name__
         way_out = "base64 of it, as text" if isinstance(value, bytes) else "its .isoformat()"
-        yield Mismatch(path, f"the file is JSON, which has no {kind}; store {way_out}")
+        yield UnsupportedValueError(f"the file is JSON, which has no {kind}; store {way_out}", path)
     elif isinstance(value, float) and not math.isfinite(value):
-        yield Mismatch(path, f"the file is JSON, which has no number {value}; store None, or text")
+        yield UnsupportedValueError(f"the file is JSON, which has no number {value}; store None, or text", path)
 
 
-def _mismatch_of_key(key: Any, path: tuple[Any, ...]) -> Mismatch:
-    return Mismatch(
-        (*path, key), f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
-    )
-
-
-def check(record: Iterable[tuple[Any, ...]], root: Any, file: str) -> None:
-    """Raise `UnsupportedValueError` for the first of the changes below the node `root` that JSON cannot hold."""
-    for operation, path, key, *values in record:
-        where = tuple(path)
-        found: Mismatch | None = None
-        if operation == "splice":
-            found = mismatch(values[1])
-            if found is not None:
-                found = Mismatch((key + found.path[0], *found.path[1:]), found.problem)
-        elif operation != "delete":
-            if operation == "set" and key.__class__ is not str and _is_mapping(root, path):
-                found = _mismatch_of_key(key, ())
-            else:
-                found = mismatch(values[0])
-                found = found and Mismatch((key, *found.path), found.problem)
-        if found is not None:
-            raise UnsupportedValueError(found.problem, where + found.path, file)
-
-
-def _is_mapping(node: Any, path: Iterable[Any]) -> bool:
-    for key in path:
-        node = node._items[key]
-    return isinstance(node._items, dict)
+def mismatch_of_key(key: Any, path: Iterable[Any]) -> UnsupportedValueError:
+    """Return what is wrong with a key that is not text."""
+    problem = f"the file is JSON, in which a key is text, and this is {type(key).__name__}; use str(...)"
+    return UnsupportedValueError(problem, (*path, key))

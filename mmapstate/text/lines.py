@@ -34,14 +34,13 @@ class _Line(NamedTuple):
 class _Layout(NamedTuple):
     """How a text is written: ``head`` and ``tail`` around its lines; what new lines begin with, and how long they are.
 
-    A `folded` text may be parted where it has a space. ``lead`` are line ends that it begins with, and that stay.
+    ``lead`` are line ends that it begins with, and that stay.
     """
 
     head: str
     lines: list[_Line]
     tail: str
     pad: str
-    folded: bool
     style: str
     lead: str = ""
 
@@ -56,22 +55,16 @@ def changed_text(text: Text, written: Written, new: str, column: int) -> tuple[i
     source, old = text.source[start : written.end], str(written.value)
     if not _IN_LINES.fullmatch(new):
         return None
-    if written.style in ("|", ">"):
-        layout = _block(source, column, old, new)
-    elif "\n" in source:
-        layout = _flow(source, written.style, old)
-    else:
+    is_block = written.style in ("|", ">")
+    layout = _block(source, column, old, new) if is_block else _flow(source, written.style, old)
+    if layout is None or not new.startswith(layout.lead):
         return None
-    if layout is None:
-        return None
-    if not new.startswith(layout.lead):
-        return None
-    body = new if written.style not in ("|", ">") else new.rstrip("\n")
+    body = new.rstrip("\n") if is_block else new
     raws = _spliced(layout, layout.lines, body[len(layout.lead) :])
-    found = _put_together(layout, raws, column)
-    if found is None or not _is_read_as(found, column, new):
+    found = _put_together(layout, raws, column) if raws else ""
+    if not found or not _is_read_as(found, column, new):
         return None
-    if layout.tail and "+" not in layout.head[:3] and layout.style in ("|", ">"):  # blank lines that are no part of it
+    if layout.tail and "+" not in layout.head[:3] and is_block:  # blank lines that are no part of it
         return start, written.end - len(layout.tail), found[: -len(layout.tail)]
     return start, written.end, found
 
@@ -85,10 +78,8 @@ def _is_read_as(source: str, column: int, wanted: str) -> bool:
         return False
 
 
-def _put_together(layout: _Layout, raws: list[str], column: int) -> str | None:
+def _put_together(layout: _Layout, raws: list[str], column: int) -> str:
     head, pad = layout.head, layout.pad
-    if not raws:
-        return None
     if layout.style not in ("|", ">"):
         first = layout.lines[0].raw  # which follows something in its line
         raws = [
@@ -138,7 +129,7 @@ def _block(source: str, column: int, old: str, new: str) -> _Layout | None:
             lines[-1] = _Line(f"{lines[-1].raw}\n{raw}", lines[-1].part)
     tail = "\n" * (ends - 1) if "+" in head[:3] else "".join(f"{raw}\n" for raw in raws[count:])
     head += "".join(f"{raw}\n" for raw in raws[:lead])
-    return _Layout(head, lines, tail, pad, head[0] == ">", head[0], "\n" * lead)
+    return _Layout(head, lines, tail, pad, head[0], "\n" * lead)
 
 
 def _parts_of_folded(texts: list[str]) -> list[str]:
@@ -158,8 +149,10 @@ def _parts_of_folded(texts: list[str]) -> list[str]:
 
 
 def _flow(source: str, style: str, old: str) -> _Layout | None:
-    """Return the layout of a text in quotes, or without any, that goes on in other lines."""
+    """Return the layout of a text in quotes, or without any, that goes on in other lines; None if it does not."""
     raws = source[len(style) : len(source) - len(style)].split("\n")
+    if len(raws) == 1:
+        return None
     lines: list[_Line] = []
     for number, raw in enumerate(raws):
         last = number == len(raws) - 1
@@ -174,7 +167,7 @@ def _flow(source: str, style: str, old: str) -> _Layout | None:
     if "".join(line.part for line in lines) != old:
         return None
     blanks = raws[1][: len(raws[1]) - len(raws[1].lstrip(" "))]
-    return _Layout(style, lines, style, blanks, True, style)
+    return _Layout(style, lines, style, blanks, style)
 
 
 def _unquoted(text: str, style: str) -> str:
@@ -203,7 +196,7 @@ def _spliced(layout: _Layout, lines: list[_Line], new: str, *, ends: bool = True
     With `ends` nothing comes behind the last one; else `new` ends as something does that goes on.
     """
     front, at = 0, 0
-    joints = " \n" if layout.folded else "\n"
+    joints = "\n" if layout.style == "|" else " \n"
     while front < len(lines) and new.startswith(lines[front].part, at):
         rest = new[at + len(lines[front].part) :]
         here = "\n" if layout.style == ">" and lines[front].part[:1] in _BLANKS else joints
@@ -218,7 +211,7 @@ def _spliced(layout: _Layout, lines: list[_Line], new: str, *, ends: bool = True
     if front == len(lines) and at < len(new) and ends and front:  # it goes on behind what was its last line
         breaks = len(new) - at - len(new[at:].lstrip("\n"))
         deeper = layout.style == ">" and (lines[-1].part[0] in _BLANKS or new[at + breaks] in _BLANKS)
-        kept[-1] += "\n" * (breaks - deeper if layout.folded else breaks - 1)
+        kept[-1] += "\n" * (breaks - 1 if layout.style == "|" else breaks - deeper)
         at += max(breaks, 1)
     back, until = len(lines), len(new)
     while back > front and until - len(lines[back - 1].part) >= at and new.endswith(lines[back - 1].part, at, until):
@@ -243,7 +236,7 @@ def _between(layout: _Layout, lines: list[_Line], new: str, below: str, *, ends:
 
     `below` is what the line below it begins with.
     """
-    if not layout.folded:
+    if layout.style == "|":
         raws = {line.part.removesuffix("\n"): line.raw for line in lines}
         texts = (new if ends else new.removesuffix("\n")).split("\n") if new else []
         return [raws.get(text, layout.pad + text if text else "") for text in texts]

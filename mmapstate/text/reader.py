@@ -170,19 +170,24 @@ class Reader:
     # --- Scalars ----------------------------------------------------------------------------------------------------
 
     def _scalar(self, event: Any) -> Plain:
-        if event.tag is not None and event.tag != "!":
-            return self._tagged(event)
         text: str = event.value
-        if not event.implicit[0]:  # quoted, or a block
+        if event.tag is not None and event.tag != "!":
+            convert = TAGS.get(event.tag)
+            if convert is None:
+                self._unknown_tag(event, "its text")
+                return text
+        elif not event.implicit[0]:  # quoted, or a block
             if not text.isascii() and SURROGATE.search(text):  # libyaml refuses them itself
                 raise self._refusal("half of a surrogate pair is no text", event)
             return text
-        if text[:1] in NUMERIC_START:
-            try:
-                return number(text)
-            except CONVERT_ERRORS as error:
-                return self._misread(error, event)
-        return self._word(text, event) if text in WORDS else text
+        elif text[:1] in NUMERIC_START:
+            convert = number
+        else:
+            return self._word(text, event) if text in WORDS else text
+        try:
+            return convert(text)
+        except CONVERT_ERRORS as error:
+            return self._misread(error, event)
 
     def _word(self, text: str, event: Any) -> Any:
         if text == "<<":
@@ -191,16 +196,6 @@ class Reader:
             self.suspects.append(Suspect(event.start_mark.line + 1, text))
             return text
         return CONSTANTS[text]
-
-    def _tagged(self, event: Any) -> Plain:
-        convert = TAGS.get(event.tag)
-        if convert is None:
-            self._unknown_tag(event, "its text")
-            return str(event.value)
-        try:
-            return convert(event.value)
-        except CONVERT_ERRORS as error:
-            return self._misread(error, event)
 
     # --- Containers -------------------------------------------------------------------------------------------------
 

@@ -18,10 +18,10 @@ import yaml
 from mmapstate.values import MAX_INT_DIGITS, Plain, is_storable_int
 
 CONSTANTS: dict[str, Any] = {
-    text: value
-    for texts, value in ((("", "~", "null", "Null", "NULL"), None), (("true", "True", "TRUE"), True))
-    for text in texts
-} | dict.fromkeys(("false", "False", "FALSE"), False)
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
 TRAPS = frozenset(
     casing for word in ("yes", "no", "on", "off") for casing in (word, word.capitalize(), word.upper())
 )  # booleans to YAML 1.1, text here
@@ -43,7 +43,6 @@ _FLOAT_OF_1_2 = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0
 _TIMESTAMP: re.Pattern[str] = next(
     pattern for tag, pattern in yaml.SafeLoader.yaml_implicit_resolvers["2"] if tag.endswith(":timestamp")
 )
-_TOO_LONG = f"it has more than {MAX_INT_DIGITS} digits"
 
 CONVERT_ERRORS = (ValueError, LookupError, AttributeError, OverflowError)
 """What `number` and the converters in `TAGS` raise for a text that is none of theirs."""
@@ -70,11 +69,8 @@ def _read_int(text: str) -> int:
     sign = -1 if digits[:1] == "-" else 1
     digits = digits.lstrip("+-")
     base = {"0x": 16, "0b": 2}.get(digits[:2], 10)
-    if base == 10 and len(digits) > MAX_INT_DIGITS:
-        raise ValueError(_TOO_LONG)
-    value = int(digits, base)
-    if not is_storable_int(value):
-        raise ValueError(_TOO_LONG)
+    if (base == 10 and len(digits) > MAX_INT_DIGITS) or not is_storable_int(value := int(digits, base)):
+        raise ValueError(f"it has more than {MAX_INT_DIGITS} digits")
     return sign * value
 
 
@@ -88,10 +84,6 @@ def _read_timestamp(text: str) -> Plain:
     return yaml.constructor.SafeConstructor().construct_yaml_timestamp(node)
 
 
-def _read_binary(text: str) -> bytes:
-    return base64.b64decode("".join(text.split()), validate=True)
-
-
 TAGS: dict[str, Callable[[str], Plain]] = {
     "tag:yaml.org,2002:str": str,
     "tag:yaml.org,2002:int": _read_int,
@@ -99,5 +91,5 @@ TAGS: dict[str, Callable[[str], Plain]] = {
     "tag:yaml.org,2002:bool": lambda text: yaml.constructor.SafeConstructor.bool_values[text.lower()],
     "tag:yaml.org,2002:null": lambda text: CONSTANTS[text],
     "tag:yaml.org,2002:timestamp": _read_timestamp,
-    "tag:yaml.org,2002:binary": _read_binary,
+    "tag:yaml.org,2002:binary": lambda text: base64.b64decode("".join(text.split()), validate=True),
 }

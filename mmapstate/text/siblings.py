@@ -38,11 +38,7 @@ class Siblings:
     @cached_property
     def _around(self) -> dict[int, Written]:
         """Of each container, by its identity, the one that it is in."""
-        found: dict[int, Written] = {}
-        for container in self._containers():
-            for entry in container.entries or ():
-                found[id(value_of(entry))] = container
-        return found
+        return {id(value_of(entry)): container for container in self._containers() for entry in container.entries or ()}
 
     def _containers(self) -> Iterator[Written]:
         todo = [self.root] if self.root is not None else []
@@ -65,17 +61,13 @@ class Siblings:
 
     # --- Models -----------------------------------------------------------------------------------------------------
 
-    def model_at(self, written: Written, kind: type) -> Any:
+    def _model_at(self, written: Written, kind: type) -> Any:
         """Return the entry after which a value is to be written that becomes a container; None if there is none."""
-        around = self._around.get(id(written))
-        if around is None:
-            return None
+        around = self._around[id(written)]
         if isinstance(around.value, list):
-            return self._model_of_item(around, kind())
-        for key, value in around.entries or ():
-            if value is written:
-                return self._model_of_key(around, key.value, kind)
-        return None
+            return _model_like(around, kind())
+        key = next(key for key, value in around.entries or () if value is written)
+        return self._model_of_key(around, key.value, kind)
 
     def _model_of_key(self, container: Written, key: Any, kind: type) -> Any:
         around = self._around.get(id(container))
@@ -83,15 +75,9 @@ class Siblings:
         for other in reversed(beside):
             if isinstance(other.value, dict) and other is not container and isinstance(other.value.get(key), kind):
                 found = next(entry for entry in other.entries or () if entry[0].value == key)
-                if found[1].entries or kind not in (dict, list):
+                if found[1].entries:
                     return found
-        return next((entry for entry in reversed(last_entries(container)) if _is_like(entry, kind)), None)
-
-    def _model_of_item(self, container: Written, new: Plain) -> Any:
-        alike = [entry for entry in reversed(last_entries(container)) if _is_like(entry, type(new))]
-        if not isinstance(new, dict) or not alike:
-            return alike[0] if alike else None
-        return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()))
+        return _model_like(container, kind())
 
     # --- Writing ----------------------------------------------------------------------------------------------------
 
@@ -111,14 +97,14 @@ class Siblings:
         before = self.text.before(last.start) if last is not None else ""
         blanks = before[len(before.rstrip(" ")) :] if before.rstrip(" ").endswith("-") else " "
         for item in new:
-            model = self._model_of_item(container, item)
+            model = _model_like(container, item)
             head, more = self._value(item, column, model, manner, None, in_list=True)
             if not more:
                 head = blanks + head.lstrip(" ")
             lines.append(f"{' ' * column}-{head}{more}\n")
         return "".join(lines)
 
-    def value(self, new: Plain, column: int, written: Written | None, *, in_list: bool) -> tuple[str, str]:
+    def value(self, new: Plain, column: int, written: Written, *, in_list: bool) -> tuple[str, str]:
         """Return what stands behind the colon or dash of an entry in that column, and the lines below it.
 
         It is in the place of what is `written`.
@@ -127,7 +113,7 @@ class Siblings:
             text = self.dumped([new] if in_list else {"k": new}, column)[column + (1 if in_list else 2) :]
             head, more, rest = text.removesuffix("\n").partition("\n")
             return head, more + rest
-        model = self.model_at(written, type(new)) if written is not None and isinstance(new, dict | list) else None
+        model = self._model_at(written, type(new)) if isinstance(new, dict | list) else None
         return self._value(new, column, model, Manner(), None, in_list=in_list)
 
     def dumped(self, value: Any, indent: int = 0) -> str:
@@ -252,9 +238,19 @@ class Siblings:
         return quoted_alike(style, new, piece)
 
 
-def _is_like(entry: Any, kind: type) -> bool:
-    value = value_of(entry)
-    return bool(value.entries) and isinstance(value.value, kind)
+def _model_like(container: Written, new: Plain, first: Any = None) -> Any:
+    """Return the entry after which a new container is to be written, `first` if it is one, None if there is none.
+
+    In a list it is the one that has most keys in common with a new mapping.
+    """
+    alike = [
+        entry
+        for entry in (first, *reversed(last_entries(container)))
+        if entry is not None and value_of(entry).entries and isinstance(value_of(entry).value, type(new))
+    ]
+    if isinstance(container.value, list) and isinstance(new, dict):
+        return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()), default=None)
+    return alike[0] if alike else None
 
 
 def _model_in(container: Written | None, key: Any, new: Plain) -> Any:
@@ -269,11 +265,4 @@ def _model_in(container: Written | None, key: Any, new: Plain) -> Any:
         found = next((entry for entry in entries if same(entry[0].value, key)), None)
     else:
         found = entries[key] if key < len(entries) else None
-    if not isinstance(new, dict | list):
-        return found
-    alike = [entry for entry in reversed(last_entries(container)) if _is_like(entry, type(new))]
-    if found is not None and _is_like(found, type(new)):
-        alike.insert(0, found)
-    if not alike or not isinstance(new, dict) or isinstance(container.value, dict):
-        return alike[0] if alike else None
-    return max(alike, key=lambda entry: len(new.keys() & entry.value.keys()))
+    return _model_like(container, new, found) if isinstance(new, dict | list) else found

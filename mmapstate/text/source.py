@@ -55,9 +55,8 @@ class Source:
         line, column = self.place(index)
         where = f"{self.file}, line {line}, column {column}"
         error = kind(f"{where}: {problem}; mend the file in an editor, it is left as it is")
-        error.problem, error.line, error.column = problem, line, column
-        error.offset = len(self.bom) + len(self.text[:index].encode())
-        return error
+        offset = len(self.bom) + len(self.text[:index].encode())
+        return error.at(problem, line=line, column=column, offset=offset)
 
 
 class Leniency(NamedTuple):

@@ -45,6 +45,11 @@ class Text:
     def __init__(self, source: str) -> None:
         self.source = source
 
+    def behind(self, pattern: re.Pattern[str], position: int) -> int:
+        """Return where what a pattern finds at the position ends; the position itself if it finds nothing there."""
+        found = pattern.match(self.source, position)
+        return position if found is None else found.end()
+
     # --- Lines ------------------------------------------------------------------------------------------------------
 
     def line_start(self, position: int) -> int:
@@ -62,6 +67,10 @@ class Text:
     def before(self, position: int) -> str:
         """Return what stands before the position in its line."""
         return self.source[self.line_start(position) : position]
+
+    def before_blanks(self, position: int) -> int:
+        """Return where the blanks before the position begin."""
+        return position - len(self.before(position)) + len(self.before(position).rstrip(" "))
 
     def begins_line(self, position: int) -> bool:
         """Return whether only blanks stand before the position in its line."""
@@ -89,14 +98,11 @@ class Text:
         """Return where a value begins behind its anchor and tag."""
         if self.source[written.start : written.start + 1] not in ("&", "!"):
             return written.start
-        found = _PROPERTIES.match(self.source, written.start)
-        assert found is not None
-        return min(found.end(), written.end)  # of one that is not written, nothing comes behind them
+        return min(self.behind(_PROPERTIES, written.start), written.end)  # of one that is not written, nothing follows
 
     def properties_end(self, position: int) -> int:
         """Return where anchor and tag end that stand in the same line, behind a colon or dash; `position` if none."""
-        found = _PROPERTIES_OF_LINE.match(self.source, position)
-        return found.end() if found is not None else position
+        return self.behind(_PROPERTIES_OF_LINE, position)
 
     def in_brackets(self, written: Written) -> bool:
         """Return whether a value is a container in flow style, and not a single pair in one, which has no brackets."""
@@ -125,15 +131,11 @@ class Text:
 
     def header_end(self, written: Written) -> int:
         """Return where the header of a block scalar (``|-``) ends."""
-        found = _HEADER.match(self.source, self.content(written))
-        assert found is not None
-        return found.end()
+        return self.behind(_HEADER, self.content(written))
 
     def next_token(self, position: int) -> int:
         """Return where the next token begins: blanks and comments are skipped."""
-        found = _NOTHING.match(self.source, position)
-        assert found is not None
-        return found.end()
+        return self.behind(_NOTHING, position)
 
     # --- Entries in block style -------------------------------------------------------------------------------------
 

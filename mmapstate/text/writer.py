@@ -106,6 +106,8 @@ def _stood_for(found: re.Match[str]) -> str:
 class _BlockDumper(_BaseDumper):  # type: ignore[misc]
     """libyaml's dumper, which quotes all that could be misread, and writes no aliases."""
 
+    literal = True
+
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML asks for each value
         return True
 
@@ -113,48 +115,37 @@ class _BlockDumper(_BaseDumper):  # type: ignore[misc]
 class _LineDumper(_BlockDumper):
     """The same, with each text in one line."""
 
+    literal = False
+
 
 class _FlowDumper(_BlockDumper):
     """The same for one line: text always in double quotes."""
 
 
-def _represent_block_text(dumper: Any, text: str) -> Any:
+def _represent_text(dumper: Any, text: str) -> Any:
     style, text = None, _stand_ins(text)
     if _BREAK.search(text):  # left alone, it would come in single quotes, folded; U+0085 raw in pure Python
-        style = "|" if _LITERAL.match(text) else '"'
+        style = "|" if dumper.literal and _LITERAL.match(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-def _represent_text_in_a_line(dumper: Any, text: str) -> Any:
-    style = '"' if _BREAK.search(text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", _stand_ins(text), style=style)
+def _scalar(tag: str, text_of: Callable[[Any], str], style: str | None = '"') -> Callable[[Any, Any], Any]:
+    """Return what represents a value as a scalar with that tag."""
+    tag = f"tag:yaml.org,2002:{tag}"
+    return lambda dumper, value: dumper.represent_scalar(tag, text_of(value), style=style)
 
 
-def _represent_flow_text(dumper: Any, text: str) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", _stand_ins(text), style='"')
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
-def _represent_bytes(dumper: Any, data: bytes) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode())
-
-
-def _represent_flow_bytes(dumper: Any, data: bytes) -> Any:
-    return dumper.represent_scalar("tag:yaml.org,2002:binary", base64.b64encode(data).decode(), style='"')
-
-
-def _represent_flow_time(dumper: Any, time: date) -> Any:
-    text = time.isoformat(" ") if isinstance(time, datetime) else time.isoformat()
-    return dumper.represent_scalar("tag:yaml.org,2002:timestamp", text, style='"')
-
-
-_BlockDumper.add_representer(str, _represent_block_text)
-_BlockDumper.add_representer(bytes, _represent_bytes)
+_BlockDumper.add_representer(str, _represent_text)
+_BlockDumper.add_representer(bytes, _scalar("binary", _base64, style=None))
 _BlockDumper.add_implicit_resolver("!ambiguous", AMBIGUOUS, list("0123456789+-.ynotfYNOTF~<=iI"))
-_LineDumper.add_representer(str, _represent_text_in_a_line)
-_FlowDumper.add_representer(str, _represent_flow_text)
-_FlowDumper.add_representer(bytes, _represent_flow_bytes)
-_FlowDumper.add_representer(date, _represent_flow_time)
-_FlowDumper.add_representer(datetime, _represent_flow_time)
+_FlowDumper.add_representer(str, _scalar("str", _stand_ins))
+_FlowDumper.add_representer(bytes, _scalar("binary", _base64))
+_FlowDumper.add_representer(date, _scalar("timestamp", date.isoformat))
+_FlowDumper.add_representer(datetime, _scalar("timestamp", lambda time: time.isoformat(" ")))
 # A time has colons, and must be quoted there. Where the dumper knows its tag from the text alone, libyaml writes it
 # with the tag "!", which PyYAML takes for a time, and the other readers for text.
 _FlowDumper.yaml_implicit_resolvers = {

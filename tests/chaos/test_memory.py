@@ -235,8 +235,11 @@ def judged(path, kind, limit, cases, run=work):
 
     Of failed allocations CPython 3.13 dies now and then, or goes on with objects that are wrong (it has been seen to
     fill memory of others with zeros): what is found is made anew from the same seed, and counts if it is found again.
+    Before 3.12 it needs memory to call the finaliser of what was just opened: that can stay open.
     """
     found, count, deaths = gathered(path, kind, limit, run)
+    if limit is Allocations and sys.version_info < (3, 12):
+        found = {what: numbers for what, numbers in found.items() if not what.startswith("left open")}
     if found and limit is Allocations:
         print("once more, as there was found:", dict(found))
         again, more, _ = gathered(path, kind, limit, run)
@@ -290,9 +293,6 @@ class TestEach:
     def test_depth_at_which_the_stack_of_c_ends_costs_nothing(self, path, kind, cases):
         assert not judged(path, kind, FramesOfC, cases, in_a_thread)
 
-    @pytest.mark.skipif(
-        sys.version_info < (3, 12), reason="before, CPython needs memory for some calls, of a close, too"
-    )
     @pytest.mark.skipif(not can_fail_allocations, reason="this Python has no _testcapi")
     def test_allocation_that_fails_costs_nothing(self, path, kind, cases):
         judged(path, kind, Allocations, cases)

@@ -151,7 +151,7 @@ def picture(columns, lines, *rows, file="example.state", message=""):
     """Return the lines that are drawn of values on a terminal of that size."""
     watched = Watched(file, [], 1.0)
     watched.rows, watched.message = [*rows], message
-    console = Console(file=io.StringIO(), width=columns, height=lines, color_system=None)
+    console = Console(file=io.StringIO(), width=columns, height=lines, color_system=None, legacy_windows=False)
     console.print(screen.Picture(watched))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 

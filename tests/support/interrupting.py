@@ -16,13 +16,14 @@ def interrupt():
 
 
 def at_bytecode(number, statement, action):
-    """Do `statement`, and `action` before the `number`-th bytecode of the short way; return whether there is one."""
+    """Do `statement`, and `action` before the `number`-th bytecode of the fast path; return whether there is one."""
     left = number
+    fast_path = {getattr(place, name).__code__ for place, name in probe.FAST_PATH}
     outer = sys.gettrace()  # that of coverage
 
     def trace(frame, event, argument):
         nonlocal left
-        if frame.f_code not in probe.FAST_PATH:
+        if frame.f_code not in fast_path:
             return None
         frame.f_trace_opcodes = True
         if event == "opcode":

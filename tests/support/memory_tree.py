@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 from mmapstate import changes
 from mmapstate.errors import StateError
-from mmapstate.live.backend import SLOW, Still
+from mmapstate.live.backend import Still
 from mmapstate.live.merge import replay
 from mmapstate.live.node import NODES
+from mmapstate.live.sentinels import SLOW
 from mmapstate.live.tree import Tree, plain_root
 from mmapstate.values import normalise, same
 from support import probe
@@ -71,6 +72,7 @@ class MemoryBackend:
         assert same(normalise(again), normalise(list(record))), "the record reads back as something else"
         self.records.append(again)
         publish(*args)
+        self.cursor.applied += 1
         changes.apply(self.plain, changes.decode(changes.encode(record)))
         if self.follower is not None:
             replay(self.follower.root, again)
@@ -95,10 +97,10 @@ class MemoryBackend:
         self.lock.release()
         return True
 
-    def begin_change(self):
+    def begin_work(self):
         self.busy = True
 
-    def end_change(self):
+    def end_work(self):
         self.busy = False
 
     def go_ahead(self):

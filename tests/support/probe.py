@@ -396,7 +396,7 @@ def heirs():
 
 def watched():
     """What the thread that Windows needs looks at."""
-    return windows._watch.stores
+    return windows._watch.watched
 
 
 def watcher():
@@ -484,12 +484,10 @@ def _owner(name):
 # --- Code to interrupt ------------------------------------------------------------------------------------------------
 
 TAKE_LOCK = filelock.FileLock.take.__code__
-FAST_PATH = {
-    function.__code__
-    for function in (
-        backends.FileBackend.change, cursors.Cursor.append, filelock.FileLock.take, filelock.FileLock.free
-    )
-}  # fmt: skip
+FAST_PATH = (  # functions, by class: a seeded bug puts another one in the place of some
+    (backends.FileBackend, "change"), (cursors.Cursor, "append"), (filelock.FileLock, "take"),
+    (filelock.FileLock, "free"),
+)  # fmt: skip
 MAKING_ROOM = ("_begin_journal", "_grow", "announce", "make_room_in_place")  # functions
 READING_FILES = ("readonly.py", "reading.py", "journal.py", "merge.py")  # modules of a reader's look
 
@@ -520,7 +518,7 @@ def __getattr__(name):
 
 def compare(workers, found):
     """What the demo objects to in a file, after workers that have acknowledged so much."""
-    return get("mmapstate.command.demo._Demo")("", 1, None, workers)._compare(found)
+    return get("mmapstate.command.demo._compare")(workers, found)
 
 
 def accept(followed, file, data):

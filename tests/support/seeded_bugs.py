@@ -14,7 +14,7 @@ import mmapstate
 from mmapstate import changes
 from mmapstate.care import findings, repair
 from mmapstate.file import (
-    backend,
+    child,
     compaction,
     content,
     cursor,
@@ -34,8 +34,8 @@ from mmapstate.file import (
     system,
     writer,
 )
-from mmapstate.live import merge
-from mmapstate.text import json_text, snapshot
+from mmapstate.live import json_changes, merge
+from mmapstate.text import snapshot
 
 __all__ = ["BUGS", "plant"]
 
@@ -285,7 +285,7 @@ def child_may_have_a_file_that_it_does_not_know_of():
 
 @bug("fork", "tests/chaos/fork/test_forks.py", "-k", "by_itself")
 def child_takes_half_a_change_for_all_of_it():
-    with_lines(backend.FileBackend, "forget", ("cursor.distrust()", "cursor.trust()"))
+    with_lines(child.Child, "forget", ("cursor.distrust()", "cursor.trust()"))
 
 
 @bug("history", "tests/chaos/test_history.py")
@@ -489,7 +489,7 @@ def slice_is_replayed_one_item_too_short():
             shorter = (verb, path, start, rest[0] - 1, rest[1]) if verb == "splice" and rest[0] > start else change
             real(root, [shorter])
 
-    for place in (replica, readonly):
+    for place in (merge, replica, readonly):
         instead(place, "replay", replay)
 
 
@@ -505,7 +505,7 @@ def json_is_read_as_yaml():
 
 @bug("editors", "tests/unit/text/test_json.py", "-k", "refused_at_the_write or nothing_gets_in")
 def what_json_cannot_hold_is_stored():
-    instead(json_text, "check", lambda record, root, file: None)
+    instead(json_changes, "check", lambda record, root, file: None)
 
 
 @bug("editors", "tests/unit/text/test_patch.py", "-k", "open_would_not_read")

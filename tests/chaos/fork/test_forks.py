@@ -300,6 +300,7 @@ def test_a_child_forked_at_any_step_reads_and_writes_by_itself(path, cases):
     each_step(try_one, cases)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="older ones do not reliably trace each instruction")
 def test_a_child_forked_at_any_bytecode_reads_and_writes_by_itself(path, cases):
     """Where no call of the system is near: in the middle of a change of memory alone."""
 

@@ -6,7 +6,7 @@ from support.independent_reader import read_file as on_disk
 from support.processes import Child, needs_fork
 
 from mmapstate import PersistedState
-from mmapstate.live.backend import SLOW
+from mmapstate.live.sentinels import SLOW
 
 SET = b'["set", [], "n", 5]'
 
@@ -63,6 +63,17 @@ class TestRead:
             child.result()
         assert probe.cursor(state).read({"k": 5}, "k", None) is SLOW
         assert state.n == 2
+
+    @pytest.mark.parametrize("at_rest", [False, True])
+    def test_what_an_interrupt_left_half_way_is_rebuilt(self, state, at_rest):
+        """Also where all else is as it was: else readers would wait for ever."""
+        if at_rest:
+            state.vacuum()
+        cursor = probe.cursor(state)
+        cursor.look_again()
+        cursor.begin_change()
+        probe.items(state)["n"] = "half-way"
+        assert state.copy() == {"n": 1}
 
     def test_so_is_one_when_a_check_of_the_file_is_due(self, state):
         probe.check_next(state)

@@ -1,4 +1,4 @@
-"""Each access: the short way of a counter and what sends it the long one; interrupts and signal handlers inside."""
+"""Each access: the fast path of a counter and what sends it the long one; interrupts and signal handlers inside."""
 
 import itertools
 import math
