@@ -439,7 +439,7 @@ def error_of_a_record_that_does_not_apply_is_let_out():
 
 @bug("recovery", "tests/unit/care/test_repair.py")
 def repair_keeps_no_copy():
-    instead(repair, "_keep", lambda file, data: file)
+    instead(repair.images, "keep_damaged", lambda path, data: path)
 
 
 @bug("interrupts", "tests/chaos/interrupts")
