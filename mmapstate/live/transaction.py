@@ -36,6 +36,15 @@ def _release_all(tree: Tree, holder: int) -> None:
         pass
 
 
+def _leave(tree: Tree, number: int) -> None:
+    """Look no more after a block that holds nothing. What it did is done: want of memory is no error of it."""
+    try:
+        if not tree.backend.held(number):
+            entered.pop(number, None)
+    except MemoryError:  # noqa: SIM105 - to suppress it would need memory; it goes with the block
+        pass
+
+
 class Hold:
     """What ``_thread_lock`` gives: both locks, for a ``with`` block; can be nested."""
 
@@ -60,8 +69,7 @@ class Hold:
         self._forget()
 
     def _forget(self) -> None:
-        if not self._tree.backend.held(self._number):
-            entered.pop(self._number, None)
+        _leave(self._tree, self._number)
 
     def acquire(self) -> bool:
         """Take both locks; raise `LockTimeout` if that takes longer than the state's timeout."""
@@ -106,5 +114,4 @@ class Transaction(Generic[_S]):
                 tree.end(number, commit=False)
                 raise
         finally:
-            if not tree.backend.held(number):
-                entered.pop(number, None)
+            _leave(tree, number)

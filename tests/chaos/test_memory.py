@@ -239,7 +239,7 @@ def judged(path, kind, limit, cases, run=work):
     """
     found, count, deaths = gathered(path, kind, limit, run)
     if limit is Allocations and sys.version_info < (3, 12):
-        found = {what: numbers for what, numbers in found.items() if not what.startswith("left open")}
+        found = {what: numbers for what, numbers in found.items() if not what.startswith(("left open", "left mapped"))}
     if found and limit is Allocations:
         print("once more, as there was found:", dict(found))
         again, more, _ = gathered(path, kind, limit, run)
