@@ -41,7 +41,7 @@ def _leave(tree: Tree, number: int) -> None:
     try:
         if not tree.backend.held(number):
             entered.pop(number, None)
-    except MemoryError:  # noqa: SIM105 - to suppress it would need memory; it goes with the block
+    except MemoryError:  # to suppress it by a context manager would need some; it goes with the block
         pass
 
 
